@@ -1,0 +1,326 @@
+//! One build: from a planned action to an image on this machine.
+//!
+//! Owns the way fetch → recipe → image and what is recorded of it. Knows nothing of stores.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use thiserror::Error;
+use tokio::sync::{OnceCell, Semaphore};
+
+use crate::config::component::{AssetAt, AssetRule};
+use crate::config::{self, Component};
+use crate::fetch::{Client, FetchError, Fetched, Promise};
+use crate::image::{self, Identity, Image, ImageError};
+use crate::name::Sha256;
+use crate::plan::{self, Build};
+use crate::recipe::archive::Limits;
+use crate::recipe::spool::Spool;
+use crate::recipe::{self, Input, RecipeError};
+use crate::report::{Progress, Step};
+use crate::repository::commit::{InputRecord, Record};
+use crate::source::Location;
+use crate::template::Vars;
+
+/// An image that could not be built.
+#[derive(Debug, Error)]
+pub enum BuildError {
+    /// An asset could not be had, or is not what it should be.
+    #[error("cannot fetch {asset}")]
+    Fetch {
+        /// The asset's file name.
+        asset: String,
+        /// Why.
+        source: FetchError,
+    },
+    /// The release has no such asset.
+    #[error("the release has no asset `{0}`")]
+    NoAsset(String),
+    /// A rule that cannot be told for this version.
+    #[error("{0}")]
+    Rule(String),
+    /// The tree cannot be made.
+    #[error("cannot build")]
+    Recipe(#[from] RecipeError),
+    /// The image cannot be written.
+    #[error("cannot build")]
+    Image(#[from] ImageError),
+    /// A temporary file on this machine.
+    #[error("cannot read or write {path}", path = path.display())]
+    Disk {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The build crashed: a mistake of ours, kept from the other builds.
+    #[error("the build crashed: {0}")]
+    Crashed(String),
+}
+
+impl BuildError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Fetch { source, .. } => source.hint(),
+            Self::Recipe(source) => source.hint(),
+            Self::Disk { .. } | Self::Image(ImageError::Disk { .. }) => {
+                Some("builds use the folder of temporary files; $TMPDIR names another".to_owned())
+            }
+            Self::Image(_) | Self::NoAsset(_) => None,
+            Self::Rule(_) => Some("leave `when` out, or exclude the version".to_owned()),
+            Self::Crashed(_) => Some("please report this with the component's file".to_owned()),
+        }
+    }
+}
+
+/// What all builds of a run share: the client, and how much may happen at once.
+#[derive(Debug, Clone)]
+pub struct Workshop {
+    /// The way to upstreams.
+    pub client: Client,
+    /// How bytes from outside are bounded.
+    pub limits: Limits,
+    /// How a person follows it.
+    pub progress: Progress,
+    downloads: Arc<Semaphore>,
+    builds: Arc<Semaphore>,
+}
+
+impl Workshop {
+    /// A workshop with the configured limits, building on every core.
+    #[must_use]
+    pub fn new(client: Client, document: &config::Document, progress: Progress) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self {
+            client,
+            limits: Limits {
+                bytes: document.limits.unpacked.bytes(),
+                entries: document.limits.entries,
+            },
+            progress,
+            downloads: Arc::new(Semaphore::new(document.network.concurrency.get())),
+            builds: Arc::new(Semaphore::new(cores)),
+        }
+    }
+}
+
+/// The place where the builds of one component happen. Each asset is fetched once, even if several
+/// images need it. Everything in it goes when it is dropped.
+#[derive(Debug)]
+pub struct Bench<'w> {
+    shop: &'w Workshop,
+    component: Arc<Component>,
+    folder: tempfile::TempDir,
+    fetched: Mutex<HashMap<String, Arc<OnceCell<Fetched>>>>,
+}
+
+/// An asset of a build: where it is, and all that is known of it beforehand.
+struct Wanted<'c> {
+    rule: &'c AssetRule,
+    name: String,
+    at: Location,
+    /// What the source itself says.
+    sha256: Option<Sha256>,
+    checksums: Option<String>,
+}
+
+impl<'w> Bench<'w> {
+    /// A bench for a component.
+    ///
+    /// # Errors
+    /// There is no folder for temporary files.
+    pub fn new(shop: &'w Workshop, component: &Component) -> Result<Self, BuildError> {
+        let folder = tempfile::Builder::new()
+            .prefix("publish-")
+            .tempdir()
+            .map_err(|source| BuildError::Disk { path: std::env::temp_dir(), source })?;
+        Ok(Self { shop, component: Arc::new(component.clone()), folder, fetched: Mutex::default() })
+    }
+
+    /// Builds an image; it lies in this bench's folder.
+    ///
+    /// # Errors
+    /// Whatever stands in the way; nothing of a half image is of use.
+    pub async fn build(&self, build: &Build) -> Result<(Image, Record), BuildError> {
+        let component = &*self.component;
+        let vars = build.vars(component);
+        let wanted: Vec<Wanted<'_>> = plan::applicable(component, &build.version)
+            .map_err(BuildError::Rule)?
+            .into_iter()
+            .map(|rule| locate(rule, build, &vars))
+            .collect::<Result<_, _>>()?;
+        let fetched = futures::future::try_join_all(wanted.iter().map(|asset| self.fetch(asset))).await?;
+
+        let mut files = Vec::new();
+        let mut inputs = Vec::new();
+        for (file, record) in fetched {
+            files.push(file);
+            inputs.push(record);
+        }
+        let permit = self.shop.builds.acquire().await.expect("the semaphore is never closed");
+        let task = self.shop.progress.begin(Step::Build, build.image.as_str());
+        let job = Job {
+            component: self.component.clone(),
+            build: build.clone(),
+            files: wanted.into_iter().map(|asset| asset.name).zip(files).collect(),
+            limits: self.shop.limits.clone(),
+            folder: self.folder.path().to_owned(),
+        };
+        let done = tokio::task::spawn_blocking(move || job.run()).await;
+        drop(permit);
+        let (image, time) = done.map_err(|error| BuildError::Crashed(error.to_string()))??;
+        task.finish(image.size);
+        let record = Record {
+            version: 1,
+            tool: concat!("publish ", env!("CARGO_PKG_VERSION")).to_owned(),
+            sha256: image.sha256,
+            size: image.size,
+            time,
+            inputs,
+        };
+        Ok((image, record))
+    }
+
+    async fn fetch(&self, asset: &Wanted<'_>) -> Result<(PathBuf, InputRecord), BuildError> {
+        let failed = |source| BuildError::Fetch { asset: asset.name.clone(), source };
+        let permit = self.shop.downloads.acquire().await.expect("the semaphore is never closed");
+        let mut promises: Vec<Promise> =
+            asset.sha256.map(|sha256| Promise { sha256, by: "the release".to_owned() }).into_iter().collect();
+        if let Some(url) = &asset.checksums {
+            promises.push(self.checksum(url, &asset.name).await.map_err(failed)?);
+        }
+        let fetched = match &asset.at {
+            Location::Url(url) => self.download(url, &asset.name).await.map_err(failed)?,
+            Location::File(path) => hash(path.clone()).await?,
+        };
+        drop(permit);
+        for promise in &promises {
+            promise.check(&asset.at.to_string(), fetched.sha256).map_err(failed)?;
+        }
+        let record = InputRecord {
+            from: match &asset.at {
+                Location::Url(url) => url.clone(),
+                Location::File(_) => asset.name.clone(),
+            },
+            sha256: fetched.sha256,
+            size: fetched.size,
+            promised_by: promises.into_iter().map(|promise| promise.by).collect(),
+        };
+        Ok((fetched.path, record))
+    }
+
+    async fn checksum(&self, url: &str, name: &str) -> Result<Promise, FetchError> {
+        let Some(path) = url.strip_prefix("file:") else { return self.shop.client.checksum(url, name).await };
+        let disk = |source| FetchError::Disk { path: path.into(), source };
+        let text = tokio::fs::read(path).await.map_err(disk)?;
+        crate::fetch::checksum::find(&text, name)
+            .map(|sha256| Promise { sha256, by: path.to_owned() })
+            .map_err(|problem| FetchError::Checksum { url: path.to_owned(), problem: problem.to_string() })
+    }
+
+    async fn download(&self, url: &str, name: &str) -> Result<Fetched, FetchError> {
+        let (number, cell) = {
+            let mut known = self.fetched.lock().unwrap_or_else(PoisonError::into_inner);
+            let number = known.len();
+            (number, known.entry(url.to_owned()).or_default().clone())
+        };
+        let fetched = cell.get_or_try_init(async || {
+            let task = self.shop.progress.begin(Step::Fetch, name);
+            // Numbered: an upstream's file name is no name for a file here.
+            let path = self.folder.path().join(format!("asset-{number}"));
+            let fetched =
+                self.shop.client.download(url, &path, |done, total| task.bytes(done, total)).await?;
+            task.finish(fetched.size);
+            Ok(fetched)
+        });
+        fetched.await.cloned()
+    }
+}
+
+/// Digest and size of a file that is here already.
+async fn hash(path: PathBuf) -> Result<Fetched, BuildError> {
+    let hashed = tokio::task::spawn_blocking({
+        let path = path.clone();
+        move || File::open(path).and_then(|mut file| Sha256::of_reader(&mut file))
+    });
+    match hashed.await {
+        Ok(Ok((sha256, size))) => Ok(Fetched { path, sha256, size }),
+        Ok(Err(source)) => Err(BuildError::Disk { path, source }),
+        Err(error) => Err(BuildError::Crashed(error.to_string())),
+    }
+}
+
+fn locate<'c>(rule: &'c AssetRule, build: &Build, vars: &Vars<'_>) -> Result<Wanted<'c>, BuildError> {
+    let (name, at, sha256) = match &rule.at {
+        AssetAt::Url(url) => {
+            let url = url.expand(vars);
+            let path = url.split(['?', '#']).next().unwrap_or_default();
+            let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned();
+            (name, Location::Url(url), None)
+        }
+        AssetAt::Name(name) => {
+            let name = name.expand(vars);
+            let asset = plan::find_asset(&build.release, &name).ok_or_else(|| BuildError::NoAsset(name.clone()))?;
+            (name, asset.at.clone(), asset.sha256)
+        }
+    };
+    let checksums = rule.sha256.as_ref().map(|template| {
+        let url = match &at {
+            Location::Url(url) => url.clone(),
+            Location::File(path) => format!("file:{}", path.display()),
+        };
+        template.expand(&Vars { url: &url, ..*vars })
+    });
+    Ok(Wanted { rule, name, at, sha256, checksums })
+}
+
+/// The part of a build that only computes, for a thread of its own.
+struct Job {
+    component: Arc<Component>,
+    build: Build,
+    files: Vec<(String, PathBuf)>,
+    limits: Limits,
+    folder: PathBuf,
+}
+
+impl Job {
+    fn run(&self) -> Result<(Image, u64), BuildError> {
+        let Self { component, build, .. } = self;
+        let vars = build.vars(component);
+        let rules = plan::applicable(component, &build.version).map_err(BuildError::Rule)?;
+        let inputs: Vec<Input<'_>> = rules
+            .into_iter()
+            .zip(&self.files)
+            .map(|(rule, (name, path))| Input { rule, name: name.clone(), path: path.clone() })
+            .collect();
+        let mut spool = Spool::new_in(&self.folder)
+            .map_err(|source| BuildError::Disk { path: self.folder.clone(), source })?;
+        let made = recipe::make(component, &vars, &inputs, &self.limits, &mut spool)?;
+        let identity = Identity {
+            component: &component.name,
+            name: &build.image,
+            arch: build.arch,
+            extension: &component.extension,
+            services: !component.services.enable.is_empty(),
+        };
+        let time = date(build, made.newest);
+        let path = self.folder.join(build.image.as_str());
+        let image = image::write(made.tree, &identity, &component.image, time, &path)?;
+        Ok((image, time))
+    }
+}
+
+/// What everything in the image is dated: `SOURCE_DATE_EPOCH`, or the day of the release, or the
+/// newest date in its archives. Never the time of the build.
+fn date(build: &Build, newest: Option<u64>) -> u64 {
+    std::env::var("SOURCE_DATE_EPOCH")
+        .ok()
+        .and_then(|seconds| seconds.parse().ok())
+        .or_else(|| u64::try_from(build.release.published?.as_second()).ok())
+        .or(newest)
+        .unwrap_or(0)
+}

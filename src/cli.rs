@@ -1,0 +1,251 @@
+//! The command line: what a user types, and which exit code a command ends with.
+//!
+//! Owns arguments, output on stdout and exit codes. The work is the library's. One file a command
+//! that does more than one call.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{ArgAction, Parser, Subcommand};
+use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::filter::LevelFilter;
+
+use crate::config::{self, Config, ConfigError};
+use crate::name::{Arch, ComponentName};
+use crate::report::{Progress, Told};
+use crate::store::StoreError;
+
+mod build;
+mod init;
+mod inspect;
+mod plan;
+mod serve;
+mod sync;
+mod verify;
+
+/// Turn upstream releases into a static repository of systemd-sysext images
+/// that machines follow with systemd-sysupdate.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    max_term_width = 80,
+    propagate_version = true,
+    after_help = "Exit codes: 0 done, or nothing to do; 1 unexpected; 2 usage; 3 some components\n\
+                  failed or are behind, the rest is done; 4 bad configuration; 5 another\n\
+                  publisher holds the repository."
+)]
+pub struct Args {
+    /// The configuration [default: publish.toml, then config/publish.toml]
+    #[arg(long, global = true, value_name = "FILE", env = "PUBLISH_CONFIG", hide_env_values = true)]
+    config: Option<PathBuf>,
+    /// Only this component; may be given again
+    #[arg(long, global = true, value_name = "NAME", value_delimiter = ',', num_args = 1)]
+    only: Vec<ComponentName>,
+    /// Print one JSON document instead of text
+    #[arg(long, global = true)]
+    json: bool,
+    /// Say more; -vv for every request
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    verbose: u8,
+    /// Say nothing but results and errors
+    #[arg(short, long, global = true)]
+    quiet: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Bring the repository up to date: poll, build, publish
+    Sync {
+        /// Stop after the plan; nothing is written
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Show what sync would do, and why; -v for every upstream release
+    Plan,
+    /// Build images of one component here; nothing is published
+    Build {
+        /// The component
+        name: ComponentName,
+        /// The version; the newest that the component wants, if left out
+        version: Option<String>,
+        /// Only for this architecture; may be given again
+        #[arg(long)]
+        arch: Vec<Arch>,
+        /// The folder for the images
+        #[arg(long, value_name = "DIR", default_value = ".")]
+        output: PathBuf,
+    },
+    /// Read a published repository as a client does, and check every byte
+    Verify {
+        /// A directory or a URL; the configured repository, if left out
+        #[arg(value_name = "URL|DIR")]
+        target: Option<String>,
+    },
+    /// Show what is inside an image, and whether a client would take it
+    Inspect {
+        /// The image
+        #[arg(value_name = "IMAGE.raw")]
+        image: PathBuf,
+        /// List every file
+        #[arg(long)]
+        list: bool,
+    },
+    /// Serve the repository on a local port, to try it
+    Serve {
+        /// Address and port; port 0 takes a free one
+        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+        listen: std::net::SocketAddr,
+    },
+    /// Start a repository here: a configuration and an example component
+    Init {
+        /// The folder to start it in
+        #[arg(value_name = "DIR", default_value = ".")]
+        directory: PathBuf,
+    },
+}
+
+/// How a command that did its work ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// All is well.
+    Well,
+    /// Some components failed, or something that was checked is not right.
+    Partly,
+}
+
+/// What every command has at hand.
+struct Context {
+    config: Option<PathBuf>,
+    only: Vec<ComponentName>,
+    json: bool,
+    verbose: bool,
+    progress: Progress,
+}
+
+/// Runs the program.
+#[must_use]
+pub fn main(args: Args) -> ExitCode {
+    start_logging(&args);
+    let json = args.json;
+    let ended = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| {
+            let ended = runtime.block_on(until_interrupted(run(args)));
+            // Builds that are still running on their threads have nothing to write to any more.
+            runtime.shutdown_timeout(Duration::from_millis(100));
+            ended
+        });
+    match ended {
+        Ok(Ended::Well) => ExitCode::SUCCESS,
+        Ok(Ended::Partly) => ExitCode::from(3),
+        Err(error) => fail(&error, json),
+    }
+}
+
+fn start_logging(args: &Args) {
+    let level = match (args.quiet, args.verbose) {
+        (true, _) => LevelFilter::ERROR,
+        (false, 0 | 1) => LevelFilter::WARN,
+        (false, 2) => LevelFilter::DEBUG,
+        (false, _) => LevelFilter::TRACE,
+    };
+    tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr).with_target(false).init();
+}
+
+async fn run(args: Args) -> anyhow::Result<Ended> {
+    let context = Context {
+        config: args.config,
+        only: args.only,
+        json: args.json,
+        verbose: args.verbose > 0,
+        progress: Progress::new(args.quiet),
+    };
+    match args.command {
+        Command::Sync { dry_run } => sync::run(&context, dry_run).await,
+        Command::Plan => plan::run(&context).await,
+        Command::Build { name, version, arch, output } => {
+            build::run(&context, &name, version.as_deref(), &arch, &output).await
+        }
+        Command::Verify { target } => verify::run(&context, target.as_deref()).await,
+        Command::Inspect { image, list } => inspect::run(&context, &image, list),
+        Command::Serve { listen } => serve::run(&context, listen).await,
+        Command::Init { directory } => init::run(&context, &directory),
+    }
+}
+
+/// Runs a command until it ends or a signal comes. Dropping it half way removes its temporary
+/// files; what is published is right at every instant.
+async fn until_interrupted(command: impl Future<Output = anyhow::Result<Ended>>) -> anyhow::Result<Ended> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        ended = command => ended,
+        _ = interrupt.recv() => anyhow::bail!("interrupted; what is published is whole, and the next sync goes on"),
+        _ = terminate.recv() => anyhow::bail!("terminated; what is published is whole, and the next sync goes on"),
+    }
+}
+
+fn fail(error: &anyhow::Error, json: bool) -> ExitCode {
+    let told = Told::new(error.as_ref());
+    eprint!("{}", told.text());
+    if json {
+        // Where a program reads stdout, it finds a document there in any case.
+        let _ = print_json("error", &serde_json::json!({ "errors": [told] }));
+    }
+    let is = |test: fn(&(dyn std::error::Error + 'static)) -> bool| error.chain().any(test);
+    if is(|error| error.is::<ConfigError>()) {
+        ExitCode::from(4)
+    } else if is(|error| matches!(error.downcast_ref(), Some(StoreError::Locked { .. }))) {
+        ExitCode::from(5)
+    } else {
+        ExitCode::from(1)
+    }
+}
+
+impl Context {
+    /// The configuration, with only the components that were asked for.
+    fn load(&self) -> Result<Config, ConfigError> {
+        config::load(&self.config_file())?.only(&self.only)
+    }
+
+    fn config_file(&self) -> PathBuf {
+        let standard = ["publish.toml", "config/publish.toml"].map(PathBuf::from);
+        match &self.config {
+            Some(file) => file.clone(),
+            None => standard.iter().find(|file| file.exists()).unwrap_or(&standard[0]).clone(),
+        }
+    }
+}
+
+/// Prints a result as one JSON document.
+fn print_json(command: &str, result: &impl Serialize) -> io::Result<()> {
+    #[derive(Serialize)]
+    struct Document<'a, T> {
+        version: u32,
+        command: &'a str,
+        #[serde(flatten)]
+        result: &'a T,
+    }
+    let text = serde_json::to_string_pretty(&Document { version: 1, command, result })?;
+    print(&format!("{text}\n"))
+}
+
+/// Prints text to stdout. A reader that went away (`publish plan | head`) is no error.
+fn print(text: &str) -> io::Result<()> {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
+
+/// What to type to run this program again: `publish`, or the path it was started by.
+fn program() -> String {
+    std::env::args().next().filter(|name| name.contains('/')).unwrap_or_else(|| "publish".to_owned())
+}

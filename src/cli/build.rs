@@ -1,0 +1,111 @@
+//! `publish build`: images of one component in a folder of the user's choice.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{Context, Ended, print, print_json};
+use crate::build::Bench;
+use crate::config::Count;
+use crate::image::Image;
+use crate::name::{Arch, ComponentName, Sha256};
+use crate::plan::{self, Build, Candidate, Why};
+use crate::report::{Told, human_size};
+use crate::store::{Access, Store};
+use crate::sync;
+use crate::version::Version;
+
+#[derive(Serialize)]
+struct Result {
+    component: ComponentName,
+    version: Version,
+    images: Vec<Built>,
+}
+
+#[derive(Serialize)]
+struct Built {
+    arch: Arch,
+    path: String,
+    sha256: Sha256,
+    size: u64,
+}
+
+pub(super) async fn run(
+    context: &Context,
+    name: &ComponentName,
+    version: Option<&str>,
+    arches: &[Arch],
+    output: &Path,
+) -> anyhow::Result<Ended> {
+    let config = context.load()?;
+    let component = config.component(name)?;
+    let shop = sync::workshop(&config, &context.progress);
+    let store = Store::directory(&config.store_directory(), Access::Read)?;
+    let survey = sync::survey(&config, component, &shop, &store).await.with_context(|| format!("{name}: cannot build"))?;
+
+    // Somebody who names a version may want one that retention would not keep.
+    let mut wide = component.clone();
+    if version.is_some() {
+        wide.versions.newest = Count::MOST;
+        wide.versions.per = None;
+        wide.versions.min_age = None;
+    }
+    let selection = plan::select(&wide, survey.releases, Timestamp::now());
+    let found = selection.wanted.into_iter().find(|candidate| {
+        version.is_none_or(|wanted| candidate.version.as_str() == wanted || candidate.release.tag == wanted)
+    });
+    let Some(Candidate { version, release }) = found else {
+        match version {
+            Some(version) => bail!("{name}: upstream has no version `{version}` that the component wants"),
+            None => bail!("{name}: upstream has no version that the component wants"),
+        }
+    };
+    let wanted: Vec<_> =
+        survey.arches.into_iter().filter(|(arch, _)| arches.is_empty() || arches.contains(arch)).collect();
+    if let Some(missing) = arches.iter().find(|arch| !wanted.iter().any(|(known, _)| known == *arch)) {
+        bail!("{name} is not built for {missing}");
+    }
+
+    fs::create_dir_all(output).with_context(|| format!("cannot make {}", output.display()))?;
+    let bench = Bench::new(&shop, component)?;
+    let mut built = Vec::new();
+    let mut failed = false;
+    for (arch, upstream_arch) in wanted {
+        let image = plan::image_name(component, &version, arch).map_err(anyhow::Error::msg)?;
+        let build =
+            Build { release: release.clone(), version: version.clone(), arch, upstream_arch, image, why: Why::Asked };
+        match bench.build(&build).await {
+            Ok((image, _)) => built.push(deliver(&image, arch, output)?),
+            Err(error) => {
+                eprint!("{}", Told::of(&format!("{name} {version} {arch}"), &error).text());
+                failed = true;
+            }
+        }
+    }
+    if context.json {
+        print_json("build", &Result { component: name.clone(), version, images: built })?;
+    } else {
+        let mut out = String::new();
+        for image in &built {
+            let _ = writeln!(out, "{}  {}  {}", image.sha256, image.path, human_size(image.size));
+        }
+        print(&out)?;
+    }
+    Ok(if failed { Ended::Partly } else { Ended::Well })
+}
+
+/// Copies a finished image to its place, where it appears whole or not at all.
+fn deliver(image: &Image, arch: Arch, output: &Path) -> anyhow::Result<Built> {
+    let to = output.join(image.name.as_str());
+    let half = output.join(format!(".{}.part", image.name));
+    let copied = fs::copy(&image.path, &half).and_then(|_| fs::rename(&half, &to));
+    if copied.is_err() {
+        let _ = fs::remove_file(&half);
+    }
+    copied.with_context(|| format!("cannot write {}", to.display()))?;
+    Ok(Built { arch, path: to.display().to_string(), sha256: image.sha256, size: image.size })
+}

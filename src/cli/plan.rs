@@ -1,0 +1,118 @@
+//! `publish plan`
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use super::{Context, Ended, print, print_json};
+use crate::name::{ComponentName, FileName};
+use crate::plan::{Action, Build, Refusal, Verdict, Why};
+use crate::report::{Told, count};
+use crate::store::{Access, Store};
+use crate::sync::{self, Survey};
+
+#[derive(Serialize)]
+struct Result<'a> {
+    components: Vec<Planned<'a>>,
+    errors: Vec<&'a Told>,
+}
+
+#[derive(Serialize)]
+struct Planned<'a> {
+    component: &'a ComponentName,
+    builds: Vec<PlannedBuild<'a>>,
+    refused: Vec<Refused<'a>>,
+    releases: &'a [Verdict],
+}
+
+#[derive(Serialize)]
+struct PlannedBuild<'a> {
+    version: &'a str,
+    arch: &'a str,
+    image: &'a FileName,
+    why: Why,
+}
+
+#[derive(Serialize)]
+struct Refused<'a> {
+    release: &'a str,
+    problem: &'a str,
+    hint: &'a str,
+}
+
+pub(super) async fn run(context: &Context) -> anyhow::Result<Ended> {
+    let config = context.load()?;
+    let shop = sync::workshop(&config, &context.progress);
+    let store = Store::directory(&config.store_directory(), Access::Read)?;
+    let surveys = sync::survey_all(&config, &shop, &store).await;
+    let errors: Vec<&Told> = surveys.iter().filter_map(|survey| Some(&survey.as_ref().err()?.error)).collect();
+    for told in &errors {
+        eprint!("{}", told.text());
+    }
+    let surveys: Vec<&Survey<'_>> = surveys.iter().flatten().collect();
+    let refused = surveys.iter().any(|survey| !survey.plan.refusals.is_empty());
+    if context.json {
+        print_json("plan", &Result { components: surveys.iter().map(|survey| planned(survey)).collect(), errors: errors.clone() })?;
+    } else {
+        print(&surveys.iter().map(|survey| text(survey, context.verbose)).collect::<String>())?;
+    }
+    Ok(if refused || !errors.is_empty() { Ended::Partly } else { Ended::Well })
+}
+
+fn builds<'s>(survey: &'s Survey<'_>) -> impl Iterator<Item = &'s Build> {
+    survey.plan.actions.iter().map(|Action::Build(build)| build)
+}
+
+fn planned<'s>(survey: &'s Survey<'_>) -> Planned<'s> {
+    Planned {
+        component: &survey.component.name,
+        builds: builds(survey)
+            .map(|build| PlannedBuild {
+                version: build.version.as_str(),
+                arch: build.arch.as_str(),
+                image: &build.image,
+                why: build.why,
+            })
+            .collect(),
+        refused: survey
+            .plan
+            .refusals
+            .iter()
+            .map(|Refusal { tag, problem, hint }| Refused { release: tag, problem, hint })
+            .collect(),
+        releases: &survey.plan.verdicts,
+    }
+}
+
+fn text(survey: &Survey<'_>, verbose: bool) -> String {
+    let mut out = String::new();
+    let name = &survey.component.name;
+    let number = builds(survey).count();
+    let what = if number == 0 { "nothing to do".to_owned() } else { format!("{} to build", count(number, "image")) };
+    let _ = writeln!(out, "{name}: {what}");
+    let width = builds(survey).map(|build| build.image.as_str().len()).max().unwrap_or(0);
+    for build in builds(survey) {
+        let _ = writeln!(out, "  {:width$}  {}", build.image, build.why);
+    }
+    for refusal in &survey.plan.refusals {
+        let _ = writeln!(out, "  refused {refusal}\n    hint: {}", refusal.hint);
+    }
+    if verbose {
+        out.push_str("  of upstream's releases\n");
+        let width = survey.plan.verdicts.iter().map(|verdict| verdict.tag.len()).max().unwrap_or(0).min(40);
+        for verdict in &survey.plan.verdicts {
+            let why = verdict.out.as_ref().map_or_else(|| "wanted".to_owned(), |out| format!("out: {out}"));
+            let _ = writeln!(out, "    {:width$}  {why}", verdict.tag.escape_debug().to_string());
+        }
+    } else {
+        let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
+        for out in survey.plan.verdicts.iter().filter_map(|verdict| verdict.out.as_ref()) {
+            *reasons.entry(out.to_string()).or_default() += 1;
+        }
+        for (reason, number) in reasons {
+            let _ = writeln!(out, "  {} left out: {reason}", count(number, "release"));
+        }
+    }
+    out
+}

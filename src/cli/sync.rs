@@ -1,0 +1,119 @@
+//! `publish sync`
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use super::{Context, Ended, print, print_json, program};
+use crate::config::Config;
+use crate::report::{count, human_size};
+use crate::sync::{self, Outcome, Run};
+
+#[derive(Serialize)]
+struct Result<'a> {
+    dry_run: bool,
+    changed: bool,
+    store: String,
+    components: &'a [Outcome],
+}
+
+pub(super) async fn run(context: &Context, dry_run: bool) -> anyhow::Result<Ended> {
+    let config = context.load()?;
+    let run = if dry_run { Run::Dry } else { Run::Real };
+    let outcomes = sync::sync(&config, run, &context.progress).await?;
+    for told in outcomes.iter().flat_map(|outcome| &outcome.errors) {
+        eprint!("{}", told.text());
+    }
+    if context.json {
+        let result = Result {
+            dry_run,
+            changed: !dry_run && outcomes.iter().any(|outcome| !outcome.published.is_empty()),
+            store: config.store_directory().display().to_string(),
+            components: &outcomes,
+        };
+        print_json("sync", &result)?;
+    } else {
+        print(&summary(&config, run, &outcomes))?;
+    }
+    let failed = outcomes.iter().any(|outcome| !outcome.errors.is_empty());
+    Ok(if failed { Ended::Partly } else { Ended::Well })
+}
+
+fn summary(config: &Config, run: Run, outcomes: &[Outcome]) -> String {
+    let store = config.store_directory();
+    let store = store.display();
+    let failed = outcomes.iter().filter(|outcome| !outcome.errors.is_empty()).count();
+    let images: usize = outcomes.iter().map(|outcome| outcome.published.len()).sum();
+    let mut out = String::new();
+    match (images, run) {
+        (0, _) if outcomes.is_empty() => {
+            let folder = &config.document.repository.components;
+            let _ = writeln!(out, "nothing to do: {} has no component", folder.display());
+            return out;
+        }
+        (0, _) => {
+            let current = outcomes.len() - failed;
+            if current > 0 {
+                let _ = writeln!(out, "nothing to do: {} up to date in {store}", are(current, "component"));
+            }
+        }
+        (_, Run::Dry) => {
+            let _ = writeln!(out, "would publish {} to {store}; this was a dry run", count(images, "image"));
+        }
+        (_, Run::Real) => {
+            let _ = writeln!(out, "published {} to {store}", count(images, "image"));
+        }
+    }
+    for outcome in outcomes.iter().filter(|outcome| !outcome.published.is_empty() || outcome.newest.is_some()) {
+        let newest = outcome.newest.as_ref().map(|newest| format!(", newest {newest}")).unwrap_or_default();
+        let _ = writeln!(out, "\n  {} in {}/{newest}", outcome.component, outcome.folder);
+        let width = outcome.published.iter().map(|image| image.image.as_str().len()).max().unwrap_or(0);
+        for image in &outcome.published {
+            let size = image.size.map(human_size).unwrap_or_default();
+            let _ = writeln!(out, "    {:width$}  {size:>9}  {}", image.image, image.why);
+        }
+    }
+    if failed > 0 {
+        let _ = writeln!(out, "\n{} failed, see above; what is published of it stays", count(failed, "component"));
+    }
+    if images > 0 && run == Run::Real {
+        out.push_str(&next(config, outcomes));
+    }
+    out
+}
+
+fn are(number: usize, noun: &str) -> String {
+    format!("{} {}", count(number, noun), if number == 1 { "is" } else { "are" })
+}
+
+/// What a newcomer may want to type now.
+fn next(config: &Config, outcomes: &[Outcome]) -> String {
+    let program = program();
+    let mut steps = vec![
+        (format!("{program} verify"), "check every byte of it, as a client does"),
+        (format!("{program} serve"), "serve it on this machine, to try it"),
+    ];
+    if config.document.repository.url.is_none() {
+        steps.push((config.file.display().to_string(), "add `url` to [repository]: where nodes will find it"));
+    }
+    let width = steps.iter().map(|(command, _)| command.len()).max().unwrap_or(0);
+    let mut out = String::from("\nnext\n");
+    for (command, purpose) in steps {
+        let _ = writeln!(out, "  {command:width$}  {purpose}");
+    }
+    let first = outcomes.iter().find(|outcome| !outcome.published.is_empty());
+    let component = first.and_then(|outcome| config.component(&outcome.component).ok());
+    if let (Some(component), Some(url)) = (component, &config.document.repository.url) {
+        // `%a` and `@v` are what sysupdate.d(5) has for the two variables of the name.
+        let pattern = component.image.name.as_str().replace("{name}", component.name.as_str());
+        let pattern = pattern.replace("{version}", "@v").replace("{arch}", "%a");
+        let slash = if url.path().ends_with('/') { "" } else { "/" };
+        let _ = writeln!(
+            out,
+            "\na node follows {} with this source in its sysupdate.d file\n  [Source]\n  Type=url-file\n  Path={url}{slash}{}/\n  MatchPattern={pattern}",
+            component.name, component.folder
+        );
+        let _ = writeln!(out, "and Verify=no in its [Transfer] section: this repository is not signed");
+    }
+    out
+}

@@ -1,0 +1,440 @@
+//! The configuration: `publish.toml` and a file for each component.
+//!
+//! Owns what may be written there, and says where in the file something is wrong. [`parse`] and
+//! [`component::parse`] are pure; [`load`] is the only I/O. Knows nothing of what is done with it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use url::Url;
+
+use crate::name::{Arch, ComponentName};
+
+pub mod component;
+pub mod diagnose;
+pub mod files;
+
+pub use component::Component;
+pub use diagnose::ConfigError;
+
+/// A whole configuration, read and checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The file it came from.
+    pub file: PathBuf,
+    /// What `publish.toml` says.
+    pub document: Document,
+    /// The components, sorted by name.
+    pub components: Vec<Component>,
+}
+
+/// `publish.toml`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Document {
+    /// Where the repository is and what it holds.
+    pub repository: Repository,
+    /// Reserved for the signing key: refused until images can be signed, because to leave a
+    /// repository unsigned that was asked to be signed would be worse than to stop.
+    #[serde(default, rename = "signing")]
+    _signing: Option<NotYet>,
+    /// Reserved for pruning, refused for the same reason.
+    #[serde(default, rename = "retention")]
+    _retention: Option<NotYet>,
+    /// How upstreams are reached.
+    #[serde(default)]
+    pub network: Network,
+    /// What a hostile or broken upstream may cost at most.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// `[repository]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Repository {
+    /// What clients fetch, for the texts that tell people; the repository works without.
+    pub url: Option<Url>,
+    /// A directory, relative to the configuration file.
+    #[serde(default = "default_store")]
+    pub store: StoreUrl,
+    /// What images are built for, where a component does not narrow it.
+    #[serde(default = "default_architectures", deserialize_with = "distinct_architectures")]
+    pub architectures: Vec<Arch>,
+    /// The folder of component files, relative to the configuration file.
+    #[serde(default = "default_components")]
+    pub components: PathBuf,
+}
+
+fn default_store() -> StoreUrl {
+    StoreUrl("public".to_owned())
+}
+
+fn default_architectures() -> Vec<Arch> {
+    vec![Arch::X86_64, Arch::Arm64]
+}
+
+fn default_components() -> PathBuf {
+    PathBuf::from("components")
+}
+
+fn distinct_architectures<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<Arch>, D::Error> {
+    let arches = Vec::<Arch>::deserialize(from)?;
+    if arches.is_empty() {
+        return Err(serde::de::Error::custom("an image needs at least one architecture"));
+    }
+    Ok(arches.into_iter().collect::<BTreeSet<_>>().into_iter().collect())
+}
+
+/// Where the bytes of the repository go: a directory, for now.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct StoreUrl(String);
+
+impl StoreUrl {
+    /// The directory, as written.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        Path::new(self.0.strip_prefix("file://").unwrap_or(&self.0))
+    }
+}
+
+impl TryFrom<String> for StoreUrl {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.split_once("://") {
+            Some((scheme, _)) if scheme != "file" => {
+                Err(format!("this version cannot publish to `{scheme}://`\nhint: name a directory, relative to this file"))
+            }
+            _ if text.is_empty() => Err("an empty store\nhint: name a directory, relative to this file".to_owned()),
+            _ => Ok(Self(text)),
+        }
+    }
+}
+
+/// `[network]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Network {
+    /// How many polls and how many downloads run at once.
+    pub concurrency: Count,
+    /// URL prefixes to replace before anything is asked for: a proxy or an artifact cache.
+    pub rewrite: BTreeMap<String, String>,
+    /// How long a server may be silent before it counts as down.
+    #[serde(deserialize_with = "duration")]
+    pub timeout: Duration,
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self { concurrency: Count(8), rewrite: BTreeMap::new(), timeout: Duration::from_secs(30) }
+    }
+}
+
+/// `[limits]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Limits {
+    /// The most bytes one download may have.
+    pub download: Size,
+    /// The most bytes one archive may unpack to.
+    pub unpacked: Size,
+    /// The most entries one archive may have.
+    pub entries: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { download: Size(4 << 30), unpacked: Size(8 << 30), entries: 500_000 }
+    }
+}
+
+/// A number from 1 to 1024.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "i64")]
+pub struct Count(usize);
+
+impl Count {
+    /// The largest.
+    pub const MOST: Self = Self(1024);
+
+    /// The number.
+    #[must_use]
+    pub fn get(self) -> usize {
+        self.0
+    }
+}
+
+impl TryFrom<i64> for Count {
+    type Error = String;
+    fn try_from(number: i64) -> Result<Self, String> {
+        match usize::try_from(number) {
+            Ok(number @ 1..=1024) => Ok(Self(number)),
+            _ => Err(format!("`{number}` is not a number from 1 to 1024")),
+        }
+    }
+}
+
+impl From<Count> for usize {
+    fn from(count: Count) -> usize {
+        count.0
+    }
+}
+
+/// A size in bytes, written with a binary unit: `512MiB`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Size(u64);
+
+impl Size {
+    /// The size in bytes.
+    #[must_use]
+    pub fn bytes(self) -> u64 {
+        self.0
+    }
+}
+
+impl TryFrom<String> for Size {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        let bad = || format!("`{text}` is not a size such as \"512MiB\" or \"4GiB\"");
+        let at = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?;
+        let (number, unit) = text.split_at(at);
+        let shift = match unit.trim() {
+            "B" => 0,
+            "KiB" => 10,
+            "MiB" => 20,
+            "GiB" => 30,
+            "TiB" => 40,
+            _ => return Err(bad()),
+        };
+        let number: u64 = number.parse().map_err(|_| bad())?;
+        number.checked_mul(1 << shift).map(Self).ok_or_else(bad)
+    }
+}
+
+/// Reads `"30s"`, `"24h"`, `"2d"`; a day has 24 hours.
+pub(crate) fn duration<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(from)?;
+    text.parse::<jiff::Span>()
+        .and_then(|span| span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()))
+        .ok()
+        .and_then(|duration| Duration::try_from(duration).ok())
+        .ok_or_else(|| {
+            serde::de::Error::custom(format!("`{text}` is not a time such as \"30s\", \"24h\" or \"2d\""))
+        })
+}
+
+/// A section that a later version reads: present, it is an error.
+#[derive(Debug, Clone)]
+struct NotYet;
+
+impl<'de> Deserialize<'de> for NotYet {
+    fn deserialize<D: serde::Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        Err(serde::de::Error::custom(
+            "this version neither signs nor prunes\nhint: leave the section out; the repository is unsigned, and clients need Verify=no",
+        ))
+    }
+}
+
+/// Reads the text of a `publish.toml`. Pure.
+///
+/// # Errors
+/// What is wrong and where; `file` is only named.
+pub fn parse(file: &Path, text: &str) -> Result<Document, ConfigError> {
+    let document: Document =
+        toml::from_str(text).map_err(|error| ConfigError::from_toml(file, text, &error))?;
+    for (from, to) in &document.network.rewrite {
+        for url in [from, to] {
+            if Url::parse(url).is_err() {
+                return Err(ConfigError::new(
+                    file,
+                    format!("[network] rewrite: `{url}` is not the beginning of a URL"),
+                )
+                .with_hint("write it as \"https://host/path/\""));
+            }
+        }
+    }
+    Ok(document)
+}
+
+/// Reads a configuration and its components from disk.
+///
+/// # Errors
+/// A file that cannot be read, or the first thing that is wrong in one.
+pub fn load(file: &Path) -> Result<Config, ConfigError> {
+    let text = read(file)?;
+    let document = parse(file, &text)?;
+    let base = file.parent().unwrap_or(Path::new("")).to_owned();
+    let folder = base.join(&document.repository.components);
+    let mut components = Vec::new();
+    let entries = fs::read_dir(&folder).map_err(|error| {
+        ConfigError::new(file, format!("the folder of components, {}: {error}", folder.display()))
+            .with_hint("[repository] components names it, relative to this file")
+    })?;
+    for entry in entries {
+        let path = entry.map_err(|error| ConfigError::new(&folder, error.to_string()))?.path();
+        if path.extension().is_some_and(|ending| ending == "toml") {
+            components.push(load_component(&path)?);
+        }
+    }
+    components.sort_by(|a, b| a.name.cmp(&b.name));
+    check_folders(&components)?;
+    Ok(Config { file: file.to_owned(), document, components })
+}
+
+fn read(file: &Path) -> Result<String, ConfigError> {
+    fs::read_to_string(file).map_err(|error| {
+        let hint = match error.kind() {
+            std::io::ErrorKind::NotFound => "`publish init` starts a repository here; --config names another file",
+            _ => "it must be a readable text file in UTF-8",
+        };
+        ConfigError::new(file, error.to_string()).with_hint(hint)
+    })
+}
+
+fn load_component(path: &Path) -> Result<Component, ConfigError> {
+    let name: ComponentName = path
+        .file_stem()
+        .and_then(|stem| stem.to_str())
+        .unwrap_or_default()
+        .parse()
+        .map_err(|error: crate::name::NameError| {
+            ConfigError::new(path, error.to_string()).with_hint("the file's name is the component's name")
+        })?;
+    let mut component = component::parse(name, path, &read(path)?)?;
+    let overlay = path.with_extension("");
+    component.overlay = overlay.is_dir().then_some(overlay);
+    Ok(component)
+}
+
+/// One folder has one component: a client's pattern `a-@v-%a.raw` also matches `a-b-1.0-x86-64.raw`.
+fn check_folders(components: &[Component]) -> Result<(), ConfigError> {
+    let mut seen = BTreeMap::new();
+    for component in components {
+        if let Some(other) = seen.insert(&component.folder, &component.name) {
+            return Err(ConfigError::new(
+                &component.file,
+                format!("component `{other}` has the folder `{}` already", component.folder),
+            )
+            .with_hint("give each component a `path` of its own: clients tell images apart by folder"));
+        }
+    }
+    Ok(())
+}
+
+impl Config {
+    /// The directory of the store, relative to the current folder.
+    #[must_use]
+    pub fn store_directory(&self) -> PathBuf {
+        let base = self.file.parent().unwrap_or(Path::new(""));
+        tidy(&base.join(self.document.repository.store.directory()))
+    }
+
+    /// Keeps only the components of these names; all if there are none.
+    ///
+    /// # Errors
+    /// A name that there is no component of.
+    pub fn only(mut self, names: &[ComponentName]) -> Result<Self, ConfigError> {
+        for name in names {
+            self.component(name)?;
+        }
+        if !names.is_empty() {
+            self.components.retain(|component| names.contains(&component.name));
+        }
+        Ok(self)
+    }
+
+    /// The component of this name.
+    ///
+    /// # Errors
+    /// There is none; the hint lists those there are.
+    pub fn component(&self, name: &ComponentName) -> Result<&Component, ConfigError> {
+        self.components.iter().find(|component| component.name == *name).ok_or_else(|| {
+            let known = self.components.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", ");
+            ConfigError::new(&self.file, format!("there is no component `{name}`"))
+                .with_hint(if known.is_empty() { "there is none at all".to_owned() } else { format!("there are: {known}") })
+        })
+    }
+}
+
+/// `config/../public` → `public`, so that people read the path they would type.
+fn tidy(path: &Path) -> PathBuf {
+    let mut out = PathBuf::new();
+    for part in path.components() {
+        match part {
+            std::path::Component::CurDir => {}
+            std::path::Component::ParentDir
+                if matches!(out.components().next_back(), Some(std::path::Component::Normal(_)))
+                    && !out.is_symlink() =>
+            {
+                out.pop();
+            }
+            other => out.push(other),
+        }
+    }
+    if out.as_os_str().is_empty() { PathBuf::from(".") } else { out }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        parse(Path::new("publish.toml"), text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_foreign_architecture_gets_a_caret_and_a_hint() {
+        insta::assert_snapshot!(error("[repository]\narchitectures = [\"x86-64\", \"amd64\"]\n"), @r#"
+        publish.toml:2:29: unknown architecture `amd64`
+            |
+          2 | architectures = ["x86-64", "amd64"]
+            |                             ^^^^^
+        "#);
+    }
+
+    #[test]
+    fn a_typo_in_a_key_gets_a_caret() {
+        insta::assert_snapshot!(error("[repository]\nstroe = \"public\"\n"), @r#"
+        publish.toml:2:1: unknown field `stroe`, expected one of `url`, `store`, `architectures`, `components`
+            |
+          2 | stroe = "public"
+            | ^^^^^
+        "#);
+    }
+
+    #[test]
+    fn what_this_version_cannot_do_is_refused() {
+        for text in [
+            "[repository]\nstore = \"s3://bucket\"\n",
+            "[repository]\n[signing]\nkey = { file = \"x\" }\n",
+            "[repository]\n[network]\nconcurrency = 0\n",
+            "[repository]\n[network]\ntimeout = \"soon\"\n",
+            "[repository]\n[network]\nrewrite = { \"example.com\" = \"x\" }\n",
+            "[repository]\n[limits]\nunpacked = \"4\"\n",
+            "[repository]\narchitectures = []\n",
+            "",
+        ] {
+            assert!(parse(Path::new("x"), text).is_err(), "{text} was taken");
+        }
+    }
+
+    #[test]
+    fn sizes_and_times_have_units() {
+        let text = "[repository]\n[limits]\nunpacked = \"4GiB\"\n[network]\ntimeout = \"2d\"\n";
+        let document = parse(Path::new("x"), text).unwrap();
+        assert_eq!(document.limits.unpacked.bytes(), 4 << 30);
+        assert_eq!(document.network.timeout, Duration::from_secs(2 * 86400));
+    }
+
+    #[test]
+    fn paths_read_as_they_would_be_typed() {
+        assert_eq!(tidy(Path::new("config/../public")), Path::new("public"));
+        assert_eq!(tidy(Path::new("../public/.")), Path::new("../public"));
+        assert_eq!(tidy(Path::new("./")), Path::new("."));
+    }
+}

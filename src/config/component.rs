@@ -1,0 +1,603 @@
+//! A component: one thing the repository offers, as its file describes it.
+//!
+//! Owns the format of `components/NAME.toml`. Knows nothing of how a source is asked or an image
+//! is built.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use regex::Regex;
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use super::files::{FileRule, Files};
+use super::{ConfigError, Count};
+use crate::name::{Arch, ComponentName, Folder};
+use crate::template::{Template, Vars};
+
+/// A component, read and checked.
+#[derive(Debug, Clone)]
+pub struct Component {
+    /// Its name: that of its file.
+    pub name: ComponentName,
+    /// Its file.
+    pub file: PathBuf,
+    /// The folder in the repository.
+    pub folder: Folder,
+    /// A line for people.
+    pub description: Option<String>,
+    /// Where people read more.
+    pub homepage: Option<Url>,
+    /// What it follows.
+    pub source: SourceRule,
+    /// Which versions it wants.
+    pub versions: Versions,
+    /// What upstream calls each architecture; empty: systemd's names, every architecture of the
+    /// repository.
+    pub arch: BTreeMap<Arch, String>,
+    /// What is fetched.
+    pub assets: Vec<AssetRule>,
+    /// Files of the image that come from no asset.
+    pub files: Files,
+    /// Units that run once the image is merged.
+    pub services: Services,
+    /// What the image claims to extend.
+    pub extension: Extension,
+    /// How the image is written.
+    pub image: ImageRule,
+    /// The folder beside the component's file whose `usr/` and `opt/` go in as they are.
+    pub overlay: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Raw {
+    description: Option<String>,
+    homepage: Option<Url>,
+    path: Option<Folder>,
+    source: SourceRule,
+    #[serde(default)]
+    versions: Versions,
+    #[serde(default)]
+    arch: BTreeMap<Arch, String>,
+    #[serde(default, rename = "asset")]
+    assets: Vec<AssetRule>,
+    #[serde(default)]
+    files: Files,
+    #[serde(default)]
+    services: Services,
+    #[serde(default)]
+    extension: Extension,
+    #[serde(default)]
+    image: ImageRule,
+}
+
+/// `[source.…]`: one of a closed set.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(try_from = "SourceTable")]
+pub enum SourceRule {
+    /// Releases of a GitHub repository.
+    Github(GithubRule),
+    /// A page or JSON that lists versions.
+    Http(HttpRule),
+    /// Files somebody drops into a folder.
+    Directory(DirectoryRule),
+}
+
+/// `[source]` as TOML sees it, so that two sources are told apart from a typo in one.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct SourceTable {
+    github: Option<GithubRule>,
+    http: Option<HttpRule>,
+    directory: Option<DirectoryRule>,
+}
+
+impl TryFrom<SourceTable> for SourceRule {
+    type Error = String;
+    fn try_from(table: SourceTable) -> Result<Self, String> {
+        let SourceTable { github, http, directory } = table;
+        let mut found: Vec<(&str, Self)> = Vec::new();
+        found.extend(github.map(|rule| ("github", Self::Github(rule))));
+        found.extend(http.map(|rule| ("http", Self::Http(rule))));
+        found.extend(directory.map(|rule| ("directory", Self::Directory(rule))));
+        if found.len() > 1 {
+            let names = found.iter().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>();
+            return Err(format!(
+                "more than one source: {}\nhint: a component follows one; make another component for the other",
+                names.join(" and ")
+            ));
+        }
+        found.pop().map(|(_, rule)| rule).ok_or_else(|| {
+            "no source\nhint: add one of [source.github], [source.http], [source.directory]".to_owned()
+        })
+    }
+}
+
+/// `[source.github]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct GithubRule {
+    /// `OWNER/REPOSITORY`
+    pub repo: GithubRepo,
+}
+
+/// `OWNER/REPOSITORY` on GitHub.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct GithubRepo {
+    /// The user or organisation.
+    pub owner: String,
+    /// The repository's own name.
+    pub name: String,
+}
+
+impl TryFrom<String> for GithubRepo {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        let legal = |part: &str| {
+            !part.is_empty()
+                && !matches!(part, "." | "..")
+                && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+        };
+        match text.split_once('/') {
+            Some((owner, name)) if legal(owner) && legal(name) => {
+                Ok(Self { owner: owner.to_owned(), name: name.to_owned() })
+            }
+            _ => Err(format!("`{}` is not OWNER/REPOSITORY", text.escape_debug())),
+        }
+    }
+}
+
+/// `[source.http]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct HttpRule {
+    /// The page or JSON document.
+    pub url: HttpUrl,
+    /// What a version looks like in it: a regular expression with a group `version`.
+    #[serde(rename = "match")]
+    pub pattern: VersionPattern,
+}
+
+/// A URL that HTTP can reach.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct HttpUrl(pub Url);
+
+impl TryFrom<String> for HttpUrl {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        match Url::parse(&text) {
+            Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(Self(url)),
+            Ok(_) => Err(format!("`{}` is not an http or https URL", text.escape_debug())),
+            Err(error) => Err(format!("`{}` is not a URL: {error}", text.escape_debug())),
+        }
+    }
+}
+
+/// A regular expression with a group named `version`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(try_from = "String")]
+pub struct VersionPattern(pub Regex);
+
+impl TryFrom<String> for VersionPattern {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        let regex = Regex::new(&text).map_err(|error| {
+            let reason = error.to_string();
+            format!("not a regular expression: {}", reason.lines().last().unwrap_or_default().trim())
+        })?;
+        if regex.capture_names().flatten().any(|name| name == "version") {
+            Ok(Self(regex))
+        } else {
+            Err("the regular expression has no group `version`\nhint: write `(?<version>[0-9.]+)` where the version stands".to_owned())
+        }
+    }
+}
+
+/// `[source.directory]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct DirectoryRule {
+    /// The folder; [`parse`] makes it relative to the current one.
+    pub path: PathBuf,
+    /// What a release's file is called.
+    #[serde(rename = "match")]
+    pub pattern: Template,
+}
+
+/// `[versions]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Versions {
+    /// What a tag looks like; left out, a version with or without a `v` before it.
+    pub tag: Option<Template>,
+    /// A semver requirement; with it, a version that is not semver is out.
+    pub require: Option<semver::VersionReq>,
+    /// Versions that are never wanted.
+    pub exclude: Vec<String>,
+    /// How many, the newest first; of each branch where there is `per`.
+    pub newest: Count,
+    /// What a branch is.
+    pub per: Option<Per>,
+    /// Whether pre-releases are wanted too.
+    pub prerelease: bool,
+    /// How old a release must be.
+    #[serde(deserialize_with = "some_duration")]
+    pub min_age: Option<Duration>,
+}
+
+impl Default for Versions {
+    fn default() -> Self {
+        Self {
+            tag: None,
+            require: None,
+            exclude: Vec::new(),
+            newest: Count(3),
+            per: None,
+            prerelease: false,
+            min_age: None,
+        }
+    }
+}
+
+fn some_duration<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+    super::duration(from).map(Some)
+}
+
+/// A branch of versions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Per {
+    /// `1.x`
+    Major,
+    /// `1.31.x`
+    Minor,
+}
+
+/// `[[asset]]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(try_from = "RawAsset")]
+pub struct AssetRule {
+    /// Where it is.
+    #[serde(serialize_with = "as_text")]
+    pub at: AssetAt,
+    /// A checksum file for it.
+    #[serde(serialize_with = "as_text")]
+    pub sha256: Option<Template>,
+    /// How many leading folders of the archive do not count.
+    pub strip_components: usize,
+    /// For which versions it is wanted.
+    pub when: Option<semver::VersionReq>,
+    /// What of it goes where.
+    pub files: Files,
+}
+
+fn as_text<S: serde::Serializer>(value: &impl std::fmt::Debug, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(&format_args!("{value:?}"))
+}
+
+/// Where an asset is.
+#[derive(Debug, Clone)]
+pub enum AssetAt {
+    /// Anywhere.
+    Url(Template),
+    /// An asset of the release, by name.
+    Name(Template),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawAsset {
+    url: Option<Template>,
+    name: Option<Template>,
+    sha256: Option<Template>,
+    #[serde(default)]
+    strip_components: usize,
+    when: Option<semver::VersionReq>,
+    #[serde(default)]
+    files: Files,
+}
+
+impl TryFrom<RawAsset> for AssetRule {
+    type Error = String;
+    fn try_from(raw: RawAsset) -> Result<Self, String> {
+        let at = match (raw.url, raw.name) {
+            (Some(url), None) => {
+                let vars = Vars { name: "n", version: "1", arch: "a", tag: "t", url: "" };
+                HttpUrl::try_from(url.expand(&vars))
+                    .map_err(|_| format!("`{url}` is not an http or https URL"))?;
+                AssetAt::Url(url)
+            }
+            (None, Some(name)) => AssetAt::Name(name),
+            _ => return Err("an asset has either `url` or `name`".to_owned()),
+        };
+        if raw.files.is_empty() {
+            return Err("the asset gives no file to the image\nhint: add [asset.files], such as \"usr/bin/\" = \"NAME\"".to_owned());
+        }
+        Ok(Self { at, sha256: raw.sha256, strip_components: raw.strip_components, when: raw.when, files: raw.files })
+    }
+}
+
+/// `[services]`
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Services {
+    /// Units that multi-user.target upholds.
+    pub enable: Vec<UnitName>,
+}
+
+/// The name of a systemd unit, with its ending (systemd.unit(5)).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct UnitName(String);
+
+impl UnitName {
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for UnitName {
+    type Error = String;
+    fn try_from(name: String) -> Result<Self, String> {
+        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, ':' | '-' | '_' | '.' | '\\' | '@');
+        let ending = name.rsplit_once('.').filter(|(stem, _)| !stem.is_empty()).map(|(_, ending)| ending);
+        let known = ["service", "socket", "timer", "path", "target", "mount"];
+        if ending.is_some_and(|ending| known.contains(&ending)) && name.chars().all(legal) {
+            Ok(Self(name))
+        } else {
+            Err(format!("`{}` is not a unit's name\nhint: with its ending, such as `{0}.service`", name.escape_debug()))
+        }
+    }
+}
+
+impl From<UnitName> for String {
+    fn from(name: UnitName) -> String {
+        name.0
+    }
+}
+
+/// `[extension]`: what goes into extension-release (os-release(5), systemd-sysext(8)).
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(try_from = "RawExtension")]
+pub struct Extension {
+    /// `ID=`; `_any` fits every distribution.
+    pub id: String,
+    /// `SYSEXT_LEVEL=`
+    pub sysext_level: Option<String>,
+    /// `VERSION_ID=`
+    pub version_id: Option<String>,
+    /// `EXTENSION_RELOAD_MANAGER=1`: systemd reads its units again on a merge. Left out: when the
+    /// component enables services.
+    pub reload: Option<bool>,
+}
+
+impl Default for Extension {
+    fn default() -> Self {
+        Self { id: "_any".to_owned(), sysext_level: None, version_id: None, reload: None }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawExtension {
+    id: Option<String>,
+    sysext_level: Option<String>,
+    version_id: Option<String>,
+    reload: Option<bool>,
+}
+
+impl TryFrom<RawExtension> for Extension {
+    type Error = String;
+    fn try_from(raw: RawExtension) -> Result<Self, String> {
+        let id = raw.id.unwrap_or_else(|| "_any".to_owned());
+        for value in [Some(&id), raw.sysext_level.as_ref(), raw.version_id.as_ref()].into_iter().flatten() {
+            // os-release(5) also allows quoted values; none of these keys needs one.
+            if value.is_empty() || !value.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')) {
+                return Err(format!("`{}` cannot stand in an extension-release", value.escape_debug()));
+            }
+        }
+        if id != "_any" && raw.sysext_level.is_none() && raw.version_id.is_none() {
+            return Err(format!("no host takes `id = \"{id}\"` alone\nhint: add `sysext-level` or `version-id`; either must equal the host's"));
+        }
+        Ok(Self { id, sysext_level: raw.sysext_level, version_id: raw.version_id, reload: raw.reload })
+    }
+}
+
+/// `[image]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct ImageRule {
+    /// The file system.
+    pub format: Format,
+    /// How its blocks are compressed.
+    pub compression: Compression,
+    /// What the file is called.
+    #[serde(serialize_with = "as_text")]
+    pub name: Template,
+}
+
+impl Default for ImageRule {
+    fn default() -> Self {
+        Self {
+            format: Format::Squashfs,
+            compression: Compression::Zstd,
+            name: Template::parse("{name}-{version}-{arch}.raw").expect("a literal template"),
+        }
+    }
+}
+
+/// The file system of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Format {
+    /// squashfs 4.0
+    Squashfs,
+}
+
+/// How the blocks of an image are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Compression {
+    /// Zstandard
+    Zstd,
+    /// xz
+    Xz,
+    /// gzip (zlib)
+    Gzip,
+    /// LZ4
+    Lz4,
+}
+
+/// Reads the text of a component's file. Pure.
+///
+/// # Errors
+/// What is wrong and where; relative paths become relative to the folder of `file`.
+pub fn parse(name: ComponentName, file: &Path, text: &str) -> Result<Component, ConfigError> {
+    let raw: Raw = toml::from_str(text).map_err(|error| ConfigError::from_toml(file, text, &error))?;
+    let mut source = raw.source;
+    if let SourceRule::Directory(rule) = &mut source {
+        rule.path = file.parent().unwrap_or(Path::new("")).join(&rule.path);
+    }
+    let wrong = |message: String| {
+        let (message, hint) = message.split_once("\nhint: ").unwrap_or((&message, ""));
+        let error = ConfigError::new(file, message);
+        if hint.is_empty() { error } else { error.with_hint(hint) }
+    };
+    check(&raw.image, &source, &raw.versions, &raw.files).map_err(wrong)?;
+    Ok(Component {
+        folder: raw.path.unwrap_or_else(|| Folder::from(&name)),
+        name,
+        file: file.to_owned(),
+        description: raw.description,
+        homepage: raw.homepage,
+        source,
+        versions: raw.versions,
+        arch: raw.arch,
+        assets: raw.assets,
+        files: raw.files,
+        services: raw.services,
+        extension: raw.extension,
+        image: raw.image,
+        overlay: None,
+    })
+}
+
+/// What no single value can tell.
+fn check(image: &ImageRule, source: &SourceRule, versions: &Versions, files: &Files) -> Result<(), String> {
+    image.name.require(&["version", "arch"]).map_err(|error| format!("[image] name: {error}"))?;
+    if !image.name.as_str().ends_with(".raw") {
+        return Err(format!("[image] name: `{}` does not end in .raw\nhint: systemd-sysext merges only such files", image.name));
+    }
+    if let SourceRule::Directory(rule) = source {
+        rule.pattern.require(&["version"]).map_err(|error| format!("[source.directory] match: {error}"))?;
+    }
+    if let Some(tag) = &versions.tag {
+        tag.require(&["version"]).map_err(|error| format!("[versions] tag: {error}"))?;
+    }
+    if let Some((destination, _)) = files.iter().find(|(_, rule)| matches!(rule, FileRule::Pick { .. })) {
+        return Err(format!("[files] has no asset to pick `{destination}` from\nhint: move the line to [asset.files], or use `text` or `symlink`"));
+    }
+    if let Some((destination, _)) =
+        files.iter().find(|(to, rule)| to.is_folder() && matches!(rule, FileRule::Text { .. } | FileRule::Symlink(_)))
+    {
+        return Err(format!("[files] `{destination}` is a folder\nhint: name the file itself, without a final slash"));
+    }
+    Ok(())
+}
+
+impl Component {
+    /// The architectures it is built for, with upstream's names, among those of the repository.
+    #[must_use]
+    pub fn architectures(&self, repository: &[Arch]) -> BTreeMap<Arch, String> {
+        repository
+            .iter()
+            .filter_map(|arch| match self.arch.get(arch) {
+                Some(theirs) => Some((*arch, theirs.clone())),
+                None if self.arch.is_empty() => Some((*arch, arch.to_string())),
+                None => None,
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOURCE: &str = "[source.github]\nrepo = \"o/r\"\n";
+
+    fn read(text: &str) -> Result<Component, ConfigError> {
+        parse("x".parse().unwrap(), Path::new("components/x.toml"), text)
+    }
+
+    #[test]
+    fn two_sources_are_named() {
+        let error = read(&format!("{SOURCE}[source.http]\nurl = \"https://e.org/\"\nmatch = '(?<version>.)'\n"));
+        let error = error.unwrap_err();
+        assert!(error.to_string().contains("more than one source: `github` and `http`"), "{error}");
+        assert!(error.hint().unwrap().contains("follows one"));
+    }
+
+    #[test]
+    fn every_form_of_a_file_reads() {
+        let component = read(&format!(
+            r#"{SOURCE}
+            [[asset]]
+            url = "https://e.org/{{version}}.tgz"
+            [asset.files]
+            "usr/bin/" = ["a", "b"]
+            "usr/bin/c" = "c"
+            "usr/lib/d" = {{ from = "d", mode = "0600", replace = {{ "x" = "y" }} }}
+            [files]
+            "usr/e" = {{ text = "{{version}}" }}
+            "usr/f" = {{ symlink = "e" }}
+            "usr/g" = {{ delete = true }}
+            "#
+        ))
+        .unwrap();
+        assert_eq!(component.assets[0].files.len(), 3);
+        assert_eq!(component.files.len(), 3);
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused() {
+        for (text, part) in [
+            ("[extension]\nid = \"flatcar\"\n", "no host takes"),
+            ("[image]\nname = \"{name}.raw\"\n", "{version}"),
+            ("[image]\nname = \"{name}-{version}-{arch}.img\"\n", ".raw"),
+            ("[image]\ncompression = \"zip\"\n", "zip"),
+            ("[files]\n\"etc/x\" = { text = \"\" }\n", "would not be seen"),
+            ("[files]\n\"/usr/x\" = { text = \"\" }\n", "absolute"),
+            ("[files]\n\"usr/../x\" = { text = \"\" }\n", "plain path"),
+            ("[files]\n\"usr/x\" = \"y\"\n", "no asset"),
+            ("[files]\n\"usr/x/\" = { text = \"\" }\n", "is a folder"),
+            ("[files]\n\"usr/x\" = { text = \"\", symlink = \"\" }\n", "one of"),
+            ("[files]\n\"usr/x\" = { text = \"\", mode = \"999\" }\n", "mode"),
+            ("[[asset]]\nurl = \"https://e.org/\"\n", "no file"),
+            ("[[asset]]\nurl = \"ftp://e.org/\"\n[asset.files]\n\"usr/x\" = \"y\"\n", "http"),
+            ("[services]\nenable = [\"tailscaled\"]\n", "unit"),
+            ("[versions]\nrequire = \">=x\"\n", ""),
+            ("[versions]\nnewest = 0\n", "1 to 1024"),
+            ("[versions]\ntag = \"v\"\n", "{version}"),
+            ("[versions]\ntag = \"v{versoin}\"\n", "versoin"),
+        ] {
+            let error = read(&format!("{SOURCE}{text}")).unwrap_err().to_string();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+        assert!(read("").is_err());
+        assert!(read("[source]\n").is_err());
+    }
+
+    #[test]
+    fn a_component_can_be_for_fewer_architectures() {
+        let component = read(&format!("{SOURCE}[arch]\nx86-64 = \"amd64\"\n")).unwrap();
+        let arches = component.architectures(&[Arch::X86_64, Arch::Arm64]);
+        assert_eq!(arches, BTreeMap::from([(Arch::X86_64, "amd64".to_owned())]));
+    }
+}

@@ -1,0 +1,109 @@
+//! Errors of the configuration: file, line, column, the line itself with a caret, and a hint.
+//!
+//! Owns how such an error reads. Knows nothing of what the configuration means.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// Something that is wrong in a configuration file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    file: PathBuf,
+    place: Option<Place>,
+    message: String,
+    hint: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Place {
+    line: usize,
+    column: usize,
+    text: String,
+    width: usize,
+}
+
+impl ConfigError {
+    /// An error about the file as a whole.
+    #[must_use]
+    pub fn new(file: &Path, message: impl Into<String>) -> Self {
+        Self { file: file.to_owned(), place: None, message: message.into(), hint: None }
+    }
+
+    /// The same, with what to do about it.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// What the TOML reader or one of our own types said of `text`. A line `hint: …` at the end of
+    /// its message becomes the hint.
+    #[must_use]
+    pub fn from_toml(file: &Path, text: &str, error: &toml::de::Error) -> Self {
+        let (message, hint) = match error.message().split_once("\nhint: ") {
+            Some((message, hint)) => (message, Some(hint.to_owned())),
+            None => (error.message(), None),
+        };
+        Self {
+            file: file.to_owned(),
+            place: error.span().map(|span| Place::new(text, narrow(text, span, message))),
+            message: message.trim_end().replace('\n', ", "),
+            hint,
+        }
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+}
+
+/// The reader marks a whole array or table where one of its elements is wrong; the name that the
+/// message quotes tells which, if it stands there once.
+fn narrow(text: &str, span: std::ops::Range<usize>, message: &str) -> std::ops::Range<usize> {
+    let Some(name) = message.split('`').nth(1).filter(|name| !name.is_empty()) else { return span };
+    let Some(marked) = text.get(span.clone()) else { return span };
+    let mut found = marked.match_indices(name);
+    match (found.next(), found.next()) {
+        (Some((at, _)), None) => span.start + at..span.start + at + name.len(),
+        _ => span,
+    }
+}
+
+impl Place {
+    fn new(text: &str, span: std::ops::Range<usize>) -> Self {
+        let start = span.start.min(text.len());
+        let from = text[..start].rfind('\n').map_or(0, |at| at + 1);
+        let line = text[from..].lines().next().unwrap_or_default();
+        let end = span.end.clamp(start, from + line.len().max(start - from));
+        Self {
+            line: text[..start].matches('\n').count() + 1,
+            column: text[from..start].chars().count() + 1,
+            text: line.to_owned(),
+            width: text.get(start..end).map_or(1, |marked| marked.chars().count().max(1)),
+        }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let file = self.file.display();
+        let Some(place) = &self.place else { return write!(f, "{file}: {}", self.message) };
+        writeln!(f, "{file}:{}:{}: {}", place.line, place.column, self.message)?;
+        let number = place.line.to_string();
+        let margin = " ".repeat(number.len());
+        // Tabs keep their width only if the line below has the same ones.
+        let indent: String = place
+            .text
+            .chars()
+            .take(place.column - 1)
+            .map(|c| if c == '\t' { '\t' } else { ' ' })
+            .collect();
+        writeln!(f, "  {margin} |")?;
+        writeln!(f, "  {number} | {}", place.text)?;
+        write!(f, "  {margin} | {indent}{}", "^".repeat(place.width))
+    }
+}
+
+impl std::error::Error for ConfigError {}

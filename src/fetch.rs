@@ -1,0 +1,447 @@
+//! From a URL to verified bytes: one HTTP client for everything that is asked of upstreams.
+//!
+//! Owns retries, time limits, size limits, rewriting and digests. Knows nothing of what the bytes
+//! are. Files are streamed to disk and hashed on the way; only small documents are held in memory.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, header};
+use jiff::Timestamp;
+use sha2::Digest;
+use thiserror::Error;
+use tokio::io::AsyncWriteExt;
+use url::Url;
+
+use crate::config::{Limits, Network};
+use crate::name::Sha256;
+
+pub mod cache;
+pub mod checksum;
+
+use cache::{Cache, Entry};
+
+/// The largest page, listing or checksum file that is read, in bytes.
+const DOCUMENT: u64 = 64 << 20;
+
+/// How often a request is tried in all.
+const TRIES: u32 = 3;
+
+/// The longest that a server may ask us to wait before we rather report it.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Slower than this, in bytes a second, a server counts as down.
+const CRAWL: u64 = 1024;
+
+/// Something that could not be fetched.
+#[derive(Debug, Error)]
+pub enum FetchError {
+    /// The server answered, but not with what was asked for.
+    #[error("{url} answered {status}")]
+    Status {
+        /// What was asked for.
+        url: String,
+        /// The status, with its words.
+        status: StatusCode,
+    },
+    /// The server wants us to ask less.
+    #[error("{url} answered {status}: too many requests{}", until.map(|at| format!(" until {at}")).unwrap_or_default())]
+    RateLimited {
+        /// What was asked for.
+        url: String,
+        /// 403 or 429.
+        status: StatusCode,
+        /// When it may be asked again.
+        until: Option<Timestamp>,
+    },
+    /// No connection, or one that broke before the answer began.
+    #[error("cannot reach {url}")]
+    Unreachable {
+        /// What was asked for.
+        url: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// This machine cannot speak TLS.
+    #[error("cannot set up TLS")]
+    Tls {
+        /// Why.
+        source: reqwest::Error,
+    },
+    /// The server fell silent, or crawled.
+    #[error("{url} sent nothing for {} s, or less than {CRAWL} bytes a second", waited.as_secs_f32())]
+    Slow {
+        /// What was asked for.
+        url: String,
+        /// The time limit.
+        waited: Duration,
+    },
+    /// The answer ended early.
+    #[error("{url} ended early, after {received} bytes")]
+    Truncated {
+        /// What was asked for.
+        url: String,
+        /// How many came.
+        received: u64,
+    },
+    /// The answer is larger than it may be.
+    #[error("{url} is larger than {limit} bytes")]
+    TooLarge {
+        /// What was asked for.
+        url: String,
+        /// The limit.
+        limit: u64,
+    },
+    /// The bytes are not those that were promised.
+    #[error("{url} has SHA-256 {got}, but {promised_by} says {expected}")]
+    Digest {
+        /// What was fetched.
+        url: String,
+        /// Who said what it should be.
+        promised_by: String,
+        /// What it should be.
+        expected: Sha256,
+        /// What it is.
+        got: Sha256,
+    },
+    /// A checksum file that says nothing of the asset.
+    #[error("{url}: {problem}")]
+    Checksum {
+        /// The checksum file.
+        url: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The file could not be written or read on this machine.
+    #[error("cannot store {path}", path = path.display())]
+    Disk {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+impl FetchError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        let text = match self {
+            Self::Status { status, .. } => match *status {
+                StatusCode::NOT_FOUND => "check the URL in a browser; a private one answers the same without a token",
+                StatusCode::UNAUTHORIZED => "the token, if one is set, is not accepted",
+                StatusCode::FORBIDDEN => "the server knows the file but does not give it out",
+                status if status.is_server_error() => "the server has a problem; the next sync tries again",
+                _ => return None,
+            },
+            Self::RateLimited { .. } => "set GITHUB_TOKEN for a larger quota, or sync less often",
+            Self::Unreachable { .. } => "check the network and proxy settings; the next sync tries again",
+            Self::Tls { .. } => "install the system's CA certificates, or name them in SSL_CERT_FILE",
+            Self::Slow { .. } => "raise [network] timeout if the server is just slow",
+            Self::Truncated { .. } => "the next sync tries again",
+            Self::TooLarge { .. } => "raise [limits] download if the upstream is trusted",
+            Self::Digest { .. } => "the file changed upstream or on the way; do not publish it before you know why",
+            Self::Checksum { .. } => "check the template in `sha256`",
+            Self::Disk { .. } => "downloads go to the folder of temporary files; $TMPDIR names another",
+        };
+        Some(text.to_owned())
+    }
+
+    /// How long to wait before the try after this one, where another might go better.
+    fn wait(&self, tried: u32) -> Option<Duration> {
+        let passing = match self {
+            Self::RateLimited { until, .. } => {
+                let wait = Duration::try_from(until.as_ref()?.duration_since(Timestamp::now())).unwrap_or_default();
+                return (wait <= PATIENCE).then_some(wait + Duration::from_millis(500));
+            }
+            Self::Status { status, .. } => status.is_server_error() || *status == StatusCode::REQUEST_TIMEOUT,
+            Self::Unreachable { source, .. } => {
+                let error = source.downcast_ref::<reqwest::Error>();
+                !error.is_some_and(|error| error.is_redirect() || error.is_builder())
+            }
+            Self::Slow { .. } | Self::Truncated { .. } => true,
+            _ => false,
+        };
+        passing.then(|| Duration::from_millis(500) * 3_u32.pow(tried - 1))
+    }
+}
+
+/// Tries again, a few times, what fails for a reason that may pass; `fault` finds it in the error.
+///
+/// # Errors
+/// That of the last try.
+pub async fn retry<T, E: std::fmt::Display>(
+    attempt: impl AsyncFn() -> Result<T, E>,
+    fault: impl Fn(&E) -> Option<&FetchError>,
+) -> Result<T, E> {
+    for tried in 1..TRIES {
+        match attempt().await {
+            Err(error) => match fault(&error).and_then(|fault| fault.wait(tried)) {
+                Some(wait) => {
+                    tracing::debug!(%error, ?wait, "trying again");
+                    tokio::time::sleep(wait).await;
+                }
+                None => return Err(error),
+            },
+            done => return done,
+        }
+    }
+    attempt().await
+}
+
+/// A file that was fetched: on disk, and known byte for byte.
+#[derive(Debug, Clone)]
+pub struct Fetched {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What it is.
+    pub sha256: Sha256,
+    /// Its length in bytes.
+    pub size: u64,
+}
+
+/// What an asset must turn out to be, and who says so.
+#[derive(Debug, Clone)]
+pub struct Promise {
+    /// The digest.
+    pub sha256: Sha256,
+    /// `the release` or the URL of a checksum file.
+    pub by: String,
+}
+
+impl Promise {
+    /// Checks what came against what was promised.
+    ///
+    /// # Errors
+    /// [`FetchError::Digest`]
+    pub fn check(&self, url: &str, got: Sha256) -> Result<(), FetchError> {
+        if self.sha256 == got {
+            return Ok(());
+        }
+        Err(FetchError::Digest { url: url.to_owned(), promised_by: self.by.clone(), expected: self.sha256, got })
+    }
+}
+
+/// The one client for all upstreams.
+#[derive(Debug, Clone)]
+pub struct Client {
+    /// Made when it is first needed: a machine without CA certificates can still publish what
+    /// lies in a folder.
+    http: Arc<OnceLock<reqwest::Client>>,
+    rewrite: Vec<(String, String)>,
+    timeout: Duration,
+    limit: u64,
+}
+
+impl Client {
+    /// A client with the configured limits.
+    #[must_use]
+    pub fn new(network: &Network, limits: &Limits) -> Self {
+        let mut rewrite: Vec<_> = network.rewrite.clone().into_iter().collect();
+        // The longest prefix first, as in a routing table.
+        rewrite.sort_by_key(|(from, _)| std::cmp::Reverse(from.len()));
+        Self { http: Arc::default(), rewrite, timeout: network.timeout, limit: limits.download.bytes() }
+    }
+
+    /// The HTTP client itself, for a library that speaks to an API over it.
+    ///
+    /// # Errors
+    /// The TLS set-up of this machine cannot be used.
+    pub fn http(&self) -> Result<&reqwest::Client, FetchError> {
+        if let Some(http) = self.http.get() {
+            return Ok(http);
+        }
+        let http = self.connect().map_err(|source| FetchError::Tls { source })?;
+        Ok(self.http.get_or_init(|| http))
+    }
+
+    fn connect(&self) -> Result<reqwest::Client, reqwest::Error> {
+        reqwest::Client::builder()
+            .user_agent(concat!("publish/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(self.timeout.min(Duration::from_secs(15)))
+            .read_timeout(self.timeout)
+            .redirect(reqwest::redirect::Policy::custom(|attempt| {
+                let downgrade = attempt.url().scheme() == "http"
+                    && attempt.previous().last().is_some_and(|from| from.scheme() == "https");
+                if downgrade {
+                    attempt.error("a redirect from https to http")
+                } else if attempt.previous().len() >= 10 {
+                    attempt.error("more than 10 redirects")
+                } else {
+                    attempt.follow()
+                }
+            }))
+            .build()
+    }
+
+    /// The URL that is asked in the place of `url`.
+    #[must_use]
+    pub fn rewritten(&self, url: &str) -> String {
+        match self.rewrite.iter().find(|(from, _)| url.starts_with(from.as_str())) {
+            Some((from, to)) => format!("{to}{}", &url[from.len()..]),
+            None => url.to_owned(),
+        }
+    }
+
+    /// A document, from the server or, if the server says that it has not changed, from the cache.
+    ///
+    /// # Errors
+    /// As [`Client::download`].
+    pub async fn document(&self, url: &Url, cache: &Cache) -> Result<Bytes, FetchError> {
+        let known = cache.get(url.as_str());
+        let mut headers = HeaderMap::new();
+        if let Some(entry) = &known {
+            entry.add_conditions(&mut headers);
+        }
+        let (response, body) = self.small(url.as_str(), headers).await?;
+        match known {
+            Some(entry) if response.status == StatusCode::NOT_MODIFIED => Ok(entry.body.into()),
+            _ => {
+                cache.put(url.as_str(), Entry::new(&response.headers, body.to_vec()));
+                Ok(body)
+            }
+        }
+    }
+
+    /// The digest that a checksum file gives for the file called `name`.
+    ///
+    /// # Errors
+    /// As [`Client::download`], or the file says nothing of `name`.
+    pub async fn checksum(&self, url: &str, name: &str) -> Result<Promise, FetchError> {
+        let (_, body) = self.small(url, HeaderMap::new()).await?;
+        let sha256 = checksum::find(&body, name)
+            .map_err(|problem| FetchError::Checksum { url: url.to_owned(), problem: problem.to_string() })?;
+        Ok(Promise { sha256, by: url.to_owned() })
+    }
+
+    async fn small(&self, url: &str, headers: HeaderMap) -> Result<(Head, Bytes), FetchError> {
+        retry(async || {
+            let mut body = Vec::new();
+            let head = self
+                .stream(url, headers.clone(), DOCUMENT, async |_: &Head, chunk: &Bytes| {
+                    body.extend_from_slice(chunk);
+                    Ok(())
+                })
+                .await?;
+            Ok((head, Bytes::from(body)))
+        }, |error| Some(error))
+        .await
+    }
+
+    /// Streams a file to `path` and hashes it on the way; `progress` hears of each piece and of the
+    /// whole length, where the server tells it.
+    ///
+    /// # Errors
+    /// What went wrong last, after a few tries where that may help. What is at `path` then is
+    /// not to be used.
+    pub async fn download(
+        &self,
+        url: &str,
+        path: &Path,
+        progress: impl Fn(u64, Option<u64>),
+    ) -> Result<Fetched, FetchError> {
+        let disk = |source| FetchError::Disk { path: path.to_owned(), source };
+        retry(async || {
+            let file = tokio::fs::File::create(path).await.map_err(disk)?;
+            let mut file = tokio::io::BufWriter::with_capacity(1 << 20, file);
+            let mut hasher = sha2::Sha256::new();
+            let mut size = 0;
+            self.stream(url, HeaderMap::new(), self.limit, async |head: &Head, chunk: &Bytes| {
+                hasher.update(chunk);
+                size += chunk.len() as u64;
+                progress(size, head.length);
+                file.write_all(chunk).await.map_err(disk)
+            })
+            .await?;
+            file.flush().await.map_err(disk)?;
+            Ok(Fetched { path: path.to_owned(), sha256: Sha256::from_hasher(hasher), size })
+        }, |error| Some(error))
+        .await
+    }
+
+    /// One request; gives the body to `sink` piece by piece.
+    async fn stream(
+        &self,
+        url: &str,
+        headers: HeaderMap,
+        limit: u64,
+        mut sink: impl AsyncFnMut(&Head, &Bytes) -> Result<(), FetchError>,
+    ) -> Result<Head, FetchError> {
+        let shown = self.shown(url);
+        let asked = self.http()?.get(self.rewritten(url)).headers(headers).send().await;
+        let mut response = match asked {
+            Ok(response) => response,
+            Err(error) if error.is_timeout() => return Err(FetchError::Slow { url: shown, waited: self.timeout }),
+            Err(error) => return Err(FetchError::Unreachable { url: shown, source: error.without_url().into() }),
+        };
+        let head = Head {
+            status: response.status(),
+            length: response.content_length(),
+            headers: response.headers().clone(),
+        };
+        if !head.status.is_success() && head.status != StatusCode::NOT_MODIFIED {
+            return Err(refusal(shown, head.status, &head.headers));
+        }
+        if head.length.is_some_and(|length| length > limit) {
+            return Err(FetchError::TooLarge { url: shown, limit });
+        }
+        let started = Instant::now();
+        let mut received = 0;
+        loop {
+            match response.chunk().await {
+                Ok(None) => break,
+                Ok(Some(chunk)) => {
+                    received += chunk.len() as u64;
+                    if received > limit {
+                        return Err(FetchError::TooLarge { url: shown, limit });
+                    }
+                    sink(&head, &chunk).await?;
+                }
+                Err(error) if error.is_timeout() => {
+                    return Err(FetchError::Slow { url: shown, waited: self.timeout });
+                }
+                Err(_) => return Err(FetchError::Truncated { url: shown, received }),
+            }
+            let elapsed = started.elapsed();
+            if elapsed > self.timeout && received < CRAWL * elapsed.as_secs() {
+                return Err(FetchError::Slow { url: shown, waited: self.timeout });
+            }
+        }
+        Ok(head)
+    }
+
+    /// A URL as people know it, and where it was really asked.
+    fn shown(&self, url: &str) -> String {
+        let asked = self.rewritten(url);
+        let mut shown = url.to_owned();
+        if asked != url {
+            let _ = write!(shown, " (rewritten to {asked})");
+        }
+        shown
+    }
+}
+
+struct Head {
+    status: StatusCode,
+    length: Option<u64>,
+    headers: HeaderMap,
+}
+
+/// The error for an answer that is none, with the rate limits of the common servers told apart.
+#[must_use]
+pub fn refusal(url: String, status: StatusCode, headers: &HeaderMap) -> FetchError {
+    let number = |name: &str| headers.get(name)?.to_str().ok()?.parse::<i64>().ok();
+    let until = number(header::RETRY_AFTER.as_str())
+        .and_then(|seconds| Timestamp::now().checked_add(jiff::SignedDuration::from_secs(seconds)).ok())
+        .or_else(|| Timestamp::from_second(number("x-ratelimit-reset")?).ok())
+        .and_then(|at| at.round(jiff::Unit::Second).ok());
+    let exhausted = number("x-ratelimit-remaining") == Some(0) || headers.contains_key(header::RETRY_AFTER);
+    if status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::FORBIDDEN && exhausted {
+        FetchError::RateLimited { url, status, until }
+    } else {
+        FetchError::Status { url, status }
+    }
+}

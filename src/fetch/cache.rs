@@ -1,0 +1,217 @@
+//! What upstreams answered before, so that the next poll can ask whether anything changed.
+//!
+//! Owns validators (ETag, Last-Modified: RFC 9110 §8.8) and the bodies they stand for. Knows
+//! nothing of sources; the bytes it is saved as are opaque to everybody else.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
+use octocrab::service::middleware::cache::{CacheKey, CacheStorage, CacheWriter, CachedResponse};
+use serde::{Deserialize, Serialize};
+
+/// The most bytes a saved cache may unpack to; a larger one is forgotten.
+const LIMIT: u64 = 256 << 20;
+
+/// One answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    etag: Option<String>,
+    last_modified: Option<String>,
+    link: Option<String>,
+    /// The body, as it came.
+    #[serde(with = "text")]
+    pub body: Vec<u8>,
+}
+
+/// Bodies are JSON and pages: text, nearly always. What is not UTF-8 is not worth keeping.
+mod text {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(body: &[u8], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&String::from_utf8_lossy(body))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+        String::deserialize(from).map(String::into_bytes)
+    }
+}
+
+impl Entry {
+    /// An answer with these headers and this body.
+    #[must_use]
+    pub fn new(headers: &HeaderMap, body: Vec<u8>) -> Self {
+        let text = |name: HeaderName| headers.get(name)?.to_str().ok().map(str::to_owned);
+        Self {
+            etag: text(header::ETAG),
+            last_modified: text(header::LAST_MODIFIED),
+            link: text(header::LINK),
+            body,
+        }
+    }
+
+    /// Adds the headers that ask whether this answer still holds.
+    pub fn add_conditions(&self, headers: &mut HeaderMap) {
+        for (name, value) in
+            [(header::IF_NONE_MATCH, &self.etag), (header::IF_MODIFIED_SINCE, &self.last_modified)]
+        {
+            if let Some(value) = value.as_deref().and_then(|value| HeaderValue::from_str(value).ok()) {
+                headers.insert(name, value);
+            }
+        }
+    }
+
+    fn is_worth_keeping(&self) -> bool {
+        (self.etag.is_some() || self.last_modified.is_some()) && std::str::from_utf8(&self.body).is_ok()
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    entries: BTreeMap<String, Entry>,
+    changed: bool,
+}
+
+/// The answers of one component's upstream, by URL. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct Cache(Arc<Mutex<State>>);
+
+impl Cache {
+    /// Reads what [`Cache::save`] made. What cannot be read is forgotten: it only costs a request.
+    #[must_use]
+    pub fn load(saved: &[u8]) -> Self {
+        let entries = zstd::Decoder::new(saved)
+            .ok()
+            .and_then(|decoder| serde_json::from_reader(decoder.take(LIMIT)).ok())
+            .unwrap_or_default();
+        Self(Arc::new(Mutex::new(State { entries, changed: false })))
+    }
+
+    /// The bytes to keep for the next run; `None` if nothing changed.
+    #[must_use]
+    pub fn save(&self) -> Option<Vec<u8>> {
+        let state = self.lock();
+        if !state.changed {
+            return None;
+        }
+        let text = serde_json::to_vec(&state.entries).ok()?;
+        zstd::encode_all(text.as_slice(), 3).ok()
+    }
+
+    /// What the URL answered last.
+    #[must_use]
+    pub fn get(&self, url: &str) -> Option<Entry> {
+        self.lock().entries.get(url).cloned()
+    }
+
+    /// Keeps an answer, if it can be asked for again.
+    pub fn put(&self, url: &str, entry: Entry) {
+        let mut state = self.lock();
+        let known = state.entries.get(url);
+        if !entry.is_worth_keeping() {
+            state.changed |= state.entries.remove(url).is_some();
+        } else if known != Some(&entry) {
+            state.entries.insert(url.to_owned(), entry);
+            state.changed = true;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Every change is one insert or remove, so a panic elsewhere leaves nothing half done.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl CacheStorage for Cache {
+    fn try_hit(&self, uri: &Uri) -> Option<CacheKey> {
+        let entry = self.get(&uri.to_string())?;
+        // A value that cannot stand in a header would panic in the middleware.
+        let legal = |text: String| HeaderValue::from_str(&text).ok().map(|_| text);
+        match (entry.etag, entry.last_modified) {
+            (Some(etag), _) => legal(etag).map(CacheKey::ETag),
+            (None, Some(date)) => legal(date).map(CacheKey::LastModified),
+            (None, None) => None,
+        }
+    }
+
+    fn load(&self, uri: &Uri) -> Option<CachedResponse> {
+        let entry = self.get(&uri.to_string())?;
+        let mut headers = HeaderMap::new();
+        if let Some(link) = entry.link.and_then(|link| HeaderValue::from_str(&link).ok()) {
+            headers.insert(header::LINK, link);
+        }
+        Some(CachedResponse { body: entry.body, headers })
+    }
+
+    fn writer(&self, uri: &Uri, _key: CacheKey, headers: HeaderMap) -> Box<dyn CacheWriter> {
+        Box::new(Writer { cache: self.clone(), url: uri.to_string(), entry: Entry::new(&headers, Vec::new()) })
+    }
+}
+
+/// Collects a body as octocrab reads it.
+struct Writer {
+    cache: Cache,
+    url: String,
+    entry: Entry,
+}
+
+impl CacheWriter for Writer {
+    fn write_body(&mut self, data: &[u8]) {
+        self.entry.body.extend_from_slice(data);
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // The middleware does not say whether the answer was a success or came whole. A listing is
+        // a JSON array; an error is an object, and half an array does not parse.
+        if serde_json::from_slice::<Vec<serde::de::IgnoredAny>>(&self.entry.body).is_ok() {
+            let entry = std::mem::replace(&mut self.entry, Entry::new(&HeaderMap::new(), Vec::new()));
+            self.cache.put(&self.url, entry);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers() -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ETAG, HeaderValue::from_static("\"1\""));
+        headers
+    }
+
+    #[test]
+    fn a_saved_cache_reads_back_and_has_nothing_to_save() {
+        let cache = Cache::default();
+        assert_eq!(cache.save(), None);
+        cache.put("http://x/", Entry::new(&headers(), b"page".to_vec()));
+        let again = Cache::load(&cache.save().unwrap());
+        assert_eq!(again.get("http://x/").unwrap().body, b"page");
+        assert_eq!(again.save(), None);
+        again.put("http://x/", Entry::new(&headers(), b"page".to_vec()));
+        assert_eq!(again.save(), None);
+    }
+
+    #[test]
+    fn what_cannot_be_asked_for_again_is_not_kept() {
+        let cache = Cache::default();
+        cache.put("http://x/", Entry::new(&HeaderMap::new(), b"page".to_vec()));
+        assert_eq!(cache.save(), None);
+        assert_eq!(Cache::load(b"not zstd").get("http://x/"), None);
+    }
+
+    #[test]
+    fn half_a_listing_or_an_error_is_not_kept() {
+        let cache = Cache::default();
+        let uri: Uri = "http://x/releases".parse().unwrap();
+        for (body, kept) in [("[{\"a\":1},", false), ("{\"message\":\"x\"}", false), ("[{\"a\":1}]", true)] {
+            let mut writer = cache.writer(&uri, CacheKey::ETag(String::new()), headers());
+            writer.write_body(body.as_bytes());
+            drop(writer);
+            assert_eq!(cache.try_hit(&uri).is_some(), kept, "{body}");
+        }
+    }
+}

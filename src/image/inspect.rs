@@ -1,0 +1,216 @@
+//! Inspection: what is inside an image, what it claims, and whether a client would take it.
+//!
+//! Images come from anywhere, so nothing in one is trusted: a listing is bounded, and a file is read
+//! only as far as an extension-release can reach.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use backhand::{FilesystemReader, InnerNode, Node, SquashfsFileReader};
+use serde::Serialize;
+use thiserror::Error;
+
+use super::release::{ExtensionRelease, FOLDER};
+use crate::name::Arch;
+
+/// The longest extension-release that is read, in bytes.
+const RELEASE_LIMIT: u64 = 64 << 10;
+
+/// An image that cannot be read.
+#[derive(Debug, Error)]
+pub enum InspectError {
+    /// The file is not there, or not readable.
+    #[error("cannot read {path}", path = path.display())]
+    Disk {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is no squashfs image.
+    #[error("{path} is not a squashfs image: {problem}", path = path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What the reader said.
+        problem: String,
+    },
+}
+
+/// What is in an image.
+#[derive(Debug, Clone, Serialize)]
+pub struct Inspection {
+    /// The file's name.
+    pub name: String,
+    /// Its length in bytes.
+    pub size: u64,
+    /// How its blocks are compressed.
+    pub compression: String,
+    /// The size of a block in bytes.
+    pub block_size: u32,
+    /// The image's date, in seconds since 1970.
+    pub time: u32,
+    /// How many regular files it has.
+    pub files: u64,
+    /// Their size in bytes, unpacked.
+    pub unpacked: u64,
+    /// Each extension-release, by the name it is for.
+    pub releases: BTreeMap<String, BTreeMap<String, String>>,
+    /// Why a client would not take it; empty if it would.
+    pub problems: Vec<String>,
+    /// Every entry, by path.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub entries: Vec<Listed>,
+}
+
+/// An entry of an image.
+#[derive(Debug, Clone, Serialize)]
+pub struct Listed {
+    /// Its path.
+    pub path: String,
+    /// The type, as `ls` shows it: `d`, `-`, `l`.
+    pub kind: char,
+    /// Permission bits.
+    pub mode: u16,
+    /// Owner and group.
+    pub owner: (u32, u32),
+    /// The length of a regular file in bytes.
+    pub size: u64,
+    /// Where a link leads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+}
+
+/// Reads an image. `known_as` is the name a node would merge it under, besides the file's own.
+///
+/// # Errors
+/// It cannot be read, or is no image. What is wrong in it otherwise is in `problems`.
+pub fn inspect(path: &Path, known_as: Option<&str>) -> Result<Inspection, InspectError> {
+    let disk = |source| InspectError::Disk { path: path.to_owned(), source };
+    let file = File::open(path).map_err(disk)?;
+    let size = file.metadata().map_err(disk)?.len();
+    let format = |problem: String| InspectError::Format { path: path.to_owned(), problem };
+    let image = FilesystemReader::from_reader(BufReader::with_capacity(128 << 10, file))
+        .map_err(|error| format(error.to_string().lines().next().unwrap_or_default().to_owned()))?;
+
+    let mut releases = BTreeMap::new();
+    let mut problems = Vec::new();
+    let mut entries = Vec::new();
+    for node in image.files() {
+        let at = node.fullpath.to_string_lossy().trim_start_matches('/').to_owned();
+        if at.is_empty() {
+            continue;
+        }
+        if let Some(name) = at.strip_prefix(FOLDER).and_then(|rest| rest.strip_prefix("/extension-release.")) {
+            match read_release(&image, node) {
+                Some(release) => {
+                    releases.insert(name.to_owned(), release);
+                }
+                None => problems.push(format!("`{at}` cannot be read")),
+            }
+        }
+        entries.push(list(at, node));
+    }
+    entries.sort_by(|a, b| a.path.cmp(&b.path));
+
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    problems.extend(judge(&name, known_as, &releases, &entries));
+    let files = entries.iter().filter(|entry| entry.kind == '-');
+    Ok(Inspection {
+        size,
+        compression: image.compressor.map_or_else(|| "none".to_owned(), |c| format!("{c:?}").to_lowercase()),
+        block_size: image.block_size,
+        time: image.mod_time,
+        files: files.clone().count() as u64,
+        unpacked: files.map(|entry| entry.size).fold(0, u64::saturating_add),
+        releases: releases.into_iter().map(|(name, release)| (name, release.keys().clone())).collect(),
+        name,
+        problems,
+        entries,
+    })
+}
+
+fn read_release(image: &FilesystemReader<'_>, node: &Node<SquashfsFileReader>) -> Option<ExtensionRelease> {
+    let InnerNode::File(file) = &node.inner else { return None };
+    let mut bytes = Vec::new();
+    image.file(file).reader_checked().ok()?.take(RELEASE_LIMIT + 1).read_to_end(&mut bytes).ok()?;
+    if bytes.len() as u64 > RELEASE_LIMIT {
+        return None;
+    }
+    Some(ExtensionRelease::parse(&String::from_utf8(bytes).ok()?))
+}
+
+fn list(path: String, node: &Node<SquashfsFileReader>) -> Listed {
+    let (kind, size, target) = match &node.inner {
+        InnerNode::File(file) => ('-', file.file_len() as u64, None),
+        InnerNode::Symlink(link) => ('l', 0, Some(link.link.to_string_lossy().into_owned())),
+        InnerNode::Dir(_) => ('d', 0, None),
+        InnerNode::CharacterDevice(_) => ('c', 0, None),
+        InnerNode::BlockDevice(_) => ('b', 0, None),
+        InnerNode::NamedPipe => ('p', 0, None),
+        InnerNode::Socket => ('s', 0, None),
+    };
+    let header = &node.header;
+    Listed { path, kind, mode: header.permissions & 0o7777, owner: (header.uid, header.gid), size, target }
+}
+
+/// What systemd-sysext would object to, seen with 252 and 257.
+fn judge(
+    file: &str,
+    known_as: Option<&str>,
+    releases: &BTreeMap<String, ExtensionRelease>,
+    entries: &[Listed],
+) -> Vec<String> {
+    let mut problems = Vec::new();
+    let stem = file.strip_suffix(".raw").unwrap_or(file);
+    if stem == file {
+        problems.push("the file's name does not end in .raw, so it is no image to systemd-sysext".to_owned());
+    }
+    if releases.is_empty() {
+        problems.push(format!("it has no {FOLDER}/extension-release.{stem}"));
+    } else {
+        for name in [Some(stem), known_as].into_iter().flatten() {
+            if !releases.contains_key(name) {
+                problems.push(format!("it has no {FOLDER}/extension-release.{name}, so it cannot be merged as {name}.raw"));
+            }
+        }
+    }
+    for (name, release) in releases {
+        match release.get("ID") {
+            None | Some("") => problems.push(format!("extension-release.{name} has no ID=")),
+            Some("_any") => {}
+            Some(id) if release.get("SYSEXT_LEVEL").is_none() && release.get("VERSION_ID").is_none() => {
+                problems.push(format!("extension-release.{name} has ID={id}, but neither SYSEXT_LEVEL= nor VERSION_ID="));
+            }
+            Some(_) => {}
+        }
+        if let Some(arch) = release.get("ARCHITECTURE").filter(|arch| *arch != "_any") {
+            match arch.parse::<Arch>() {
+                Err(error) => problems.push(format!("extension-release.{name}: {}", error.to_string().replace("\nhint: ", "; "))),
+                // Only a name that ends like ours says what it is for.
+                Ok(_) if !Arch::ALL.iter().any(|known| stem.ends_with(&format!("-{known}"))) => {}
+                Ok(arch) if !stem.ends_with(&format!("-{arch}")) => {
+                    problems.push(format!("extension-release.{name} says ARCHITECTURE={arch}, but the file's name says otherwise"));
+                }
+                Ok(_) => {}
+            }
+        }
+    }
+    for entry in entries {
+        let path = entry.path.as_str();
+        match path.split('/').next() {
+            Some("usr" | "opt") => {}
+            _ if path.contains('/') => {}
+            _ => problems.push(format!("`{path}` is outside usr/ and opt/ and would not be seen")),
+        }
+        if path == "usr/lib/os-release" {
+            problems.push("it has a usr/lib/os-release, so systemd-sysext refuses it".to_owned());
+        }
+        if matches!(entry.kind, 'c' | 'b' | 'p' | 's') {
+            problems.push(format!("`{path}` is a device, a pipe or a socket"));
+        }
+    }
+    problems
+}

@@ -1,0 +1,195 @@
+//! `SHA256SUMS`: which files a folder offers, in the one dialect that every client takes.
+//!
+//! Owns reading, merging and writing manifests. A single line that a client dislikes makes it
+//! refuse the whole manifest, so nothing else than `HASH␣␣NAME` with plain names is ever written,
+//! and a manifest with anything else in it is not taken for one. Knows nothing of files or stores.
+
+use std::collections::BTreeMap;
+
+use thiserror::Error;
+
+use crate::name::{FileName, NameError, Sha256};
+
+/// The most lines that are read; clients take more, but such a folder is no accident.
+const MOST_LINES: usize = 1_000_000;
+
+/// The prefix of a line that says until when the manifest is fresh (systemd 262).
+pub const BEST_BEFORE: &str = "BEST-BEFORE-";
+
+/// A manifest that clients would refuse.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum ManifestError {
+    /// A line is not `HASH␣␣NAME`.
+    #[error("line {number}: {problem}")]
+    Line {
+        /// Which line, from 1.
+        number: usize,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// One name, two digests: the last would win, silently.
+    #[error("line {number}: `{name}` is listed before with another digest")]
+    Conflict {
+        /// Which line, from 1.
+        number: usize,
+        /// The name.
+        name: FileName,
+    },
+    /// No newline at the end.
+    #[error("it does not end with a newline, so clients refuse it")]
+    Unterminated,
+    /// Larger than any real one.
+    #[error("it has more than {MOST_LINES} lines")]
+    TooLong,
+}
+
+/// The lines of a `SHA256SUMS`, by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Manifest {
+    lines: BTreeMap<FileName, Line>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Line {
+    sha256: Sha256,
+    /// As it stands in the file, because a line that is not ours stays as it is.
+    text: String,
+}
+
+impl Manifest {
+    /// Reads a manifest. Lines keep their form; exact duplicates count once.
+    ///
+    /// # Errors
+    /// Whatever makes a client refuse it.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
+        let mut lines: BTreeMap<FileName, Line> = BTreeMap::new();
+        let Some(body) = bytes.strip_suffix(b"\n") else {
+            return if bytes.is_empty() { Ok(Self::default()) } else { Err(ManifestError::Unterminated) };
+        };
+        for (index, line) in body.split(|byte| *byte == b'\n').enumerate() {
+            if index == MOST_LINES {
+                return Err(ManifestError::TooLong);
+            }
+            let number = index + 1;
+            let bad = |problem: String| ManifestError::Line { number, problem };
+            let (sha256, name) = read_line(line).map_err(bad)?;
+            let text = String::from_utf8_lossy(line).into_owned();
+            if lines.get(&name).is_some_and(|known| known.sha256 != sha256) {
+                return Err(ManifestError::Conflict { number, name });
+            }
+            lines.entry(name).or_insert(Line { sha256, text });
+        }
+        Ok(Self { lines })
+    }
+
+    /// The bytes of the file: sorted by name, so that what changed is easy to see.
+    #[must_use]
+    pub fn render(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        for line in self.lines.values() {
+            out.extend_from_slice(line.text.as_bytes());
+            out.push(b'\n');
+        }
+        out
+    }
+
+    /// The digest of a file.
+    #[must_use]
+    pub fn get(&self, name: &FileName) -> Option<Sha256> {
+        self.lines.get(name).map(|line| line.sha256)
+    }
+
+    /// Adds a file.
+    ///
+    /// # Errors
+    /// It is listed with another digest, which is given back.
+    pub fn add(&mut self, name: FileName, sha256: Sha256) -> Result<(), Sha256> {
+        if let Some(known) = self.get(&name) {
+            return if known == sha256 { Ok(()) } else { Err(known) };
+        }
+        let text = format!("{sha256}  {name}");
+        self.lines.insert(name, Line { sha256, text });
+        Ok(())
+    }
+
+    /// Every file that is listed, by name. Freshness lines are none.
+    pub fn files(&self) -> impl Iterator<Item = (&FileName, Sha256)> {
+        self.lines
+            .iter()
+            .filter(|(name, _)| !name.as_str().starts_with(BEST_BEFORE))
+            .map(|(name, line)| (name, line.sha256))
+    }
+
+    /// True if nothing is listed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
+    /// True if every line of `other` stands here with the same digest.
+    #[must_use]
+    pub fn includes(&self, other: &Self) -> bool {
+        other.lines.iter().all(|(name, line)| self.lines.get(name) == Some(line))
+    }
+}
+
+fn read_line(line: &[u8]) -> Result<(Sha256, FileName), String> {
+    let text = std::str::from_utf8(line).map_err(|_| "not UTF-8".to_owned())?;
+    let form = || format!("`{}` is not `HASH  NAME`", text.chars().take(100).collect::<String>().escape_debug());
+    let (digest, rest) = text.split_at_checked(64).ok_or_else(form)?;
+    let name = rest.strip_prefix("  ").or_else(|| rest.strip_prefix(" *")).ok_or_else(form)?;
+    let digest = digest.parse().map_err(|_| form())?;
+    Ok((digest, name.parse().map_err(|error: NameError| error.to_string())?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    const B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
+
+    #[test]
+    fn what_clients_refuse_is_refused() {
+        for bad in [
+            format!("{A}  x.raw"),
+            format!("{A}  x.raw\r\n"),
+            format!("{A}  x.raw\n\n"),
+            "\n".to_owned(),
+            format!("# {A}\n"),
+            format!("\u{feff}{A}  x.raw\n"),
+            format!("{A} x.raw\n"),
+            format!("\\{A}  x.raw\n"),
+            format!("{A}  ./x.raw\n"),
+            format!("{A}  ../x.raw\n"),
+            format!("{A}  /x.raw\n"),
+            format!("{A}  a/x.raw\n"),
+            format!("{A}  a%20.raw\n"),
+            format!("{A}  x\0.raw\n"),
+            format!("{A}{B}  x.raw\n"),
+            format!("{A}  x.raw\n{B}  x.raw\n"),
+        ] {
+            assert!(Manifest::parse(bad.as_bytes()).is_err(), "{bad:?} was taken");
+        }
+        assert!(Manifest::parse(b"\xff\n").is_err());
+    }
+
+    #[test]
+    fn lines_of_others_stay_byte_for_byte() {
+        let theirs = format!("{}  BEST-BEFORE-2030-01-01\n{} *other.img\n", A.to_uppercase(), B.to_uppercase());
+        let mut manifest = Manifest::parse(theirs.as_bytes()).unwrap();
+        manifest.add("x.raw".parse().unwrap(), A.parse().unwrap()).unwrap();
+        assert_eq!(String::from_utf8(manifest.render()).unwrap(), format!("{theirs}{A}  x.raw\n"));
+        assert_eq!(manifest.files().count(), 2);
+    }
+
+    #[test]
+    fn a_name_never_gets_another_digest() {
+        let mut manifest = Manifest::default();
+        let name: FileName = "x.raw".parse().unwrap();
+        manifest.add(name.clone(), A.parse().unwrap()).unwrap();
+        manifest.add(name.clone(), A.parse().unwrap()).unwrap();
+        assert_eq!(manifest.add(name, B.parse().unwrap()), Err(A.parse().unwrap()));
+        assert_eq!(Manifest::parse(&manifest.render()).unwrap(), manifest);
+    }
+}

@@ -1,0 +1,221 @@
+//! Recipes: from fetched assets to the tree of files that an image will hold.
+//!
+//! Owns what the tables of a component mean: picking, replacing, linking, deleting, enabling. Knows
+//! nothing of where assets came from or how an image is written. The tree is made of values: no
+//! path of an archive ever becomes a path on this machine.
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::config::Component;
+use crate::config::component::AssetRule;
+use crate::config::files::{FileRule, Files};
+use crate::template::Vars;
+
+pub mod archive;
+pub mod lint;
+mod overlay;
+mod pick;
+pub mod spool;
+pub mod tree;
+
+use archive::{ArchiveError, Limits};
+use spool::{Content, Spool};
+use tree::{Node, Tree, TreeError};
+
+/// A tree that cannot be made as the component says.
+#[derive(Debug, Error)]
+pub enum RecipeError {
+    /// The asset is not what it should be.
+    #[error("cannot unpack {name}")]
+    Archive {
+        /// The asset's file name.
+        name: String,
+        /// Why.
+        source: ArchiveError,
+    },
+    /// The asset lacks what the recipe picks.
+    #[error("{asset} has no `{pattern}`")]
+    Missing {
+        /// The asset's file name.
+        asset: String,
+        /// What was looked for.
+        pattern: String,
+        /// What is there instead.
+        there: String,
+    },
+    /// Several things for one name.
+    #[error("`{pattern}` picks {count} entries of {asset}, but `{to}` is one name")]
+    Several {
+        /// The asset's file name.
+        asset: String,
+        /// What was looked for.
+        pattern: String,
+        /// How many there are.
+        count: usize,
+        /// Where they should go.
+        to: String,
+    },
+    /// A pattern that cannot be read.
+    #[error("`{pattern}` is not a glob: {problem}")]
+    Glob {
+        /// The pattern.
+        pattern: String,
+        /// Why not.
+        problem: String,
+    },
+    /// A text to replace that does not occur.
+    #[error("`{file}` has no `{text}` to replace")]
+    Replace {
+        /// The file, or the pattern that picked several.
+        file: String,
+        /// What was looked for.
+        text: String,
+    },
+    /// A link of the asset that would lead out of the image.
+    #[error("symlink `{path}` → `{target}` leaves the image")]
+    Escape {
+        /// Where it would be.
+        path: String,
+        /// Where it leads.
+        target: String,
+    },
+    /// Two things that cannot be in one place.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// A `delete` that deletes nothing.
+    #[error("there is nothing at `{0}` to delete")]
+    Delete(String),
+    /// What the finished tree must not be.
+    #[error(transparent)]
+    Lint(#[from] lint::LintError),
+    /// A file on this machine could not be read or written.
+    #[error("cannot read or write {path}", path = path.display())]
+    Disk {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file of the overlay that is neither a file, a folder nor a link.
+    #[error("{path} is neither a file, a folder nor a symlink", path = path.display())]
+    Special {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl RecipeError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Archive { source, .. } => source.hint(),
+            Self::Missing { there, .. } => Some(there.clone()),
+            Self::Several { .. } => Some("end the name with a slash to put them into a folder".to_owned()),
+            Self::Replace { .. } => Some("the file changed upstream: look at it and adapt `replace`".to_owned()),
+            Self::Escape { .. } => Some("pick files by name in [asset.files], and write the link into [files] if it is meant".to_owned()),
+            Self::Delete(_) => Some("the content changed upstream, or the path is wrong".to_owned()),
+            Self::Lint(error) => error.hint(),
+            Self::Glob { .. } | Self::Tree(_) | Self::Disk { .. } | Self::Special { .. } => None,
+        }
+    }
+}
+
+/// An asset that was fetched and verified, with the rule it was fetched for.
+#[derive(Debug, Clone)]
+pub struct Input<'c> {
+    /// What of it goes where.
+    pub rule: &'c AssetRule,
+    /// Its file name upstream.
+    pub name: String,
+    /// Where it lies.
+    pub path: PathBuf,
+}
+
+/// A finished tree.
+#[derive(Debug)]
+pub struct Made {
+    /// The files of the image.
+    pub tree: Tree,
+    /// The newest date in any archive, in seconds since 1970: the release's date, as good as it
+    /// can be told from the content.
+    pub newest: Option<u64>,
+}
+
+/// Makes the tree of one image: assets in their order, then the overlay, then `[files]`, then the
+/// services. What comes later replaces what is there; `delete` in `[files]` comes before the rest of
+/// `[files]`, in `[asset.files]` after the picks of that asset.
+///
+/// # Errors
+/// Whatever in an asset or in the component does not fit.
+pub fn make(
+    component: &Component,
+    vars: &Vars<'_>,
+    inputs: &[Input<'_>],
+    limits: &Limits,
+    spool: &mut Spool,
+) -> Result<Made, RecipeError> {
+    let mut tree = Tree::default();
+    let mut newest = None;
+    for input in inputs {
+        let archive = archive::read(&input.path, &input.name, limits, spool)
+            .map_err(|source| RecipeError::Archive { name: input.name.clone(), source })?;
+        newest = newest.max(archive.newest);
+        let mut picker = pick::Picker::new(archive, input, vars);
+        for (to, rule) in &input.rule.files {
+            picker.apply(to, rule, &mut tree)?;
+        }
+        delete(&input.rule.files, &mut tree)?;
+    }
+    if let Some(folder) = &component.overlay {
+        overlay::add(folder, spool, &mut tree)?;
+    }
+    delete(&component.files, &mut tree)?;
+    for (to, rule) in &component.files {
+        if let Some(node) = literal(rule, vars) {
+            tree.insert(to.path(), node)?;
+        }
+    }
+    for unit in &component.services.enable {
+        let unit = unit.as_str();
+        let path = format!(
+            "usr/lib/systemd/system/multi-user.target.d/10-{}-{}.conf",
+            component.name,
+            unit.replace('.', "-")
+        );
+        let text = format!("[Unit]\nUpholds={unit}\n");
+        tree.insert(&path, Node::file(0o644, Content::from_bytes(text.into_bytes())))?;
+    }
+    lint::check(&tree, component)?;
+    Ok(Made { tree, newest })
+}
+
+fn delete(files: &Files, tree: &mut Tree) -> Result<(), RecipeError> {
+    for (to, _) in files.iter().filter(|(_, rule)| **rule == FileRule::Delete) {
+        if !tree.remove(to.path()) {
+            return Err(RecipeError::Delete(to.to_string()));
+        }
+    }
+    Ok(())
+}
+
+/// The node of a rule that needs no asset.
+fn literal(rule: &FileRule, vars: &Vars<'_>) -> Option<Node> {
+    match rule {
+        FileRule::Text { text, mode } => {
+            let mode = mode.map_or(0o644, |mode| mode.bits());
+            Some(Node::file(mode, Content::from_bytes(text.expand(vars).into_bytes())))
+        }
+        FileRule::Symlink(target) => Some(Node::Symlink { target: target.expand(vars) }),
+        FileRule::Pick { .. } | FileRule::Delete => None,
+    }
+}
+
+/// Permissions as images have them: programs 0755, the rest 0644. What a build machine's umask or a
+/// packager's habits made of them must not show on a node, and nothing is setuid by accident.
+fn normal_mode(mode: u32) -> u32 {
+    if mode & 0o111 == 0 { 0o644 } else { 0o755 }
+}

@@ -1,0 +1,284 @@
+//! Picking: which entries of an asset go where, with `cp`'s meaning of a final slash.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+
+use globset::GlobBuilder;
+
+use super::archive::{Archive, Entry};
+use super::spool::Content;
+use super::tree::{Node, Tree};
+use super::{Input, RecipeError, literal, normal_mode};
+use crate::config::files::{Destination, FileRule, Mode};
+use crate::template::{Text, Vars};
+
+/// The largest file in which texts are replaced, in bytes: it is a unit or a script, no program.
+const TEXT_LIMIT: u64 = 16 << 20;
+
+/// How many names an error lists.
+const SHOWN: usize = 12;
+
+/// An asset's entries, `strip-components` applied.
+pub(super) struct Picker<'a> {
+    entries: BTreeMap<String, Entry>,
+    asset: &'a str,
+    vars: &'a Vars<'a>,
+}
+
+impl<'a> Picker<'a> {
+    pub(super) fn new(archive: Archive, input: &'a Input<'_>, vars: &'a Vars<'a>) -> Self {
+        let strip = input.rule.strip_components;
+        let entries = match strip {
+            0 => archive.entries,
+            // As `tar --strip-components`: what has no more than that is left out.
+            _ => archive
+                .entries
+                .into_iter()
+                .filter_map(|(path, entry)| {
+                    let rest = path.splitn(strip + 1, '/').nth(strip)?;
+                    Some((rest.to_owned(), entry))
+                })
+                .collect(),
+        };
+        Self { entries, asset: &input.name, vars }
+    }
+
+    /// Does what one line of `[asset.files]` says, but for `delete`.
+    pub(super) fn apply(&mut self, to: &Destination, rule: &FileRule, tree: &mut Tree) -> Result<(), RecipeError> {
+        let FileRule::Pick { from, mode, replace } = rule else {
+            if let Some(node) = literal(rule, self.vars) {
+                tree.insert(to.path(), node)?;
+            }
+            return Ok(());
+        };
+        let mut replacer = Replacer::new(replace, self.vars);
+        for pattern in from {
+            let pattern = pattern.expand(self.vars);
+            let found = self.find(&pattern)?;
+            if found.is_empty() {
+                return Err(self.missing(pattern));
+            }
+            let whole = found == [""];
+            if !whole && !to.is_folder() && (found.len() > 1 || from.len() > 1) {
+                return Err(RecipeError::Several {
+                    asset: self.asset.to_owned(),
+                    count: found.len().max(from.len()),
+                    pattern,
+                    to: to.to_string(),
+                });
+            }
+            for path in found {
+                let name = path.rsplit('/').next().unwrap_or(&path);
+                let target = match (whole, to.is_folder()) {
+                    (false, true) => format!("{}/{name}", to.path()),
+                    _ => to.path().to_owned(),
+                };
+                self.place(&path, &target, *mode, &mut replacer, tree)?;
+            }
+        }
+        match replacer.unseen() {
+            None => Ok(()),
+            Some(text) => {
+                let file = from.iter().map(Text::as_str).collect::<Vec<_>>().join(", ");
+                Err(RecipeError::Replace { file, text: text.to_owned() })
+            }
+        }
+    }
+
+    /// The entries that a path or glob names; `""` stands for the whole asset.
+    fn find(&self, pattern: &str) -> Result<Vec<String>, RecipeError> {
+        let path = pattern.trim_start_matches("./").trim_end_matches('/');
+        if matches!(path, "" | ".") {
+            return Ok(if self.entries.is_empty() { Vec::new() } else { vec![String::new()] });
+        }
+        if self.entries.contains_key(path) || self.below(path).next().is_some() {
+            return Ok(vec![path.to_owned()]);
+        }
+        if !path.contains(['*', '?', '[', '{']) {
+            return Ok(Vec::new());
+        }
+        let glob = GlobBuilder::new(path).literal_separator(true).build();
+        let glob = glob.map_err(|error| RecipeError::Glob {
+            pattern: pattern.to_owned(),
+            problem: error.kind().to_string(),
+        })?;
+        let matcher = glob.compile_matcher();
+        // Folders count even where the archive lists only what they hold.
+        let mut found = BTreeSet::new();
+        for path in self.entries.keys() {
+            let parents = path.match_indices('/').map(|(at, _)| &path[..at]);
+            found.extend(parents.chain([path.as_str()]).filter(|path| matcher.is_match(path)).map(str::to_owned));
+        }
+        Ok(found.into_iter().collect())
+    }
+
+    fn below(&self, path: &str) -> impl Iterator<Item = (&String, &Entry)> {
+        let prefix = if path.is_empty() { String::new() } else { format!("{path}/") };
+        let from = (Bound::Included(prefix.clone()), Bound::Unbounded);
+        self.entries.range::<String, _>(from).take_while(move |(path, _)| path.starts_with(&prefix))
+    }
+
+    fn place(
+        &self,
+        path: &str,
+        target: &str,
+        mode: Option<Mode>,
+        replacer: &mut Replacer<'_>,
+        tree: &mut Tree,
+    ) -> Result<(), RecipeError> {
+        if let Some(entry) = self.entries.get(path) {
+            self.insert(entry, target, mode, replacer, tree)?;
+        }
+        for (below, entry) in self.below(path) {
+            let rest = below[path.len()..].trim_start_matches('/');
+            self.insert(entry, &format!("{target}/{rest}"), mode, replacer, tree)?;
+        }
+        Ok(())
+    }
+
+    fn insert(
+        &self,
+        entry: &Entry,
+        target: &str,
+        mode: Option<Mode>,
+        replacer: &mut Replacer<'_>,
+        tree: &mut Tree,
+    ) -> Result<(), RecipeError> {
+        let node = match entry {
+            Entry::Directory { .. } => Node::Folder,
+            Entry::Symlink { target: to } => {
+                if leaves(target, to) {
+                    return Err(RecipeError::Escape { path: target.to_owned(), target: to.clone() });
+                }
+                Node::Symlink { target: to.clone() }
+            }
+            Entry::File { mode: theirs, content } => Node::File {
+                mode: mode.map_or_else(|| normal_mode(*theirs), Mode::bits),
+                content: replacer.run(content).map_err(|source| RecipeError::Disk { path: self.asset.into(), source })?,
+            },
+        };
+        Ok(tree.insert(target, node)?)
+    }
+
+    fn missing(&self, pattern: String) -> RecipeError {
+        let names: Vec<_> =
+            self.entries.iter().filter(|(_, entry)| !matches!(entry, Entry::Directory { .. })).map(|(path, _)| path).collect();
+        // What has the wanted name elsewhere is most likely what was meant.
+        let wanted = pattern.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+        let alike: Vec<_> = names.iter().filter(|path| path.rsplit('/').next() == Some(wanted)).collect();
+        let list = |names: &[&&String]| names.iter().map(|path| format!("`{path}`")).collect::<Vec<_>>().join(", ");
+        let there = if !alike.is_empty() {
+            format!("there is {}; see `strip-components`", list(&alike[..alike.len().min(SHOWN)]))
+        } else if names.is_empty() {
+            "there is nothing in it; see `strip-components`".to_owned()
+        } else {
+            let shown: Vec<_> = names.iter().take(SHOWN).collect();
+            let more = names.len() - shown.len();
+            let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+            format!("it has {}{more}", list(&shown))
+        };
+        RecipeError::Missing { asset: self.asset.to_owned(), pattern, there }
+    }
+}
+
+/// Whether a link of an asset at `path` leads anywhere but into what a node merges.
+///
+/// The link would only be followed on a node, long after the build. But nothing that an upstream
+/// ships needs to point at `/etc/passwd`; who wants that can say so in `[files]`.
+fn leaves(path: &str, target: &str) -> bool {
+    let mut at: Vec<&str> = match target.strip_prefix('/') {
+        Some(_) => Vec::new(),
+        None => path.split('/').rev().skip(1).collect::<Vec<_>>().into_iter().rev().collect(),
+    };
+    for part in target.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                if at.pop().is_none() {
+                    return true;
+                }
+            }
+            name => at.push(name),
+        }
+    }
+    !matches!(at.first(), Some(&("usr" | "opt")))
+}
+
+/// Replaces texts and remembers which ever occurred.
+struct Replacer<'r> {
+    rules: Vec<(&'r str, String, bool)>,
+}
+
+impl<'r> Replacer<'r> {
+    fn new(replace: &'r BTreeMap<String, Text>, vars: &Vars<'_>) -> Self {
+        Self { rules: replace.iter().map(|(from, to)| (from.as_str(), to.expand(vars), false)).collect() }
+    }
+
+    fn run(&mut self, content: &Content) -> std::io::Result<Content> {
+        if self.rules.is_empty() {
+            return Ok(content.clone());
+        }
+        let mut bytes = content.read_all(TEXT_LIMIT)?;
+        for (from, to, seen) in &mut self.rules {
+            let (replaced, count) = replace(&bytes, from.as_bytes(), to.as_bytes());
+            *seen |= count > 0;
+            bytes = replaced;
+        }
+        Ok(Content::from_bytes(bytes))
+    }
+
+    fn unseen(&self) -> Option<&'r str> {
+        self.rules.iter().find(|(_, _, seen)| !seen).map(|(from, _, _)| *from)
+    }
+}
+
+/// Bytes, not text: a script may hold anything.
+fn replace(bytes: &[u8], from: &[u8], to: &[u8]) -> (Vec<u8>, usize) {
+    let mut out = Vec::with_capacity(bytes.len());
+    let (mut at, mut count) = (0, 0);
+    while at < bytes.len() {
+        if bytes[at..].starts_with(from) {
+            out.extend_from_slice(to);
+            at += from.len();
+            count += 1;
+        } else {
+            out.push(bytes[at]);
+            at += 1;
+        }
+    }
+    (out, count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_stay_in_what_is_merged() {
+        for (path, target) in [
+            ("usr/bin/a", "b"),
+            ("usr/bin/a", "../lib/b"),
+            ("usr/bin/a", "/usr/lib/b"),
+            ("usr/bin/a", "/opt/x"),
+            ("usr/bin/a", "../../opt/x"),
+        ] {
+            assert!(!leaves(path, target), "{path} → {target}");
+        }
+        for (path, target) in [
+            ("usr/bin/a", "../../../etc/passwd"),
+            ("usr/bin/a", "../../etc/passwd"),
+            ("usr/bin/a", "/etc/passwd"),
+            ("usr/bin/a", "/"),
+            ("usr/a", "../.."),
+            ("usr/bin/a", "/usr/../etc"),
+        ] {
+            assert!(leaves(path, target), "{path} → {target}");
+        }
+    }
+
+    #[test]
+    fn every_occurrence_is_replaced() {
+        assert_eq!(replace(b"aXbXX", b"X", b"yy"), (b"ayybyyyy".to_vec(), 3));
+        assert_eq!(replace(b"a", b"aa", b""), (b"a".to_vec(), 0));
+    }
+}

@@ -1,0 +1,261 @@
+//! What people and programs read: progress on stderr while it runs, errors as chains with a hint.
+//!
+//! Owns how things are said. Knows nothing of what is done. Nothing here writes to stdout: results
+//! are the commands' own.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::io::IsTerminal;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use crate::build::BuildError;
+use crate::config::ConfigError;
+use crate::fetch::FetchError;
+use crate::image::inspect::InspectError;
+use crate::recipe::RecipeError;
+use crate::recipe::archive::ArchiveError;
+use crate::repository::SnapshotError;
+use crate::repository::commit::CommitError;
+use crate::source::SourceError;
+use crate::store::StoreError;
+
+/// What is going on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// An upstream is asked what it has.
+    Poll,
+    /// An asset is downloaded.
+    Fetch,
+    /// An image is built.
+    Build,
+    /// Images and manifest go into the store.
+    Publish,
+    /// A published file is read.
+    Verify,
+}
+
+impl Step {
+    fn doing(self) -> &'static str {
+        match self {
+            Self::Poll => "polling",
+            Self::Fetch => "fetching",
+            Self::Build => "building",
+            Self::Publish => "publishing",
+            Self::Verify => "verifying",
+        }
+    }
+
+    fn done(self) -> &'static str {
+        match self {
+            Self::Poll => "polled",
+            Self::Fetch => "fetched",
+            Self::Build => "built",
+            Self::Publish => "published",
+            Self::Verify => "verified",
+        }
+    }
+}
+
+/// Progress on stderr: bars on a terminal, a line for each finished step elsewhere.
+#[derive(Debug, Clone)]
+pub struct Progress(Mode);
+
+#[derive(Debug, Clone)]
+enum Mode {
+    Quiet,
+    Lines,
+    Bars(MultiProgress),
+}
+
+impl Progress {
+    /// Bars if stderr is a terminal, else lines; nothing if `quiet`.
+    #[must_use]
+    pub fn new(quiet: bool) -> Self {
+        Self(match (quiet, std::io::stderr().is_terminal()) {
+            (true, _) => Mode::Quiet,
+            (false, true) => Mode::Bars(MultiProgress::new()),
+            (false, false) => Mode::Lines,
+        })
+    }
+
+    /// Something begins.
+    #[must_use]
+    pub fn begin(&self, step: Step, what: &str) -> Task {
+        let bar = match &self.0 {
+            Mode::Bars(bars) => {
+                let style = ProgressStyle::with_template("{spinner} {prefix:>10} {wide_msg} {bytes:>11}")
+                    .expect("a literal template");
+                let bar = bars.add(ProgressBar::no_length().with_style(style));
+                bar.set_prefix(step.doing());
+                bar.set_message(what.to_owned());
+                bar.enable_steady_tick(std::time::Duration::from_millis(120));
+                Some(bar)
+            }
+            Mode::Quiet | Mode::Lines => None,
+        };
+        Task { progress: self.clone(), bar, step, what: what.to_owned() }
+    }
+
+    /// A line for people, between the bars.
+    pub fn line(&self, text: &str) {
+        match &self.0 {
+            Mode::Quiet => {}
+            Mode::Lines => eprintln!("{text}"),
+            Mode::Bars(bars) => {
+                // A terminal that is gone is nobody's loss.
+                let _ = bars.println(text);
+            }
+        }
+    }
+}
+
+/// Something that is going on. It vanishes from the screen when it is dropped.
+#[derive(Debug)]
+pub struct Task {
+    progress: Progress,
+    bar: Option<ProgressBar>,
+    step: Step,
+    what: String,
+}
+
+impl Task {
+    /// So many bytes are done, of so many.
+    pub fn bytes(&self, done: u64, total: Option<u64>) {
+        if let Some(bar) = &self.bar {
+            if let Some(total) = total.filter(|total| bar.length() != Some(*total)) {
+                let style = ProgressStyle::with_template("{spinner} {prefix:>10} {wide_msg} {bar:20} {bytes:>11}/{total_bytes}")
+                    .expect("a literal template");
+                bar.set_style(style);
+                bar.set_length(total);
+            }
+            bar.set_position(done);
+        }
+    }
+
+    /// It is done, and came to so many bytes; 0 if that means nothing.
+    pub fn finish(self, bytes: u64) {
+        let size = if bytes == 0 { String::new() } else { format!(" ({})", human_size(bytes)) };
+        self.progress.line(&format!("{:>10} {}{size}", self.step.done(), self.what));
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// A size in bytes for people: `24.1 MiB`.
+#[must_use]
+pub fn human_size(bytes: u64) -> String {
+    let mut unit = "B";
+    let mut tenths = u128::from(bytes) * 10;
+    for next in ["KiB", "MiB", "GiB", "TiB"] {
+        if tenths < 10 * 1024 {
+            break;
+        }
+        tenths = (tenths + 512) / 1024;
+        unit = next;
+    }
+    if unit == "B" { format!("{bytes} B") } else { format!("{}.{} {unit}", tenths / 10, tenths % 10) }
+}
+
+/// `1 image`, `2 images`
+#[must_use]
+pub fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+/// An error as data: what happened, what caused it, what to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Told {
+    /// What happened.
+    pub message: String,
+    /// The causes, the outermost first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub causes: Vec<String>,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+impl Told {
+    /// What an error has to say, each thing once.
+    #[must_use]
+    pub fn new(error: &(dyn Error + 'static)) -> Self {
+        let mut told = Self { message: error.to_string(), causes: Vec::new(), hint: hint(error) };
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            let text = error.to_string();
+            // Many libraries repeat their cause in their own text.
+            let known = told.causes.last().unwrap_or(&told.message);
+            if !known.contains(&text) {
+                told.causes.push(text);
+            }
+            cause = error.source();
+        }
+        told
+    }
+
+    /// The same, as something that happened to `subject`.
+    #[must_use]
+    pub fn of(subject: &str, error: &(dyn Error + 'static)) -> Self {
+        let mut told = Self::new(error);
+        told.message = format!("{subject}: {}", told.message);
+        told
+    }
+
+    /// The lines that people read.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut out = format!("error: {}\n", self.message);
+        for cause in &self.causes {
+            let _ = writeln!(out, "  caused by: {cause}");
+        }
+        if let Some(hint) = &self.hint {
+            let _ = writeln!(out, "  hint: {hint}");
+        }
+        out
+    }
+}
+
+/// The hint of the outermost error in a chain that has one.
+fn hint(error: &(dyn Error + 'static)) -> Option<String> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let hint = None
+            .or_else(|| error.downcast_ref::<ConfigError>()?.hint().map(str::to_owned))
+            .or_else(|| error.downcast_ref::<SourceError>()?.hint())
+            .or_else(|| error.downcast_ref::<FetchError>()?.hint())
+            .or_else(|| error.downcast_ref::<BuildError>()?.hint())
+            .or_else(|| error.downcast_ref::<RecipeError>()?.hint())
+            .or_else(|| error.downcast_ref::<ArchiveError>()?.hint())
+            .or_else(|| error.downcast_ref::<CommitError>()?.hint())
+            .or_else(|| error.downcast_ref::<SnapshotError>()?.hint())
+            .or_else(|| error.downcast_ref::<StoreError>()?.hint())
+            .or_else(|| error.downcast_ref::<InspectError>().map(|_| "give the path of a .raw file".to_owned()));
+        if hint.is_some() {
+            return hint;
+        }
+        cause = error.source();
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_read_well() {
+        assert_eq!(human_size(0), "0 B");
+        assert_eq!(human_size(1023), "1023 B");
+        assert_eq!(human_size(1024), "1.0 KiB");
+        assert_eq!(human_size(25 * 1024 * 1024 + 512 * 1024), "25.5 MiB");
+        assert_eq!(human_size(u64::MAX).split(' ').nth(1), Some("TiB"));
+    }
+}

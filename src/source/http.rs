@@ -1,0 +1,34 @@
+//! A page or a JSON document that lists versions, read by a regular expression.
+
+use std::collections::BTreeSet;
+
+use super::{Release, SourceError};
+use crate::config::component::HttpRule;
+use crate::fetch::Client;
+use crate::fetch::cache::Cache;
+
+/// The longest text that is taken for a version, in bytes: a pattern that matches half a page is
+/// a mistake.
+const LONGEST: usize = 128;
+
+/// Every distinct version in the document.
+pub(super) async fn poll(rule: &HttpRule, client: &Client, cache: &Cache) -> Result<Vec<Release>, SourceError> {
+    let body = client.document(&rule.url.0, cache).await?;
+    let text = String::from_utf8_lossy(&body);
+    let tags: BTreeSet<&str> = rule
+        .pattern
+        .0
+        .captures_iter(&text)
+        .filter_map(|captures| captures.name("version"))
+        .map(|version| version.as_str())
+        .filter(|version| !version.is_empty() && version.len() <= LONGEST)
+        .collect();
+    if tags.is_empty() {
+        let problem = format!("nothing in {} matches `{}`", rule.url.0, rule.pattern.0.as_str());
+        return Err(SourceError::Nothing(problem));
+    }
+    Ok(tags
+        .into_iter()
+        .map(|tag| Release { tag: tag.to_owned(), published: None, prerelease: false, assets: [].into() })
+        .collect())
+}

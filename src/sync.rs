@@ -1,0 +1,319 @@
+//! The pipeline: upstreams → plan → builds → commit.
+//!
+//! Owns the order of the steps and which failure stops what: one component's never stops another.
+//! The work itself is done in the other rooms; this file reads like the picture in `lib.rs`.
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::build::{Bench, Workshop};
+use crate::config::{Component, Config};
+use crate::fetch::Client;
+use crate::fetch::cache::Cache;
+use crate::name::{Arch, ComponentName, FileName, Folder, Sha256};
+use crate::plan::{self, Action, Build, Plan, Why};
+use crate::report::{Progress, Step, Told};
+use crate::repository::{self, Published, commit};
+use crate::sign::Signer;
+use crate::source::{self, Release};
+use crate::store::{Access, Lock, Store, StoreError};
+use crate::version::Version;
+
+/// What is known of a component before anything is done for it.
+#[derive(Debug)]
+pub struct Survey<'c> {
+    /// The component.
+    pub component: &'c Component,
+    /// The architectures it is built for, with upstream's names.
+    pub arches: Vec<(Arch, String)>,
+    /// What upstream has.
+    pub releases: Vec<Release>,
+    /// What is published.
+    pub published: Published,
+    /// What follows from both.
+    pub plan: Plan,
+    cache: Cache,
+}
+
+/// What a sync did for a component.
+#[derive(Debug, Serialize)]
+pub struct Outcome {
+    /// The component.
+    pub component: ComponentName,
+    /// Its folder in the repository.
+    pub folder: Folder,
+    /// The newest version that is published now.
+    pub newest: Option<Version>,
+    /// The images that were published, or would be in a dry run.
+    pub published: Vec<PublishedImage>,
+    /// What went wrong.
+    pub errors: Vec<Told>,
+}
+
+/// An image that was published, or would be.
+#[derive(Debug, Clone, Serialize)]
+pub struct PublishedImage {
+    /// Its version.
+    pub version: Version,
+    /// Its architecture.
+    pub arch: Arch,
+    /// The file's name.
+    pub image: FileName,
+    /// The reason.
+    pub why: Why,
+    /// Length in bytes, once it is built.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// Digest, once it is built.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Sha256>,
+}
+
+impl PublishedImage {
+    fn planned(build: &Build) -> Self {
+        Self {
+            version: build.version.clone(),
+            arch: build.arch,
+            image: build.image.clone(),
+            why: build.why,
+            size: None,
+            sha256: None,
+        }
+    }
+}
+
+/// Whether something is really done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Run {
+    /// Stop after the plan.
+    Dry,
+    /// Build and publish.
+    Real,
+}
+
+/// Brings the repository up to date.
+///
+/// # Errors
+/// Only what concerns the store as a whole; a component's own errors are in its outcome.
+pub async fn sync(config: &Config, run: Run, progress: &Progress) -> anyhow::Result<Vec<Outcome>> {
+    let shop = workshop(config, progress);
+    let root = config.store_directory();
+    let store = Store::directory(&root, Access::Read)?;
+
+    let surveys = survey_all(config, &shop, &store).await;
+    let work = surveys.iter().flatten().any(|survey| !survey.plan.actions.is_empty());
+    if run == Run::Dry || !work {
+        if run == Run::Real {
+            keep_caches(&store, &surveys).await?;
+        }
+        return Ok(surveys.into_iter().map(planned).collect());
+    }
+
+    let store = Store::directory(&root, Access::Write)?;
+    let lock = store.lock()?;
+    let mut running: FuturesUnordered<_> =
+        surveys.into_iter().map(|survey| carry_out(survey, &shop, &store, &lock)).collect();
+    let mut outcomes = Vec::new();
+    while let Some(outcome) = running.next().await {
+        outcomes.push(outcome);
+    }
+    outcomes.sort_by(|a, b| a.component.cmp(&b.component));
+    Ok(outcomes)
+}
+
+/// The client and the limits of a run.
+#[must_use]
+pub fn workshop(config: &Config, progress: &Progress) -> Workshop {
+    let client = Client::new(&config.document.network, &config.document.limits);
+    Workshop::new(client, &config.document, progress.clone())
+}
+
+/// A component that could not even be planned for.
+#[derive(Debug)]
+pub struct Unsurveyed<'c> {
+    component: &'c Component,
+    /// Why.
+    pub error: Told,
+}
+
+/// Asks every upstream and plans, several components at once; in the order of the configuration.
+pub async fn survey_all<'c>(
+    config: &'c Config,
+    shop: &Workshop,
+    store: &Store,
+) -> Vec<Result<Survey<'c>, Unsurveyed<'c>>> {
+    let at_once = config.document.network.concurrency.get();
+    futures::stream::iter(&config.components)
+        .map(async |component| {
+            survey(config, component, shop, store).await.map_err(|error| Unsurveyed {
+                component,
+                error: Told::of(component.name.as_str(), error.as_ref()),
+            })
+        })
+        .buffered(at_once)
+        .collect()
+        .await
+}
+
+/// Asks a component's upstream and plans.
+///
+/// # Errors
+/// The upstream or the repository cannot be read.
+pub async fn survey<'c>(
+    config: &Config,
+    component: &'c Component,
+    shop: &Workshop,
+    store: &Store,
+) -> anyhow::Result<Survey<'c>> {
+    let arches: Vec<_> = component.architectures(&config.document.repository.architectures).into_iter().collect();
+    let saved = store.read(&repository::cache_path(&component.name)).await?;
+    let cache = saved.map(|bytes| Cache::load(&bytes)).unwrap_or_default();
+    let published = Published::read(store, &component.folder).await?;
+    let task = shop.progress.begin(Step::Poll, component.name.as_str());
+    let releases = source::poll(component, &arches, &shop.client, &cache).await?;
+    task.finish(0);
+    let plan = plan::plan(component, &arches, releases.clone(), &published, Timestamp::now());
+    Ok(Survey { component, arches, releases, published, plan, cache })
+}
+
+async fn keep_caches(
+    store: &Store,
+    surveys: &[Result<Survey<'_>, Unsurveyed<'_>>],
+) -> Result<(), StoreError> {
+    for survey in surveys.iter().flatten() {
+        keep_cache(store, survey).await?;
+    }
+    Ok(())
+}
+
+/// What upstream answered serves the next run; each file is whole at every instant, so no lock.
+async fn keep_cache(store: &Store, survey: &Survey<'_>) -> Result<(), StoreError> {
+    match survey.cache.save() {
+        Some(bytes) => store.put(&repository::cache_path(&survey.component.name), bytes).await,
+        None => Ok(()),
+    }
+}
+
+/// What a dry run tells.
+fn planned(survey: Result<Survey<'_>, Unsurveyed<'_>>) -> Outcome {
+    let mut outcome = Outcome::new(&survey);
+    if let Ok(survey) = &survey {
+        let Plan { actions, .. } = &survey.plan;
+        outcome.published = actions.iter().map(|Action::Build(build)| PublishedImage::planned(build)).collect();
+    }
+    outcome
+}
+
+impl Outcome {
+    /// Nothing done yet; what the survey found wrong is told.
+    fn new(survey: &Result<Survey<'_>, Unsurveyed<'_>>) -> Self {
+        let (component, newest, errors) = match survey {
+            Ok(survey) => {
+                let newest = newest(survey.component, &survey.arches, &survey.published);
+                (survey.component, newest, refusals(survey))
+            }
+            Err(failed) => (failed.component, None, vec![failed.error.clone()]),
+        };
+        Self {
+            component: component.name.clone(),
+            folder: component.folder.clone(),
+            newest,
+            published: Vec::new(),
+            errors,
+        }
+    }
+}
+
+fn refusals(survey: &Survey<'_>) -> Vec<Told> {
+    let told = survey.plan.refusals.iter().map(|refusal| Told {
+        message: format!("{} {refusal}", survey.component.name),
+        causes: Vec::new(),
+        hint: Some(refusal.hint.clone()),
+    });
+    told.collect()
+}
+
+/// The newest version, in the clients' order, that is published for any of the architectures.
+fn newest(component: &Component, arches: &[(Arch, String)], published: &Published) -> Option<Version> {
+    let names: Vec<&str> = arches.iter().map(|(arch, _)| arch.as_str()).collect();
+    let vars = crate::template::Vars { name: component.name.as_str(), ..Default::default() };
+    let matcher = component.image.name.matcher(&vars, &names);
+    let versions = published.manifest.files().filter_map(|(name, _)| matcher.captures(name.as_str())?.0.parse().ok());
+    versions.max()
+}
+
+/// Builds and publishes what the plan of one component says.
+async fn carry_out(
+    survey: Result<Survey<'_>, Unsurveyed<'_>>,
+    shop: &Workshop,
+    store: &Store,
+    lock: &Lock,
+) -> Outcome {
+    let mut outcome = Outcome::new(&survey);
+    let Ok(survey) = survey else { return outcome };
+    let name = survey.component.name.as_str();
+    if let Err(error) = carry_out_plan(&survey, shop, store, lock, &mut outcome).await {
+        outcome.errors.push(Told::of(name, error.as_ref()));
+    }
+    if let Err(error) = keep_cache(store, &survey).await {
+        outcome.errors.push(Told::of(name, &error));
+    }
+    outcome
+}
+
+async fn carry_out_plan(
+    survey: &Survey<'_>,
+    shop: &Workshop,
+    store: &Store,
+    lock: &Lock,
+    outcome: &mut Outcome,
+) -> anyhow::Result<()> {
+    let component = survey.component;
+    store.sweep(component.folder.as_str(), lock)?;
+    // The plan was made before we had the lock: whoever had it may have done our work.
+    let published = Published::read(store, &component.folder).await?;
+    let plan = plan::plan(component, &survey.arches, survey.releases.clone(), &published, Timestamp::now());
+    if plan.actions.is_empty() {
+        return Ok(());
+    }
+
+    let bench = Bench::new(shop, component)?;
+    let builds = plan.actions.iter().map(async |Action::Build(build)| (build, bench.build(build).await));
+    let mut built = Vec::new();
+    let mut broken: Vec<&Version> = Vec::new();
+    for (build, result) in futures::future::join_all(builds).await {
+        match result {
+            Ok(made) => built.push((build, made)),
+            Err(error) => {
+                let subject = format!("{} {} {}", component.name, build.version, build.arch);
+                outcome.errors.push(Told::of(&subject, &error));
+                broken.push(&build.version);
+            }
+        }
+    }
+    // A version goes out for all architectures or for none: half of one would tell half of the
+    // nodes that they are behind, for good if nobody looks.
+    built.retain(|(build, _)| !broken.contains(&&build.version));
+    if built.is_empty() {
+        return Ok(());
+    }
+
+    let task = shop.progress.begin(Step::Publish, &repository::path(&component.folder, repository::MANIFEST));
+    let (builds, images): (Vec<_>, Vec<_>) = built.into_iter().unzip();
+    commit::commit(store, lock, &component.folder, &published, &images, &Signer::Unsigned).await?;
+    task.finish(0);
+    outcome.published = builds
+        .into_iter()
+        .zip(&images)
+        .map(|(build, (image, _))| PublishedImage {
+            size: Some(image.size),
+            sha256: Some(image.sha256),
+            ..PublishedImage::planned(build)
+        })
+        .collect();
+    let now = outcome.published.iter().map(|image| image.version.clone()).max();
+    outcome.newest = outcome.newest.take().max(now);
+    Ok(())
+}

@@ -1,0 +1,312 @@
+//! Templates: `https://example.com/{name}_{version}_{arch}.tgz`, filled in or matched against.
+//!
+//! Owns the variables and their braces. Knows nothing of what a template is for.
+
+use std::fmt;
+
+use regex::Regex;
+use serde::Deserialize;
+use thiserror::Error;
+
+/// A template that cannot be read.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum TemplateError {
+    /// A variable that there is none of.
+    #[error("`{template}` has an unknown variable `{{{variable}}}`\nhint: there are {{version}}, {{arch}}, {{tag}}, {{name}} and, for a checksum file, {{url}}")]
+    Unknown {
+        /// The whole template.
+        template: String,
+        /// The name between the braces.
+        variable: String,
+    },
+    /// A brace without its partner.
+    #[error("`{0}` has a `{{` without a `}}`")]
+    Open(String),
+    /// A variable that a pattern needs is missing.
+    #[error("`{template}` must have `{{{variable}}}` in it")]
+    Missing {
+        /// The whole template.
+        template: String,
+        /// The variable it lacks.
+        variable: &'static str,
+    },
+}
+
+/// What the variables of a template stand for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Vars<'a> {
+    /// `{name}`: the component.
+    pub name: &'a str,
+    /// `{version}`: the upstream version.
+    pub version: &'a str,
+    /// `{arch}`: what upstream calls the architecture.
+    pub arch: &'a str,
+    /// `{tag}`: the upstream tag.
+    pub tag: &'a str,
+    /// `{url}`: the asset that a checksum file is about.
+    pub url: &'a str,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Variable {
+    Name,
+    Version,
+    Arch,
+    Tag,
+    Url,
+}
+
+impl Variable {
+    const ALL: [(&'static str, Self); 5] = [
+        ("name", Self::Name),
+        ("version", Self::Version),
+        ("arch", Self::Arch),
+        ("tag", Self::Tag),
+        ("url", Self::Url),
+    ];
+
+    fn parse(name: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(known, _)| *known == name).map(|(_, variable)| *variable)
+    }
+
+    fn value<'a>(self, vars: &Vars<'a>) -> &'a str {
+        match self {
+            Self::Name => vars.name,
+            Self::Version => vars.version,
+            Self::Arch => vars.arch,
+            Self::Tag => vars.tag,
+            Self::Url => vars.url,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Part {
+    Text(String),
+    Variable(Variable),
+}
+
+/// A template in which every brace is a variable: for URLs, tags and names.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Template {
+    text: String,
+    parts: Vec<Part>,
+}
+
+impl Template {
+    /// Reads a template.
+    ///
+    /// # Errors
+    /// An unknown variable, or an open brace.
+    pub fn parse(text: &str) -> Result<Self, TemplateError> {
+        let mut parts = Vec::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once('{') {
+            let (variable, after) =
+                after.split_once('}').ok_or_else(|| TemplateError::Open(text.to_owned()))?;
+            if !before.is_empty() {
+                parts.push(Part::Text(before.to_owned()));
+            }
+            parts.push(Part::Variable(Variable::parse(variable).ok_or_else(|| {
+                TemplateError::Unknown { template: text.to_owned(), variable: variable.to_owned() }
+            })?));
+            rest = after;
+        }
+        if !rest.is_empty() {
+            parts.push(Part::Text(rest.to_owned()));
+        }
+        Ok(Self { text: text.to_owned(), parts })
+    }
+
+    /// The same template, once it is known to hold these variables.
+    ///
+    /// # Errors
+    /// The first one that is missing.
+    pub fn require(&self, variables: &[&'static str]) -> Result<(), TemplateError> {
+        match variables.iter().find(|name| !self.uses(name)) {
+            Some(variable) => Err(TemplateError::Missing { template: self.text.clone(), variable }),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the variable of this name occurs.
+    #[must_use]
+    pub fn uses(&self, name: &str) -> bool {
+        Variable::parse(name).is_some_and(|variable| self.parts.contains(&Part::Variable(variable)))
+    }
+
+    /// The text with every variable filled in.
+    #[must_use]
+    pub fn expand(&self, vars: &Vars<'_>) -> String {
+        self.parts
+            .iter()
+            .map(|part| match part {
+                Part::Text(text) => text.as_str(),
+                Part::Variable(variable) => variable.value(vars),
+            })
+            .collect()
+    }
+
+    /// A matcher for texts this template could have become, with `vars` filled in for all but
+    /// `{version}` and `{arch}`.
+    ///
+    /// `arches` are the values `{arch}` may have; where there are some, only they match, so that
+    /// `{version}-{arch}` splits `1.0-x86-64` where it should.
+    #[must_use]
+    pub fn matcher(&self, vars: &Vars<'_>, arches: &[&str]) -> Matcher {
+        let arch = if arches.is_empty() {
+            ".+?".to_owned()
+        } else {
+            arches.iter().map(|arch| regex::escape(arch)).collect::<Vec<_>>().join("|")
+        };
+        let mut pattern = String::from("^");
+        for (index, part) in self.parts.iter().enumerate() {
+            match part {
+                Part::Text(text) => pattern.push_str(&regex::escape(text)),
+                // Numbered, because a variable may come twice.
+                Part::Variable(Variable::Version) => {
+                    pattern.push_str(&format!("(?<version{index}>.+?)"));
+                }
+                Part::Variable(Variable::Arch) => {
+                    pattern.push_str(&format!("(?<arch{index}>{arch})"));
+                }
+                Part::Variable(variable) => pattern.push_str(&regex::escape(variable.value(vars))),
+            }
+        }
+        pattern.push('$');
+        Matcher(Regex::new(&pattern).expect("literal text and fixed groups make a valid pattern"))
+    }
+
+    /// The template as it was written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+impl TryFrom<String> for Template {
+    type Error = TemplateError;
+    fn try_from(text: String) -> Result<Self, TemplateError> {
+        Self::parse(&text)
+    }
+}
+
+impl fmt::Display for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.text)
+    }
+}
+
+/// Tells which texts a template could have become.
+#[derive(Debug, Clone)]
+pub struct Matcher(Regex);
+
+impl Matcher {
+    /// The version in `text` and, if the template has `{arch}`, the architecture.
+    #[must_use]
+    pub fn captures<'t>(&self, text: &'t str) -> Option<(&'t str, Option<&'t str>)> {
+        let captures = self.0.captures(text)?;
+        // The regex crate has no back-references: what a repeated variable matched is compared here.
+        let only = |variable: &str| -> Option<Option<&'t str>> {
+            let mut found = self
+                .0
+                .capture_names()
+                .flatten()
+                .filter(|name| name.starts_with(variable))
+                .filter_map(|name| captures.name(name).map(|m| m.as_str()));
+            let first = found.next();
+            found.all(|other| Some(other) == first).then_some(first)
+        };
+        Some((only("version")?.unwrap_or_default(), only("arch")?))
+    }
+}
+
+/// A text of the user's own in which only the known variables are replaced and every other brace
+/// stands for itself: file contents, globs.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize, serde::Serialize)]
+#[serde(transparent)]
+pub struct Text(String);
+
+impl Text {
+    /// The text with the known variables filled in.
+    #[must_use]
+    pub fn expand(&self, vars: &Vars<'_>) -> String {
+        let mut out = String::with_capacity(self.0.len());
+        let mut rest = self.0.as_str();
+        while let Some(at) = rest.find('{') {
+            out.push_str(&rest[..at]);
+            rest = &rest[at..];
+            let variable = rest.find('}').and_then(|end| Some((Variable::parse(&rest[1..end])?, end)));
+            if let Some((variable, end)) = variable {
+                out.push_str(variable.value(vars));
+                rest = &rest[end + 1..];
+            } else {
+                out.push('{');
+                rest = &rest[1..];
+            }
+        }
+        out.push_str(rest);
+        out
+    }
+
+    /// The text as it was written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for Text {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VARS: Vars<'static> =
+        Vars { name: "ts", version: "1.58.1", arch: "amd64", tag: "v1.58.1", url: "http://x/" };
+
+    #[test]
+    fn a_template_expands_and_matches_back() {
+        let template = Template::parse("{name}_{version}_{arch}.tgz").unwrap();
+        let text = template.expand(&VARS);
+        assert_eq!(text, "ts_1.58.1_amd64.tgz");
+        let matcher = template.matcher(&VARS, &[]);
+        assert_eq!(matcher.captures(&text), Some(("1.58.1", Some("amd64"))));
+        assert_eq!(matcher.captures("ts_1.58.1.tgz"), None);
+        assert_eq!(matcher.captures("xts_1.58.1_amd64.tgz"), None);
+    }
+
+    #[test]
+    fn known_architectures_decide_where_a_name_splits() {
+        let template = Template::parse("{name}-{version}-{arch}.raw").unwrap();
+        let matcher = template.matcher(&VARS, &["x86-64", "arm64"]);
+        assert_eq!(matcher.captures("ts-1.0-rc1-x86-64.raw"), Some(("1.0-rc1", Some("x86-64"))));
+        assert_eq!(matcher.captures("ts-1.0-mips.raw"), None);
+    }
+
+    #[test]
+    fn a_variable_that_comes_twice_must_be_the_same_twice() {
+        let matcher = Template::parse("v{version}/x-{version}").unwrap().matcher(&VARS, &[]);
+        assert_eq!(matcher.captures("v1/x-1"), Some(("1", None)));
+        assert_eq!(matcher.captures("v1/x-2"), None);
+    }
+
+    #[test]
+    fn an_unknown_variable_is_named() {
+        let error = Template::parse("x{versoin}").unwrap_err().to_string();
+        assert!(error.contains("`{versoin}`"), "{error}");
+        assert!(Template::parse("x{version").is_err());
+        assert!(Template::parse("x").unwrap().require(&["version"]).is_err());
+    }
+
+    #[test]
+    fn other_braces_of_a_text_stand_for_themselves() {
+        let text = Text::from("{version} {x} {{arch}} {\n{");
+        assert_eq!(text.expand(&VARS), "1.58.1 {x} {amd64} {\n{");
+    }
+}

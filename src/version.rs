@@ -1,0 +1,255 @@
+//! Versions: the order that clients use, and what an upstream version becomes.
+//!
+//! Owns the UAPI version format order (`strverscmp_improved` in systemd) and the reading of upstream
+//! versions as semver. Knows nothing of which versions anybody wants.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::name::is_portable;
+
+/// A version that no client could read.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("version `{version}` {problem}")]
+pub struct VersionError {
+    version: String,
+    problem: &'static str,
+}
+
+/// A version as it stands in an image's name: what `@v` of a client's pattern matches.
+///
+/// Ordered as clients order it. Two versions that clients hold equal (`01.0` and `1.0`) are only
+/// equal here when they are the same text; otherwise their text decides, so that sorting is total.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Version(String);
+
+impl Version {
+    /// The version as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Where a client would sort `self` against `other`; `Equal` also for `01.0` and `1.0`.
+    #[must_use]
+    pub fn client_cmp(&self, other: &Self) -> Ordering {
+        compare(&self.0, &other.0)
+    }
+
+    /// The version read as semver, see [`semver_of`].
+    #[must_use]
+    pub fn semver(&self) -> Option<semver::Version> {
+        semver_of(&self.0)
+    }
+}
+
+impl FromStr for Version {
+    type Err = VersionError;
+    fn from_str(version: &str) -> Result<Self, VersionError> {
+        let error = |problem| VersionError {
+            version: version.chars().take(80).collect::<String>().escape_debug().to_string(),
+            problem,
+        };
+        if version.is_empty() {
+            return Err(error("is empty"));
+        }
+        if version.len() > 128 {
+            return Err(error("is longer than 128 characters"));
+        }
+        if version.contains(['~', '^']) {
+            return Err(error("has a `~` or `^`, which systemd 257 drops from the list without a word"));
+        }
+        if !version.chars().all(is_portable) {
+            return Err(error("has a character outside A-Z a-z 0-9 . , _ + -, which clients refuse"));
+        }
+        if !version.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+            return Err(error("must start with a letter or a digit"));
+        }
+        Ok(Self(version.to_owned()))
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl TryFrom<String> for Version {
+    type Error = VersionError;
+    fn try_from(version: String) -> Result<Self, VersionError> {
+        version.parse()
+    }
+}
+
+impl From<Version> for String {
+    fn from(version: Version) -> Self {
+        version.0
+    }
+}
+
+impl Ord for Version {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.client_cmp(other).then_with(|| self.0.cmp(&other.0))
+    }
+}
+
+impl PartialOrd for Version {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// Compares two versions as the UAPI version format specification does, and with it systemd's
+/// `strverscmp_improved`: the older one is `Less`.
+#[must_use]
+pub fn compare(a: &str, b: &str) -> Ordering {
+    let (mut a, mut b) = (a.as_bytes(), b.as_bytes());
+    loop {
+        a = skip(a, |c| !is_significant(c));
+        b = skip(b, |c| !is_significant(c));
+
+        // `~` sorts before everything, even the end: a pre-release.
+        match (a.first() == Some(&b'~'), b.first() == Some(&b'~')) {
+            (true, true) => (a, b) = (&a[1..], &b[1..]),
+            (true, false) => return Ordering::Less,
+            (false, true) => return Ordering::Greater,
+            (false, false) => {}
+        }
+        if a.is_empty() || b.is_empty() {
+            return b.is_empty().cmp(&a.is_empty());
+        }
+        for separator in [b'-', b'^', b'.'] {
+            match (a.first() == Some(&separator), b.first() == Some(&separator)) {
+                (true, true) => (a, b) = (&a[1..], &b[1..]),
+                (true, false) => return Ordering::Less,
+                (false, true) => return Ordering::Greater,
+                (false, false) => {}
+            }
+        }
+
+        let digit = |text: &[u8]| text.first().is_some_and(u8::is_ascii_digit);
+        let order = if digit(a) || digit(b) {
+            // A number is newer than letters or nothing; of two numbers, the longer one is larger.
+            let (left, right) = (prefix(&mut a, u8::is_ascii_digit), prefix(&mut b, u8::is_ascii_digit));
+            (!left.is_empty()).cmp(&!right.is_empty()).then_with(|| {
+                let (left, right) = (skip(left, |c| c == b'0'), skip(right, |c| c == b'0'));
+                left.len().cmp(&right.len()).then_with(|| left.cmp(right))
+            })
+        } else {
+            prefix(&mut a, u8::is_ascii_alphabetic).cmp(prefix(&mut b, u8::is_ascii_alphabetic))
+        };
+        if order.is_ne() {
+            return order;
+        }
+    }
+}
+
+fn is_significant(c: u8) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, b'~' | b'-' | b'^' | b'.')
+}
+
+fn skip(text: &[u8], what: impl Fn(u8) -> bool) -> &[u8] {
+    &text[text.iter().take_while(|c| what(**c)).count()..]
+}
+
+fn prefix<'a>(text: &mut &'a [u8], what: impl Fn(&u8) -> bool) -> &'a [u8] {
+    let (head, tail) = text.split_at(text.iter().take_while(|c| what(c)).count());
+    *text = tail;
+    head
+}
+
+/// Reads a version as semver, filling in what upstreams leave out: `1.58` is `1.58.0`, and leading
+/// zeros of the first three numbers do not count (`2024.01.05`).
+///
+/// `None` where there are more than three numbers, or none.
+#[must_use]
+pub fn semver_of(version: &str) -> Option<semver::Version> {
+    let end = version.find(['-', '+']).unwrap_or(version.len());
+    let (core, rest) = version.split_at(end);
+    let mut numbers = core.split('.').map(str::parse::<u64>).collect::<Result<Vec<_>, _>>().ok()?;
+    if numbers.len() > 3 {
+        return None;
+    }
+    numbers.resize(3, 0);
+    format!("{}.{}.{}{rest}", numbers[0], numbers[1], numbers[2]).parse().ok()
+}
+
+/// True when clients would take this pre-release for newer than the release it precedes:
+/// `1.0-rc1`, which they sort above `1.0`.
+///
+/// A node that took such a version would never move on to the final one.
+#[must_use]
+pub fn outlives_its_final(version: &Version) -> bool {
+    let Some(pre) = version.semver().filter(|semver| !semver.pre.is_empty()) else { return false };
+    let text = version.as_str();
+    let Some(at) = text.find(&format!("-{}", pre.pre)) else { return false };
+    compare(text, &text[..at]).is_gt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_order_is_the_clients() {
+        // Each seen with `systemd-analyze compare-versions`.
+        let ascending = [
+            ("1.9", "1.10"),
+            ("1.0~rc1", "1.0"),
+            ("1.0", "1.0^post1"),
+            ("1.0", "1.0.0"),
+            ("1.0-1", "1.0.1"),
+            ("1.0", "1.0-rc1"),
+            ("1.0", "1.0rc1"),
+            ("1.0.1", "1.0+build"),
+            ("v1.11", "1.2"),
+            ("1.0", "1.0-r1"),
+            ("1.0-r1", "1.0-r2"),
+            ("1.0-r2", "1.0.1"),
+            ("", "0"),
+            ("a", "b"),
+            ("A", "a"),
+            ("1.9", "1.99999999999999999999999999"),
+        ];
+        for (old, new) in ascending {
+            assert_eq!(compare(old, new), Ordering::Less, "{old} < {new}");
+            assert_eq!(compare(new, old), Ordering::Greater, "{new} > {old}");
+        }
+        for (a, b) in [("01.0", "1.0"), ("1_5", "1,5"), ("1+5", "1_5"), ("", "")] {
+            assert_eq!(compare(a, b), Ordering::Equal, "{a} == {b}");
+        }
+    }
+
+    #[test]
+    fn a_version_no_client_reads_is_refused() {
+        for bad in ["", "1.0 beta", "1/2", "1%2", "1\n2", "1.0~rc1", "-1", "é", &"1".repeat(129)] {
+            assert!(bad.parse::<Version>().is_err(), "{bad:?} was taken");
+        }
+    }
+
+    #[test]
+    fn upstream_versions_read_as_semver() {
+        assert_eq!(semver_of("1.58").unwrap().to_string(), "1.58.0");
+        assert_eq!(semver_of("2024.01.05").unwrap().to_string(), "2024.1.5");
+        assert_eq!(semver_of("1.31.2+k3s1").unwrap().build.as_str(), "k3s1");
+        assert_eq!(semver_of("1-rc1").unwrap().pre.as_str(), "rc1");
+        for none in ["", "latest", "1.2.3.4", "1..2"] {
+            assert_eq!(semver_of(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn a_pre_release_above_its_final_is_seen() {
+        let outlives = |v: &str| outlives_its_final(&v.parse().unwrap());
+        assert!(outlives("1.0.0-rc1"));
+        assert!(outlives("1.0-beta.2"));
+        assert!(!outlives("1.0.0"));
+        assert!(!outlives("1.0.0+build-5"));
+    }
+}

@@ -1,0 +1,33 @@
+//! The real consumers of a repository, against repositories that the real `publish` wrote.
+//!
+//! Nothing here is a stand-in: systemd-sysupdate and systemd-sysext 257 run in a Debian trixie root
+//! that `tests/real/setup` prepares, `unsquashfs` and the kernel read the images, and `publish` is
+//! driven through its command line and its configuration alone, as a user drives it.
+//!
+//! It needs root and that prepared root, so a plain `cargo test` lists these tests as ignored:
+//!
+//! ```text
+//! tests/real/setup
+//! cargo test --test real -- --ignored --test-threads=1
+//! ```
+//!
+//! | module | what it owns |
+//! | --- | --- |
+//! | `upstream` | the release tarballs of a small service |
+//! | `workspace` | a folder with a configuration, and `publish` run in it |
+//! | `web` | the servers a node fetches from |
+//! | `node` | a throw-away machine over the prepared root |
+//! | `sysupdate` | systemd-sysupdate on a node |
+//! | `follow`, `merge`, `consumers` | the tests |
+//!
+//! `PUBLISH_BIN` names another binary to test, such as a packaged one; `PUBLISH_REAL_ROOT` another
+//! prepared root.
+
+mod consumers;
+mod follow;
+mod merge;
+mod node;
+mod sysupdate;
+mod upstream;
+mod web;
+mod workspace;

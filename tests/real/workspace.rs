@@ -1,0 +1,144 @@
+//! A folder as a user has it: `publish.toml`, components, upstream's releases, the repository; and the
+//! program run in it.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::upstream::{self, FOREIGN, NATIVE};
+
+/// What an image claims about the system it fits: lines of a component's `[extension]`.
+pub const ANY: &str = "id = \"_any\"\nreload = true";
+
+/// See [`ANY`].
+pub const FLATCAR: &str = "id = \"flatcar\"\nsysext-level = \"1.0\"";
+
+/// A repository in the making.
+pub struct Workspace {
+    folder: TempDir,
+}
+
+impl Workspace {
+    /// An unsigned repository without components.
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        fs::write(
+            folder.path().join("publish.toml"),
+            format!(
+                r#"[repository]
+url = "http://127.0.0.1/"
+store = "public"
+architectures = ["{NATIVE}", "{FOREIGN}"]
+"#
+            ),
+        )
+        .unwrap();
+        fs::create_dir(folder.path().join("components")).unwrap();
+        fs::create_dir(folder.path().join("releases")).unwrap();
+        Self { folder }
+    }
+
+    /// Adds the component `name`, which ships upstream's service; `extension` is [`ANY`] or the like.
+    pub fn component(&self, name: &str, extension: &str) {
+        let text = format!(
+            r#"description = "Greets"
+
+[source.directory]
+path = "../releases"
+match = "greeter_{{version}}_{{arch}}.tar.gz"
+
+[arch]
+{NATIVE} = "{}"
+{FOREIGN} = "{}"
+
+[[asset]]
+name = "greeter_{{version}}_{{arch}}.tar.gz"
+strip-components = 1
+
+[asset.files]
+"usr/bin/" = ["greeter"]
+"usr/lib/systemd/system/" = ["greeter.service"]
+"usr/share/greeter/" = ["share/greeter.conf", "share/blocks", "share/same-first-block", "share/empty"]
+
+[files]
+"usr/bin/greet" = {{ symlink = "greeter" }}
+"usr/share/greeter/version" = {{ text = "{{version}}\n" }}
+
+[services]
+enable = ["greeter.service"]
+
+[extension]
+{extension}
+"#,
+            upstream::word(NATIVE),
+            upstream::word(FOREIGN),
+        );
+        fs::write(
+            self.folder
+                .path()
+                .join("components")
+                .join(format!("{name}.toml")),
+            text,
+        )
+        .unwrap();
+    }
+
+    /// Upstream releases `version`.
+    pub fn release(&self, version: &str) {
+        upstream::release(&self.releases(), version);
+    }
+
+    /// The folder that upstream drops its releases into.
+    pub fn releases(&self) -> PathBuf {
+        self.folder.path().join("releases")
+    }
+
+    /// The repository.
+    pub fn public(&self) -> PathBuf {
+        self.folder.path().join("public")
+    }
+
+    /// The image of `version` and `arch` in the repository.
+    pub fn image(&self, name: &str, version: &str, arch: &str) -> PathBuf {
+        self.public()
+            .join(name)
+            .join(format!("{name}-{version}-{arch}.raw"))
+    }
+
+    /// `publish`, to be given its arguments.
+    pub fn publish(&self) -> Command {
+        let program = std::env::var_os("PUBLISH_BIN")
+            .unwrap_or_else(|| OsString::from(env!("CARGO_BIN_EXE_publish")));
+        let mut command = Command::new(program);
+        command
+            .current_dir(self.folder.path())
+            .env_remove("PUBLISH_CONFIG");
+        command
+    }
+
+    /// `publish sync`, which must succeed.
+    pub fn sync(&self) {
+        let run = self.publish().arg("sync").output().expect("publish runs");
+        assert!(
+            run.status.success(),
+            "publish sync: {}\n{}{}",
+            run.status,
+            String::from_utf8_lossy(&run.stdout),
+            String::from_utf8_lossy(&run.stderr),
+        );
+    }
+
+    /// Upstream releases `version`, and the repository follows.
+    pub fn publish_version(&self, version: &str) {
+        self.release(version);
+        self.sync();
+    }
+}
+
+/// The bytes of a file, or a failure that names it.
+pub fn read(path: &Path) -> Vec<u8> {
+    fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
