@@ -119,8 +119,7 @@ pub struct Bench<'w> {
 }
 
 /// An asset of a build: where it is, and all that is known of it beforehand.
-struct Wanted<'c> {
-    rule: &'c AssetRule,
+struct Wanted {
     name: String,
     at: Location,
     /// What the source itself says.
@@ -148,12 +147,13 @@ impl<'w> Bench<'w> {
     pub async fn build(&self, build: &Build) -> Result<(Image, Record), BuildError> {
         let component = &*self.component;
         let vars = build.vars(component);
-        let wanted: Vec<Wanted<'_>> = plan::applicable(component, &build.version)
+        let wanted: Vec<Wanted> = plan::applicable(component, &build.version)
             .map_err(BuildError::Rule)?
             .into_iter()
             .map(|rule| locate(rule, build, &vars))
             .collect::<Result<_, _>>()?;
-        let fetched = futures::future::try_join_all(wanted.iter().map(|asset| self.fetch(asset))).await?;
+        let fetched =
+            futures::future::try_join_all(wanted.iter().map(|asset| self.fetch(asset))).await?;
 
         let mut files = Vec::new();
         let mut inputs = Vec::new();
@@ -167,7 +167,7 @@ impl<'w> Bench<'w> {
             component: self.component.clone(),
             build: build.clone(),
             files: wanted.into_iter().map(|asset| asset.name).zip(files).collect(),
-            limits: self.shop.limits.clone(),
+            limits: self.shop.limits,
             folder: self.folder.path().to_owned(),
         };
         let done = tokio::task::spawn_blocking(move || job.run()).await;
@@ -185,11 +185,14 @@ impl<'w> Bench<'w> {
         Ok((image, record))
     }
 
-    async fn fetch(&self, asset: &Wanted<'_>) -> Result<(PathBuf, InputRecord), BuildError> {
+    async fn fetch(&self, asset: &Wanted) -> Result<(PathBuf, InputRecord), BuildError> {
         let failed = |source| BuildError::Fetch { asset: asset.name.clone(), source };
         let permit = self.shop.downloads.acquire().await.expect("the semaphore is never closed");
-        let mut promises: Vec<Promise> =
-            asset.sha256.map(|sha256| Promise { sha256, by: "the release".to_owned() }).into_iter().collect();
+        let mut promises: Vec<Promise> = asset
+            .sha256
+            .map(|sha256| Promise { sha256, by: "the release".to_owned() })
+            .into_iter()
+            .collect();
         if let Some(url) = &asset.checksums {
             promises.push(self.checksum(url, &asset.name).await.map_err(failed)?);
         }
@@ -214,12 +217,17 @@ impl<'w> Bench<'w> {
     }
 
     async fn checksum(&self, url: &str, name: &str) -> Result<Promise, FetchError> {
-        let Some(path) = url.strip_prefix("file:") else { return self.shop.client.checksum(url, name).await };
+        let Some(path) = url.strip_prefix("file:") else {
+            return self.shop.client.checksum(url, name).await;
+        };
         let disk = |source| FetchError::Disk { path: path.into(), source };
         let text = tokio::fs::read(path).await.map_err(disk)?;
         crate::fetch::checksum::find(&text, name)
             .map(|sha256| Promise { sha256, by: path.to_owned() })
-            .map_err(|problem| FetchError::Checksum { url: path.to_owned(), problem: problem.to_string() })
+            .map_err(|problem| FetchError::Checksum {
+                url: path.to_owned(),
+                problem: problem.to_string(),
+            })
     }
 
     async fn download(&self, url: &str, name: &str) -> Result<Fetched, FetchError> {
@@ -232,8 +240,11 @@ impl<'w> Bench<'w> {
             let task = self.shop.progress.begin(Step::Fetch, name);
             // Numbered: an upstream's file name is no name for a file here.
             let path = self.folder.path().join(format!("asset-{number}"));
-            let fetched =
-                self.shop.client.download(url, &path, |done, total| task.bytes(done, total)).await?;
+            let fetched = self
+                .shop
+                .client
+                .download(url, &path, |done, total| task.bytes(done, total))
+                .await?;
             task.finish(fetched.size);
             Ok(fetched)
         });
@@ -254,7 +265,7 @@ async fn hash(path: PathBuf) -> Result<Fetched, BuildError> {
     }
 }
 
-fn locate<'c>(rule: &'c AssetRule, build: &Build, vars: &Vars<'_>) -> Result<Wanted<'c>, BuildError> {
+fn locate(rule: &AssetRule, build: &Build, vars: &Vars<'_>) -> Result<Wanted, BuildError> {
     let (name, at, sha256) = match &rule.at {
         AssetAt::Url(url) => {
             let url = url.expand(vars);
@@ -264,7 +275,8 @@ fn locate<'c>(rule: &'c AssetRule, build: &Build, vars: &Vars<'_>) -> Result<Wan
         }
         AssetAt::Name(name) => {
             let name = name.expand(vars);
-            let asset = plan::find_asset(&build.release, &name).ok_or_else(|| BuildError::NoAsset(name.clone()))?;
+            let asset = plan::find_asset(&build.release, &name)
+                .ok_or_else(|| BuildError::NoAsset(name.clone()))?;
             (name, asset.at.clone(), asset.sha256)
         }
     };
@@ -275,7 +287,7 @@ fn locate<'c>(rule: &'c AssetRule, build: &Build, vars: &Vars<'_>) -> Result<Wan
         };
         template.expand(&Vars { url: &url, ..*vars })
     });
-    Ok(Wanted { rule, name, at, sha256, checksums })
+    Ok(Wanted { name, at, sha256, checksums })
 }
 
 /// The part of a build that only computes, for a thread of its own.

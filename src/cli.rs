@@ -39,7 +39,13 @@ mod verify;
 )]
 pub struct Args {
     /// The configuration [default: publish.toml, then config/publish.toml]
-    #[arg(long, global = true, value_name = "FILE", env = "PUBLISH_CONFIG", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "PUBLISH_CONFIG",
+        hide_env_values = true
+    )]
     config: Option<PathBuf>,
     /// Only this component; may be given again
     #[arg(long, global = true, value_name = "NAME", value_delimiter = ',', num_args = 1)]
@@ -156,7 +162,11 @@ fn start_logging(args: &Args) {
         (false, 2) => LevelFilter::DEBUG,
         (false, _) => LevelFilter::TRACE,
     };
-    tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(io::stderr)
+        .with_target(false)
+        .init();
 }
 
 async fn run(args: Args) -> anyhow::Result<Ended> {
@@ -182,7 +192,9 @@ async fn run(args: Args) -> anyhow::Result<Ended> {
 
 /// Runs a command until it ends or a signal comes. Dropping it half way removes its temporary
 /// files; what is published is right at every instant.
-async fn until_interrupted(command: impl Future<Output = anyhow::Result<Ended>>) -> anyhow::Result<Ended> {
+async fn until_interrupted(
+    command: impl Future<Output = anyhow::Result<Ended>>,
+) -> anyhow::Result<Ended> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
@@ -200,7 +212,7 @@ fn fail(error: &anyhow::Error, json: bool) -> ExitCode {
         let _ = print_json("error", &serde_json::json!({ "errors": [told] }));
     }
     let is = |test: fn(&(dyn std::error::Error + 'static)) -> bool| error.chain().any(test);
-    if is(|error| error.is::<ConfigError>()) {
+    if is(<dyn std::error::Error>::is::<ConfigError>) {
         ExitCode::from(4)
     } else if is(|error| matches!(error.downcast_ref(), Some(StoreError::Locked { .. }))) {
         ExitCode::from(5)
@@ -247,5 +259,8 @@ fn print(text: &str) -> io::Result<()> {
 
 /// What to type to run this program again: `publish`, or the path it was started by.
 fn program() -> String {
-    std::env::args().next().filter(|name| name.contains('/')).unwrap_or_else(|| "publish".to_owned())
+    std::env::args()
+        .next()
+        .filter(|name| name.contains('/'))
+        .unwrap_or_else(|| "publish".to_owned())
 }

@@ -81,7 +81,9 @@ fn default_components() -> PathBuf {
     PathBuf::from("components")
 }
 
-fn distinct_architectures<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<Arch>, D::Error> {
+fn distinct_architectures<'de, D: serde::Deserializer<'de>>(
+    from: D,
+) -> Result<Vec<Arch>, D::Error> {
     let arches = Vec::<Arch>::deserialize(from)?;
     if arches.is_empty() {
         return Err(serde::de::Error::custom("an image needs at least one architecture"));
@@ -106,10 +108,12 @@ impl TryFrom<String> for StoreUrl {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
         match text.split_once("://") {
-            Some((scheme, _)) if scheme != "file" => {
-                Err(format!("this version cannot publish to `{scheme}://`\nhint: name a directory, relative to this file"))
+            Some((scheme, _)) if scheme != "file" => Err(format!(
+                "this version cannot publish to `{scheme}://`\nhint: name a directory, relative to this file"
+            )),
+            _ if text.is_empty() => {
+                Err("an empty store\nhint: name a directory, relative to this file".to_owned())
             }
-            _ if text.is_empty() => Err("an empty store\nhint: name a directory, relative to this file".to_owned()),
             _ => Ok(Self(text)),
         }
     }
@@ -224,7 +228,9 @@ pub(crate) fn duration<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Dura
         .ok()
         .and_then(|duration| Duration::try_from(duration).ok())
         .ok_or_else(|| {
-            serde::de::Error::custom(format!("`{text}` is not a time such as \"30s\", \"24h\" or \"2d\""))
+            serde::de::Error::custom(format!(
+                "`{text}` is not a time such as \"30s\", \"24h\" or \"2d\""
+            ))
         })
 }
 
@@ -289,7 +295,9 @@ pub fn load(file: &Path) -> Result<Config, ConfigError> {
 fn read(file: &Path) -> Result<String, ConfigError> {
     fs::read_to_string(file).map_err(|error| {
         let hint = match error.kind() {
-            std::io::ErrorKind::NotFound => "`publish init` starts a repository here; --config names another file",
+            std::io::ErrorKind::NotFound => {
+                "`publish init` starts a repository here; --config names another file"
+            }
             _ => "it must be a readable text file in UTF-8",
         };
         ConfigError::new(file, error.to_string()).with_hint(hint)
@@ -297,14 +305,13 @@ fn read(file: &Path) -> Result<String, ConfigError> {
 }
 
 fn load_component(path: &Path) -> Result<Component, ConfigError> {
-    let name: ComponentName = path
-        .file_stem()
-        .and_then(|stem| stem.to_str())
-        .unwrap_or_default()
-        .parse()
-        .map_err(|error: crate::name::NameError| {
-            ConfigError::new(path, error.to_string()).with_hint("the file's name is the component's name")
-        })?;
+    let name: ComponentName =
+        path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default().parse().map_err(
+            |error: crate::name::NameError| {
+                ConfigError::new(path, error.to_string())
+                    .with_hint("the file's name is the component's name")
+            },
+        )?;
     let mut component = component::parse(name, path, &read(path)?)?;
     let overlay = path.with_extension("");
     component.overlay = overlay.is_dir().then_some(overlay);
@@ -320,7 +327,9 @@ fn check_folders(components: &[Component]) -> Result<(), ConfigError> {
                 &component.file,
                 format!("component `{other}` has the folder `{}` already", component.folder),
             )
-            .with_hint("give each component a `path` of its own: clients tell images apart by folder"));
+            .with_hint(
+                "give each component a `path` of its own: clients tell images apart by folder",
+            ));
         }
     }
     Ok(())
@@ -354,9 +363,15 @@ impl Config {
     /// There is none; the hint lists those there are.
     pub fn component(&self, name: &ComponentName) -> Result<&Component, ConfigError> {
         self.components.iter().find(|component| component.name == *name).ok_or_else(|| {
-            let known = self.components.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", ");
-            ConfigError::new(&self.file, format!("there is no component `{name}`"))
-                .with_hint(if known.is_empty() { "there is none at all".to_owned() } else { format!("there are: {known}") })
+            let known =
+                self.components.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", ");
+            ConfigError::new(&self.file, format!("there is no component `{name}`")).with_hint(
+                if known.is_empty() {
+                    "there is none at all".to_owned()
+                } else {
+                    format!("there are: {known}")
+                },
+            )
         })
     }
 }
@@ -368,8 +383,10 @@ fn tidy(path: &Path) -> PathBuf {
         match part {
             std::path::Component::CurDir => {}
             std::path::Component::ParentDir
-                if matches!(out.components().next_back(), Some(std::path::Component::Normal(_)))
-                    && !out.is_symlink() =>
+                if matches!(
+                    out.components().next_back(),
+                    Some(std::path::Component::Normal(_))
+                ) && !out.is_symlink() =>
             {
                 out.pop();
             }

@@ -131,21 +131,33 @@ impl FetchError {
     pub fn hint(&self) -> Option<String> {
         let text = match self {
             Self::Status { status, .. } => match *status {
-                StatusCode::NOT_FOUND => "check the URL in a browser; a private one answers the same without a token",
+                StatusCode::NOT_FOUND => {
+                    "check the URL in a browser; a private one answers the same without a token"
+                }
                 StatusCode::UNAUTHORIZED => "the token, if one is set, is not accepted",
                 StatusCode::FORBIDDEN => "the server knows the file but does not give it out",
-                status if status.is_server_error() => "the server has a problem; the next sync tries again",
+                status if status.is_server_error() => {
+                    "the server has a problem; the next sync tries again"
+                }
                 _ => return None,
             },
             Self::RateLimited { .. } => "set GITHUB_TOKEN for a larger quota, or sync less often",
-            Self::Unreachable { .. } => "check the network and proxy settings; the next sync tries again",
-            Self::Tls { .. } => "install the system's CA certificates, or name them in SSL_CERT_FILE",
+            Self::Unreachable { .. } => {
+                "check the network and proxy settings; the next sync tries again"
+            }
+            Self::Tls { .. } => {
+                "install the system's CA certificates, or name them in SSL_CERT_FILE"
+            }
             Self::Slow { .. } => "raise [network] timeout if the server is just slow",
             Self::Truncated { .. } => "the next sync tries again",
             Self::TooLarge { .. } => "raise [limits] download if the upstream is trusted",
-            Self::Digest { .. } => "the file changed upstream or on the way; do not publish it before you know why",
+            Self::Digest { .. } => {
+                "the file changed upstream or on the way; do not publish it before you know why"
+            }
             Self::Checksum { .. } => "check the template in `sha256`",
-            Self::Disk { .. } => "downloads go to the folder of temporary files; $TMPDIR names another",
+            Self::Disk { .. } => {
+                "downloads go to the folder of temporary files; $TMPDIR names another"
+            }
         };
         Some(text.to_owned())
     }
@@ -154,10 +166,13 @@ impl FetchError {
     fn wait(&self, tried: u32) -> Option<Duration> {
         let passing = match self {
             Self::RateLimited { until, .. } => {
-                let wait = Duration::try_from(until.as_ref()?.duration_since(Timestamp::now())).unwrap_or_default();
+                let wait = Duration::try_from(until.as_ref()?.duration_since(Timestamp::now()))
+                    .unwrap_or_default();
                 return (wait <= PATIENCE).then_some(wait + Duration::from_millis(500));
             }
-            Self::Status { status, .. } => status.is_server_error() || *status == StatusCode::REQUEST_TIMEOUT,
+            Self::Status { status, .. } => {
+                status.is_server_error() || *status == StatusCode::REQUEST_TIMEOUT
+            }
             Self::Unreachable { source, .. } => {
                 let error = source.downcast_ref::<reqwest::Error>();
                 !error.is_some_and(|error| error.is_redirect() || error.is_builder())
@@ -221,7 +236,12 @@ impl Promise {
         if self.sha256 == got {
             return Ok(());
         }
-        Err(FetchError::Digest { url: url.to_owned(), promised_by: self.by.clone(), expected: self.sha256, got })
+        Err(FetchError::Digest {
+            url: url.to_owned(),
+            promised_by: self.by.clone(),
+            expected: self.sha256,
+            got,
+        })
     }
 }
 
@@ -243,7 +263,12 @@ impl Client {
         let mut rewrite: Vec<_> = network.rewrite.clone().into_iter().collect();
         // The longest prefix first, as in a routing table.
         rewrite.sort_by_key(|(from, _)| std::cmp::Reverse(from.len()));
-        Self { http: Arc::default(), rewrite, timeout: network.timeout, limit: limits.download.bytes() }
+        Self {
+            http: Arc::default(),
+            rewrite,
+            timeout: network.timeout,
+            limit: limits.download.bytes(),
+        }
     }
 
     /// The HTTP client itself, for a library that speaks to an API over it.
@@ -312,22 +337,27 @@ impl Client {
     /// As [`Client::download`], or the file says nothing of `name`.
     pub async fn checksum(&self, url: &str, name: &str) -> Result<Promise, FetchError> {
         let (_, body) = self.small(url, HeaderMap::new()).await?;
-        let sha256 = checksum::find(&body, name)
-            .map_err(|problem| FetchError::Checksum { url: url.to_owned(), problem: problem.to_string() })?;
+        let sha256 = checksum::find(&body, name).map_err(|problem| FetchError::Checksum {
+            url: url.to_owned(),
+            problem: problem.to_string(),
+        })?;
         Ok(Promise { sha256, by: url.to_owned() })
     }
 
     async fn small(&self, url: &str, headers: HeaderMap) -> Result<(Head, Bytes), FetchError> {
-        retry(async || {
-            let mut body = Vec::new();
-            let head = self
-                .stream(url, headers.clone(), DOCUMENT, async |_: &Head, chunk: &Bytes| {
-                    body.extend_from_slice(chunk);
-                    Ok(())
-                })
-                .await?;
-            Ok((head, Bytes::from(body)))
-        }, |error| Some(error))
+        retry(
+            async || {
+                let mut body = Vec::new();
+                let head = self
+                    .stream(url, headers.clone(), DOCUMENT, async |_: &Head, chunk: &Bytes| {
+                        body.extend_from_slice(chunk);
+                        Ok(())
+                    })
+                    .await?;
+                Ok((head, Bytes::from(body)))
+            },
+            |error| Some(error),
+        )
         .await
     }
 
@@ -344,21 +374,29 @@ impl Client {
         progress: impl Fn(u64, Option<u64>),
     ) -> Result<Fetched, FetchError> {
         let disk = |source| FetchError::Disk { path: path.to_owned(), source };
-        retry(async || {
-            let file = tokio::fs::File::create(path).await.map_err(disk)?;
-            let mut file = tokio::io::BufWriter::with_capacity(1 << 20, file);
-            let mut hasher = sha2::Sha256::new();
-            let mut size = 0;
-            self.stream(url, HeaderMap::new(), self.limit, async |head: &Head, chunk: &Bytes| {
-                hasher.update(chunk);
-                size += chunk.len() as u64;
-                progress(size, head.length);
-                file.write_all(chunk).await.map_err(disk)
-            })
-            .await?;
-            file.flush().await.map_err(disk)?;
-            Ok(Fetched { path: path.to_owned(), sha256: Sha256::from_hasher(hasher), size })
-        }, |error| Some(error))
+        retry(
+            async || {
+                let file = tokio::fs::File::create(path).await.map_err(disk)?;
+                let mut file = tokio::io::BufWriter::with_capacity(1 << 20, file);
+                let mut hasher = sha2::Sha256::new();
+                let mut size = 0;
+                self.stream(
+                    url,
+                    HeaderMap::new(),
+                    self.limit,
+                    async |head: &Head, chunk: &Bytes| {
+                        hasher.update(chunk);
+                        size += chunk.len() as u64;
+                        progress(size, head.length);
+                        file.write_all(chunk).await.map_err(disk)
+                    },
+                )
+                .await?;
+                file.flush().await.map_err(disk)?;
+                Ok(Fetched { path: path.to_owned(), sha256: Sha256::from_hasher(hasher), size })
+            },
+            |error| Some(error),
+        )
         .await
     }
 
@@ -374,8 +412,15 @@ impl Client {
         let asked = self.http()?.get(self.rewritten(url)).headers(headers).send().await;
         let mut response = match asked {
             Ok(response) => response,
-            Err(error) if error.is_timeout() => return Err(FetchError::Slow { url: shown, waited: self.timeout }),
-            Err(error) => return Err(FetchError::Unreachable { url: shown, source: error.without_url().into() }),
+            Err(error) if error.is_timeout() => {
+                return Err(FetchError::Slow { url: shown, waited: self.timeout });
+            }
+            Err(error) => {
+                return Err(FetchError::Unreachable {
+                    url: shown,
+                    source: error.without_url().into(),
+                });
+            }
         };
         let head = Head {
             status: response.status(),
@@ -435,10 +480,13 @@ struct Head {
 pub fn refusal(url: String, status: StatusCode, headers: &HeaderMap) -> FetchError {
     let number = |name: &str| headers.get(name)?.to_str().ok()?.parse::<i64>().ok();
     let until = number(header::RETRY_AFTER.as_str())
-        .and_then(|seconds| Timestamp::now().checked_add(jiff::SignedDuration::from_secs(seconds)).ok())
+        .and_then(|seconds| {
+            Timestamp::now().checked_add(jiff::SignedDuration::from_secs(seconds)).ok()
+        })
         .or_else(|| Timestamp::from_second(number("x-ratelimit-reset")?).ok())
         .and_then(|at| at.round(jiff::Unit::Second).ok());
-    let exhausted = number("x-ratelimit-remaining") == Some(0) || headers.contains_key(header::RETRY_AFTER);
+    let exhausted =
+        number("x-ratelimit-remaining") == Some(0) || headers.contains_key(header::RETRY_AFTER);
     if status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::FORBIDDEN && exhausted {
         FetchError::RateLimited { url, status, until }
     } else {

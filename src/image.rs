@@ -95,6 +95,7 @@ pub fn write(
         Format::Squashfs => squashfs::write(&tree, rule.compression, time, path)?,
     }
     let disk = |source| ImageError::Disk { path: path.to_owned(), source };
-    let (sha256, size) = File::open(path).and_then(|mut file| Sha256::of_reader(&mut file)).map_err(disk)?;
+    let (sha256, size) =
+        File::open(path).and_then(|mut file| Sha256::of_reader(&mut file)).map_err(disk)?;
     Ok(Image { name: identity.name.clone(), path: path.to_owned(), sha256, size })
 }

@@ -1,5 +1,55 @@
-//! x
-#![allow(missing_docs)]
+//! `publish` turns upstream releases into a static repository of systemd-sysext images that machines
+//! follow with systemd-sysupdate. There is no database: **the repository is the state.**
+//!
+//! # The way through
+//!
+//! Each arrow is one type, and nothing points back. `sync` reads like this picture.
+//!
+//! ```text
+//! config ──▶ Component ──source──▶ Vec<Release> ─┐
+//! store  ──▶ Published (what is there) ──────────┼─ plan ─▶ Plan { Vec<Action> }     no I/O, no clock
+//!                                                │
+//! Action::Build ─ fetch ─▶ verified files ─ recipe ─▶ Tree ─ image ─▶ Image { name, sha256, size }
+//!                                                │
+//! Published + images ─▶ Manifest ─ sign ─▶ SignedManifest ─ commit ─▶ store
+//! ```
+//!
+//! A dry run is the same way, left after the plan.
+//!
+//! # The rooms
+//!
+//! | room | owns | refuses to know |
+//! |---|---|---|
+//! | [`cli`] | arguments, stdout, exit codes | how anything is done |
+//! | [`config`] | what may be written in a file, and where it is wrong | what it is for |
+//! | [`name`], [`version`], [`template`] | what names look like, how clients order versions | who uses them |
+//! | [`source`] | asking upstreams what they released | which releases are wanted |
+//! | [`plan`] | choosing releases, comparing with what is published | I/O, time |
+//! | [`fetch`] | URL → verified file: retries, limits, digests, cache | what the bytes are |
+//! | [`recipe`] | assets → tree of files; every hostile archive ends here | where images go |
+//! | [`image`] | tree → `.raw`, and what is in one | where trees come from |
+//! | [`build`] | one action: fetch, recipe, image, record | stores |
+//! | [`manifest`], [`sign`] | `SHA256SUMS` and who vouches for it | files |
+//! | [`repository`] | the layout, the order of writing, verification | upstreams |
+//! | [`store`] | atomic writes and the lock | manifests |
+//! | [`sync`](mod@sync) | the order of the steps, and which failure stops what | the steps themselves |
+//! | [`report`] | progress on stderr, errors with causes and hints | what is done |
+//!
+//! # The rules
+//!
+//! - **At every instant, every line of the served `SHA256SUMS` names a file that is there with that
+//!   hash.** [`repository::commit`] has the order that makes it so. A client takes the newest line
+//!   and nothing else, so a wrong one stops every node.
+//! - A published name never gets other bytes, and a line of the manifest never just vanishes.
+//! - Only a true "not found" means absent. Any other error is an error, and stops what it concerns.
+//! - One component's failure never stops another, and its last good images stay listed.
+//! - Everything from outside is hostile. Archives are unpacked into values: none of their paths
+//!   becomes a path on this machine.
+//! - The same inputs give the same bytes on every machine, at any time.
+//! - Nothing changed means nothing written.
+//! - Closed sets are enums, and an exhaustive `match` is the checklist for the next member. Values
+//!   move forward. Each room has a small error type; `anyhow` is only in [`cli`] and [`sync`](mod@sync).
+
 pub mod build;
 pub mod cli;
 pub mod config;

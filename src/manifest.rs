@@ -64,7 +64,11 @@ impl Manifest {
     pub fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
         let mut lines: BTreeMap<FileName, Line> = BTreeMap::new();
         let Some(body) = bytes.strip_suffix(b"\n") else {
-            return if bytes.is_empty() { Ok(Self::default()) } else { Err(ManifestError::Unterminated) };
+            return if bytes.is_empty() {
+                Ok(Self::default())
+            } else {
+                Err(ManifestError::Unterminated)
+            };
         };
         for (index, line) in body.split(|byte| *byte == b'\n').enumerate() {
             if index == MOST_LINES {
@@ -135,7 +139,12 @@ impl Manifest {
 
 fn read_line(line: &[u8]) -> Result<(Sha256, FileName), String> {
     let text = std::str::from_utf8(line).map_err(|_| "not UTF-8".to_owned())?;
-    let form = || format!("`{}` is not `HASH  NAME`", text.chars().take(100).collect::<String>().escape_debug());
+    let form = || {
+        format!(
+            "`{}` is not `HASH  NAME`",
+            text.chars().take(100).collect::<String>().escape_debug()
+        )
+    };
     let (digest, rest) = text.split_at_checked(64).ok_or_else(form)?;
     let name = rest.strip_prefix("  ").or_else(|| rest.strip_prefix(" *")).ok_or_else(form)?;
     let digest = digest.parse().map_err(|_| form())?;
@@ -176,7 +185,11 @@ mod tests {
 
     #[test]
     fn lines_of_others_stay_byte_for_byte() {
-        let theirs = format!("{}  BEST-BEFORE-2030-01-01\n{} *other.img\n", A.to_uppercase(), B.to_uppercase());
+        let theirs = format!(
+            "{}  BEST-BEFORE-2030-01-01\n{} *other.img\n",
+            A.to_uppercase(),
+            B.to_uppercase()
+        );
         let mut manifest = Manifest::parse(theirs.as_bytes()).unwrap();
         manifest.add("x.raw".parse().unwrap(), A.parse().unwrap()).unwrap();
         assert_eq!(String::from_utf8(manifest.render()).unwrap(), format!("{theirs}{A}  x.raw\n"));

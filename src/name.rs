@@ -298,7 +298,9 @@ impl fmt::Debug for Sha256 {
 impl FromStr for Sha256 {
     type Err = NameError;
     fn from_str(text: &str) -> Result<Self, NameError> {
-        let bad = || NameError::Digest(text.chars().take(80).collect::<String>().escape_debug().to_string());
+        let bad = || {
+            NameError::Digest(text.chars().take(80).collect::<String>().escape_debug().to_string())
+        };
         if text.len() != 64 || !text.is_ascii() {
             return Err(bad());
         }

@@ -140,7 +140,9 @@ impl fmt::Display for Out {
             Self::Requirement => f.write_str("does not meet `require`"),
             Self::Prerelease => f.write_str("a pre-release"),
             Self::TooYoung => f.write_str("younger than `min-age`"),
-            Self::AgeUnknown => f.write_str("`min-age` is set, but upstream does not tell the release's date"),
+            Self::AgeUnknown => {
+                f.write_str("`min-age` is set, but upstream does not tell the release's date")
+            }
             Self::Superseded => f.write_str("there are enough newer ones"),
             Self::Duplicate => f.write_str("another tag is the same version"),
             Self::Refused => f.write_str("refused, see the error"),
@@ -214,7 +216,8 @@ pub fn plan(
             });
             continue;
         }
-        let partly = builds.iter().filter(|build| build.why == Why::NewVersion).count() < arches.len();
+        let partly =
+            builds.iter().filter(|build| build.why == Why::NewVersion).count() < arches.len();
         for mut build in builds {
             if partly && build.why == Why::NewVersion {
                 build.why = Why::NewArchitecture;
@@ -276,7 +279,8 @@ pub fn select(component: &Component, mut releases: Vec<Release>, now: Timestamp)
                 if wanted.iter().any(|(_, known)| known.version.client_cmp(&version).is_eq()) {
                     Some(Out::Duplicate)
                 } else {
-                    wanted.push((verdicts.len(), Candidate { version, release: Arc::new(release) }));
+                    wanted
+                        .push((verdicts.len(), Candidate { version, release: Arc::new(release) }));
                     None
                 }
             }
@@ -315,7 +319,8 @@ fn judge(component: &Component, release: &Release, now: Timestamp) -> Judgement 
         return Judgement::Out(Out::Excluded);
     }
     let semver = version::semver_of(text);
-    let prerelease = release.prerelease || semver.as_ref().is_some_and(|semver| !semver.pre.is_empty());
+    let prerelease =
+        release.prerelease || semver.as_ref().is_some_and(|semver| !semver.pre.is_empty());
     if prerelease && !rules.prerelease {
         return Judgement::Out(Out::Prerelease);
     }
@@ -345,7 +350,9 @@ fn judge(component: &Component, release: &Release, now: Timestamp) -> Judgement 
             "exclude it in [versions], or let `tag` or `match` leave that part out",
         ),
         Ok(version) if version::outlives_its_final(&version) => refused(
-            format!("nodes would take `{version}` for newer than its final release, and never move on to that"),
+            format!(
+                "nodes would take `{version}` for newer than its final release, and never move on to that"
+            ),
             "leave pre-releases out: [versions] prerelease = false",
         ),
         Ok(version) => Judgement::Wanted(version),
@@ -404,8 +411,13 @@ fn refuse_disorder(
                 verdicts[*verdict].out = Some(Out::Refused);
                 refusals.push(Refusal {
                     tag: candidate.release.tag.clone(),
-                    problem: format!("nodes would take `{above}` for newer than `{}`", candidate.version),
-                    hint: format!("exclude `{above}`, or give `tag` a form that orders as clients do"),
+                    problem: format!(
+                        "nodes would take `{above}` for newer than `{}`",
+                        candidate.version
+                    ),
+                    hint: format!(
+                        "exclude `{above}`, or give `tag` a form that orders as clients do"
+                    ),
                 });
                 false
             }
@@ -421,7 +433,11 @@ fn refuse_disorder(
 ///
 /// # Errors
 /// The name is none that a manifest could list.
-pub fn image_name(component: &Component, version: &Version, arch: Arch) -> Result<FileName, String> {
+pub fn image_name(
+    component: &Component,
+    version: &Version,
+    arch: Arch,
+) -> Result<FileName, String> {
     let vars = Vars {
         name: component.name.as_str(),
         version: version.as_str(),
@@ -436,16 +452,17 @@ pub fn image_name(component: &Component, version: &Version, arch: Arch) -> Resul
 ///
 /// # Errors
 /// A rule has a `when`, but the version is not semver.
-pub fn applicable<'c>(component: &'c Component, version: &Version) -> Result<Vec<&'c AssetRule>, String> {
+pub fn applicable<'c>(
+    component: &'c Component,
+    version: &Version,
+) -> Result<Vec<&'c AssetRule>, String> {
     let mut rules = Vec::new();
     for rule in &component.assets {
         let holds = match &rule.when {
             None => true,
-            Some(when) => when.matches(
-                &version
-                    .semver()
-                    .ok_or_else(|| format!("`when` cannot be told for `{version}`, which is not semver"))?,
-            ),
+            Some(when) => when.matches(&version.semver().ok_or_else(|| {
+                format!("`when` cannot be told for `{version}`, which is not semver")
+            })?),
         };
         if holds {
             rules.push(rule);

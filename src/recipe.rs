@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use crate::config::Component;
 use crate::config::component::AssetRule;
-use crate::config::files::{FileRule, Files};
+use crate::config::files::{FileRule, Files, Mode};
 use crate::template::Vars;
 
 pub mod archive;
@@ -206,7 +206,7 @@ fn delete(files: &Files, tree: &mut Tree) -> Result<(), RecipeError> {
 fn literal(rule: &FileRule, vars: &Vars<'_>) -> Option<Node> {
     match rule {
         FileRule::Text { text, mode } => {
-            let mode = mode.map_or(0o644, |mode| mode.bits());
+            let mode = mode.map_or(0o644, Mode::bits);
             Some(Node::file(mode, Content::from_bytes(text.expand(vars).into_bytes())))
         }
         FileRule::Symlink(target) => Some(Node::Symlink { target: target.expand(vars) }),

@@ -85,8 +85,9 @@ impl Progress {
     pub fn begin(&self, step: Step, what: &str) -> Task {
         let bar = match &self.0 {
             Mode::Bars(bars) => {
-                let style = ProgressStyle::with_template("{spinner} {prefix:>10} {wide_msg} {bytes:>11}")
-                    .expect("a literal template");
+                let style =
+                    ProgressStyle::with_template("{spinner} {prefix:>10} {wide_msg} {bytes:>11}")
+                        .expect("a literal template");
                 let bar = bars.add(ProgressBar::no_length().with_style(style));
                 bar.set_prefix(step.doing());
                 bar.set_message(what.to_owned());
@@ -125,8 +126,10 @@ impl Task {
     pub fn bytes(&self, done: u64, total: Option<u64>) {
         if let Some(bar) = &self.bar {
             if let Some(total) = total.filter(|total| bar.length() != Some(*total)) {
-                let style = ProgressStyle::with_template("{spinner} {prefix:>10} {wide_msg} {bar:20} {bytes:>11}/{total_bytes}")
-                    .expect("a literal template");
+                let style = ProgressStyle::with_template(
+                    "{spinner} {prefix:>10} {wide_msg} {bar:20} {bytes:>11}/{total_bytes}",
+                )
+                .expect("a literal template");
                 bar.set_style(style);
                 bar.set_length(total);
             }
@@ -161,7 +164,11 @@ pub fn human_size(bytes: u64) -> String {
         tenths = (tenths + 512) / 1024;
         unit = next;
     }
-    if unit == "B" { format!("{bytes} B") } else { format!("{}.{} {unit}", tenths / 10, tenths % 10) }
+    if unit == "B" {
+        format!("{bytes} B")
+    } else {
+        format!("{}.{} {unit}", tenths / 10, tenths % 10)
+    }
 }
 
 /// `1 image`, `2 images`
@@ -237,7 +244,11 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
             .or_else(|| error.downcast_ref::<CommitError>()?.hint())
             .or_else(|| error.downcast_ref::<SnapshotError>()?.hint())
             .or_else(|| error.downcast_ref::<StoreError>()?.hint())
-            .or_else(|| error.downcast_ref::<InspectError>().map(|_| "give the path of a .raw file".to_owned()));
+            .or_else(|| {
+                error
+                    .downcast_ref::<InspectError>()
+                    .map(|_| "give the path of a .raw file".to_owned())
+            });
         if hint.is_some() {
             return hint;
         }

@@ -59,9 +59,10 @@ impl SnapshotError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Store(error) => error.hint(),
-            Self::Manifest { .. } => {
-                Some("nothing is written over it: repair it by hand, or move it away to start anew".to_owned())
-            }
+            Self::Manifest { .. } => Some(
+                "nothing is written over it: repair it by hand, or move it away to start anew"
+                    .to_owned(),
+            ),
         }
     }
 }

@@ -108,14 +108,19 @@ impl SourceError {
                 FetchError::Status { status, .. } if status.as_u16() == 404 => {
                     Some("check [source.github] repo; a private one needs GITHUB_TOKEN".to_owned())
                 }
-                FetchError::Status { status, .. } if status.as_u16() == 401 => {
-                    Some("GITHUB_TOKEN (or GH_TOKEN) holds a token that GitHub does not accept".to_owned())
-                }
+                FetchError::Status { status, .. } if status.as_u16() == 401 => Some(
+                    "GITHUB_TOKEN (or GH_TOKEN) holds a token that GitHub does not accept"
+                        .to_owned(),
+                ),
                 other => other.hint(),
             },
             Self::GithubAnswer { .. } => Some("check GITHUB_API_URL, if it is set".to_owned()),
-            Self::Directory { .. } => Some("[source.directory] path names it, relative to the component's file".to_owned()),
-            Self::Nothing(_) => Some("check `match` in the component; nothing is taken away meanwhile".to_owned()),
+            Self::Directory { .. } => Some(
+                "[source.directory] path names it, relative to the component's file".to_owned(),
+            ),
+            Self::Nothing(_) => {
+                Some("check `match` in the component; nothing is taken away meanwhile".to_owned())
+            }
         }
     }
 }

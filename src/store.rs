@@ -60,7 +60,9 @@ impl StoreError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Locked { .. } => Some("wait for it to end; a lock whose process is gone counts for nothing".to_owned()),
+            Self::Locked { .. } => Some(
+                "wait for it to end; a lock whose process is gone counts for nothing".to_owned(),
+            ),
             Self::Object { source, .. } => {
                 let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(source.as_ref());
                 while let Some(error) = cause {
@@ -114,14 +116,17 @@ impl Store {
     /// # Errors
     /// It is no directory, or cannot be read or made.
     pub fn directory(root: &Path, access: Access) -> Result<Self, StoreError> {
-        let failed = |error: io::Error| StoreError::new("cannot open the store", root.display(), error);
+        let failed =
+            |error: io::Error| StoreError::new("cannot open the store", root.display(), error);
         if access == Access::Write {
             fs::create_dir_all(root).map_err(failed)?;
         }
         let objects: Arc<dyn ObjectStore> = match fs::metadata(root) {
             Ok(metadata) if metadata.is_dir() => Arc::new(
                 LocalFileSystem::new_with_prefix(root)
-                    .map_err(|error| StoreError::new("cannot open the store", root.display(), error))?
+                    .map_err(|error| {
+                        StoreError::new("cannot open the store", root.display(), error)
+                    })?
                     .with_fsync(true),
             ),
             Ok(_) => return Err(failed(io::Error::from(io::ErrorKind::NotADirectory))),
@@ -185,7 +190,9 @@ impl Store {
         };
         let mut hasher = sha2::Sha256::new();
         let mut pieces = found.into_stream();
-        while let Some(piece) = pieces.try_next().await.map_err(|error| self.error("cannot read", path, error))? {
+        while let Some(piece) =
+            pieces.try_next().await.map_err(|error| self.error("cannot read", path, error))?
+        {
             hasher.update(&piece);
         }
         Ok(Some(Sha256::from_hasher(hasher)))
@@ -208,15 +215,22 @@ impl Store {
     ///
     /// # Errors
     /// The file cannot be read or the store not written; nothing appears then.
-    pub async fn create_from_file(&self, path: &str, mut file: File) -> Result<Created, StoreError> {
+    pub async fn create_from_file(
+        &self,
+        path: &str,
+        mut file: File,
+    ) -> Result<Created, StoreError> {
         let key = Key::from(path);
         match self.objects.head(&key).await {
             Ok(_) => return Ok(Created::Exists),
             Err(object_store::Error::NotFound { .. }) => {}
             Err(error) => return Err(self.error("cannot read", path, error)),
         }
-        let upload =
-            self.objects.put_multipart(&key).await.map_err(|error| self.error("cannot write", path, error))?;
+        let upload = self
+            .objects
+            .put_multipart(&key)
+            .await
+            .map_err(|error| self.error("cannot write", path, error))?;
         let mut writer = WriteMultipart::new_with_chunk_size(upload, PART);
         let copied: Result<(), object_store::Error> = async {
             loop {
@@ -314,9 +328,13 @@ impl Store {
         for entry in entries {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name();
-            let half = name.to_str().and_then(|name| name.rsplit_once('#')).is_some_and(|(stem, number)| {
-                !stem.is_empty() && !number.is_empty() && number.bytes().all(|c| c.is_ascii_digit())
-            });
+            let half = name.to_str().and_then(|name| name.rsplit_once('#')).is_some_and(
+                |(stem, number)| {
+                    !stem.is_empty()
+                        && !number.is_empty()
+                        && number.bytes().all(|c| c.is_ascii_digit())
+                },
+            );
             if half {
                 fs::remove_file(entry.path()).map_err(failed)?;
             }
@@ -340,7 +358,11 @@ impl Holder {
     fn this_process() -> Self {
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let now = Timestamp::now();
-        Self { process: std::process::id(), host, since: now.round(jiff::Unit::Second).unwrap_or(now) }
+        Self {
+            process: std::process::id(),
+            host,
+            since: now.round(jiff::Unit::Second).unwrap_or(now),
+        }
     }
 }
 

@@ -108,7 +108,7 @@ pub async fn sync(config: &Config, run: Run, progress: &Progress) -> anyhow::Res
         if run == Run::Real {
             keep_caches(&store, &surveys).await?;
         }
-        return Ok(surveys.into_iter().map(planned).collect());
+        return Ok(surveys.iter().map(planned).collect());
     }
 
     let store = Store::directory(&root, Access::Write)?;
@@ -167,7 +167,8 @@ pub async fn survey<'c>(
     shop: &Workshop,
     store: &Store,
 ) -> anyhow::Result<Survey<'c>> {
-    let arches: Vec<_> = component.architectures(&config.document.repository.architectures).into_iter().collect();
+    let arches: Vec<_> =
+        component.architectures(&config.document.repository.architectures).into_iter().collect();
     let saved = store.read(&repository::cache_path(&component.name)).await?;
     let cache = saved.map(|bytes| Cache::load(&bytes)).unwrap_or_default();
     let published = Published::read(store, &component.folder).await?;
@@ -197,11 +198,12 @@ async fn keep_cache(store: &Store, survey: &Survey<'_>) -> Result<(), StoreError
 }
 
 /// What a dry run tells.
-fn planned(survey: Result<Survey<'_>, Unsurveyed<'_>>) -> Outcome {
-    let mut outcome = Outcome::new(&survey);
-    if let Ok(survey) = &survey {
+fn planned(survey: &Result<Survey<'_>, Unsurveyed<'_>>) -> Outcome {
+    let mut outcome = Outcome::new(survey);
+    if let Ok(survey) = survey {
         let Plan { actions, .. } = &survey.plan;
-        outcome.published = actions.iter().map(|Action::Build(build)| PublishedImage::planned(build)).collect();
+        outcome.published =
+            actions.iter().map(|Action::Build(build)| PublishedImage::planned(build)).collect();
     }
     outcome
 }
@@ -236,11 +238,18 @@ fn refusals(survey: &Survey<'_>) -> Vec<Told> {
 }
 
 /// The newest version, in the clients' order, that is published for any of the architectures.
-fn newest(component: &Component, arches: &[(Arch, String)], published: &Published) -> Option<Version> {
+fn newest(
+    component: &Component,
+    arches: &[(Arch, String)],
+    published: &Published,
+) -> Option<Version> {
     let names: Vec<&str> = arches.iter().map(|(arch, _)| arch.as_str()).collect();
     let vars = crate::template::Vars { name: component.name.as_str(), ..Default::default() };
     let matcher = component.image.name.matcher(&vars, &names);
-    let versions = published.manifest.files().filter_map(|(name, _)| matcher.captures(name.as_str())?.0.parse().ok());
+    let versions = published
+        .manifest
+        .files()
+        .filter_map(|(name, _)| matcher.captures(name.as_str())?.0.parse().ok());
     versions.max()
 }
 
@@ -274,13 +283,20 @@ async fn carry_out_plan(
     store.sweep(component.folder.as_str(), lock)?;
     // The plan was made before we had the lock: whoever had it may have done our work.
     let published = Published::read(store, &component.folder).await?;
-    let plan = plan::plan(component, &survey.arches, survey.releases.clone(), &published, Timestamp::now());
+    let plan = plan::plan(
+        component,
+        &survey.arches,
+        survey.releases.clone(),
+        &published,
+        Timestamp::now(),
+    );
     if plan.actions.is_empty() {
         return Ok(());
     }
 
     let bench = Bench::new(shop, component)?;
-    let builds = plan.actions.iter().map(async |Action::Build(build)| (build, bench.build(build).await));
+    let builds =
+        plan.actions.iter().map(async |Action::Build(build)| (build, bench.build(build).await));
     let mut built = Vec::new();
     let mut broken: Vec<&Version> = Vec::new();
     for (build, result) in futures::future::join_all(builds).await {
@@ -300,7 +316,9 @@ async fn carry_out_plan(
         return Ok(());
     }
 
-    let task = shop.progress.begin(Step::Publish, &repository::path(&component.folder, repository::MANIFEST));
+    let task = shop
+        .progress
+        .begin(Step::Publish, &repository::path(&component.folder, repository::MANIFEST));
     let (builds, images): (Vec<_>, Vec<_>) = built.into_iter().unzip();
     commit::commit(store, lock, &component.folder, &published, &images, &Signer::Unsigned).await?;
     task.finish(0);

@@ -2,7 +2,7 @@
 //!
 //! Owns the variables and their braces. Knows nothing of what a template is for.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use regex::Regex;
 use serde::Deserialize;
@@ -12,7 +12,9 @@ use thiserror::Error;
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum TemplateError {
     /// A variable that there is none of.
-    #[error("`{template}` has an unknown variable `{{{variable}}}`\nhint: there are {{version}}, {{arch}}, {{tag}}, {{name}} and, for a checksum file, {{url}}")]
+    #[error(
+        "`{template}` has an unknown variable `{{{variable}}}`\nhint: there are {{version}}, {{arch}}, {{tag}}, {{name}} and, for a checksum file, {{url}}"
+    )]
     Unknown {
         /// The whole template.
         template: String,
@@ -166,10 +168,10 @@ impl Template {
                 Part::Text(text) => pattern.push_str(&regex::escape(text)),
                 // Numbered, because a variable may come twice.
                 Part::Variable(Variable::Version) => {
-                    pattern.push_str(&format!("(?<version{index}>.+?)"));
+                    let _ = write!(pattern, "(?<version{index}>.+?)");
                 }
                 Part::Variable(Variable::Arch) => {
-                    pattern.push_str(&format!("(?<arch{index}>{arch})"));
+                    let _ = write!(pattern, "(?<arch{index}>{arch})");
                 }
                 Part::Variable(variable) => pattern.push_str(&regex::escape(variable.value(vars))),
             }
@@ -237,7 +239,8 @@ impl Text {
         while let Some(at) = rest.find('{') {
             out.push_str(&rest[..at]);
             rest = &rest[at..];
-            let variable = rest.find('}').and_then(|end| Some((Variable::parse(&rest[1..end])?, end)));
+            let variable =
+                rest.find('}').and_then(|end| Some((Variable::parse(&rest[1..end])?, end)));
             if let Some((variable, end)) = variable {
                 out.push_str(variable.value(vars));
                 rest = &rest[end + 1..];

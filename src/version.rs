@@ -62,10 +62,14 @@ impl FromStr for Version {
             return Err(error("is longer than 128 characters"));
         }
         if version.contains(['~', '^']) {
-            return Err(error("has a `~` or `^`, which systemd 257 drops from the list without a word"));
+            return Err(error(
+                "has a `~` or `^`, which systemd 257 drops from the list without a word",
+            ));
         }
         if !version.chars().all(is_portable) {
-            return Err(error("has a character outside A-Z a-z 0-9 . , _ + -, which clients refuse"));
+            return Err(error(
+                "has a character outside A-Z a-z 0-9 . , _ + -, which clients refuse",
+            ));
         }
         if !version.starts_with(|c: char| c.is_ascii_alphanumeric()) {
             return Err(error("must start with a letter or a digit"));
@@ -136,7 +140,8 @@ pub fn compare(a: &str, b: &str) -> Ordering {
         let digit = |text: &[u8]| text.first().is_some_and(u8::is_ascii_digit);
         let order = if digit(a) || digit(b) {
             // A number is newer than letters or nothing; of two numbers, the longer one is larger.
-            let (left, right) = (prefix(&mut a, u8::is_ascii_digit), prefix(&mut b, u8::is_ascii_digit));
+            let (left, right) =
+                (prefix(&mut a, u8::is_ascii_digit), prefix(&mut b, u8::is_ascii_digit));
             (!left.is_empty()).cmp(&!right.is_empty()).then_with(|| {
                 let (left, right) = (skip(left, |c| c == b'0'), skip(right, |c| c == b'0'));
                 left.len().cmp(&right.len()).then_with(|| left.cmp(right))

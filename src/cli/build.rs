@@ -45,7 +45,9 @@ pub(super) async fn run(
     let component = config.component(name)?;
     let shop = sync::workshop(&config, &context.progress);
     let store = Store::directory(&config.store_directory(), Access::Read)?;
-    let survey = sync::survey(&config, component, &shop, &store).await.with_context(|| format!("{name}: cannot build"))?;
+    let survey = sync::survey(&config, component, &shop, &store)
+        .await
+        .with_context(|| format!("{name}: cannot build"))?;
 
     // Somebody who names a version may want one that retention would not keep.
     let mut wide = component.clone();
@@ -56,17 +58,26 @@ pub(super) async fn run(
     }
     let selection = plan::select(&wide, survey.releases, Timestamp::now());
     let found = selection.wanted.into_iter().find(|candidate| {
-        version.is_none_or(|wanted| candidate.version.as_str() == wanted || candidate.release.tag == wanted)
+        version.is_none_or(|wanted| {
+            candidate.version.as_str() == wanted || candidate.release.tag == wanted
+        })
     });
     let Some(Candidate { version, release }) = found else {
         match version {
-            Some(version) => bail!("{name}: upstream has no version `{version}` that the component wants"),
+            Some(version) => {
+                bail!("{name}: upstream has no version `{version}` that the component wants")
+            }
             None => bail!("{name}: upstream has no version that the component wants"),
         }
     };
-    let wanted: Vec<_> =
-        survey.arches.into_iter().filter(|(arch, _)| arches.is_empty() || arches.contains(arch)).collect();
-    if let Some(missing) = arches.iter().find(|arch| !wanted.iter().any(|(known, _)| known == *arch)) {
+    let wanted: Vec<_> = survey
+        .arches
+        .into_iter()
+        .filter(|(arch, _)| arches.is_empty() || arches.contains(arch))
+        .collect();
+    if let Some(missing) =
+        arches.iter().find(|arch| !wanted.iter().any(|(known, _)| known == *arch))
+    {
         bail!("{name} is not built for {missing}");
     }
 
@@ -76,9 +87,15 @@ pub(super) async fn run(
     let mut failed = false;
     for (arch, upstream_arch) in wanted {
         let image = plan::image_name(component, &version, arch).map_err(anyhow::Error::msg)?;
-        let build =
-            Build { release: release.clone(), version: version.clone(), arch, upstream_arch, image, why: Why::Asked };
-        match bench.build(&build).await {
+        let job = Build {
+            release: release.clone(),
+            version: version.clone(),
+            arch,
+            upstream_arch,
+            image,
+            why: Why::Asked,
+        };
+        match bench.build(&job).await {
             Ok((image, _)) => built.push(deliver(&image, arch, output)?),
             Err(error) => {
                 eprint!("{}", Told::of(&format!("{name} {version} {arch}"), &error).text());

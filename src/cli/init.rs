@@ -24,7 +24,9 @@ const FILES: [(&str, &[u8]); 10] = [
     ("components/pulse.toml", include_bytes!("../../config/example/pulse.toml")),
     (
         "components/pulse/usr/lib/systemd/system/pulse.service.d/10-harden.conf",
-        include_bytes!("../../config/example/pulse/usr/lib/systemd/system/pulse.service.d/10-harden.conf"),
+        include_bytes!(
+            "../../config/example/pulse/usr/lib/systemd/system/pulse.service.d/10-harden.conf"
+        ),
     ),
     release!("pulse_1.0.0_amd64.tgz"),
     release!("pulse_1.0.0_amd64.tgz.sha256"),
@@ -35,7 +37,6 @@ const FILES: [(&str, &[u8]); 10] = [
     release!("pulse_1.1.0_arm64.tgz"),
     release!("pulse_1.1.0_arm64.tgz.sha256"),
 ];
-
 
 const CONFIG: &str = r#"# The repository. `publish sync` brings it up to date; `publish plan` shows what it would do.
 
@@ -56,7 +57,8 @@ components = "components"                  # one file a component
 "#;
 
 pub(super) fn run(context: &Context, directory: &Path) -> anyhow::Result<Ended> {
-    let files: Vec<(&str, &[u8])> = [("publish.toml", CONFIG.as_bytes())].into_iter().chain(FILES).collect();
+    let files: Vec<(&str, &[u8])> =
+        [("publish.toml", CONFIG.as_bytes())].into_iter().chain(FILES).collect();
     // All or nothing: nobody wants half an example between his own files.
     if let Some((taken, _)) = files.iter().find(|(name, _)| directory.join(name).exists()) {
         bail!("{} is there already; nothing was written", directory.join(taken).display());
@@ -79,7 +81,11 @@ pub(super) fn run(context: &Context, directory: &Path) -> anyhow::Result<Ended> 
         let _ = writeln!(out, "  {name:26}  {purpose}");
     }
     let program = program();
-    let at = if directory == Path::new(".") { String::new() } else { format!("cd {} && ", directory.display()) };
+    let at = if directory == Path::new(".") {
+        String::new()
+    } else {
+        format!("cd {} && ", directory.display())
+    };
     let _ = writeln!(out, "\nnext\n  {at}{program} sync");
     print(&out)?;
     Ok(Ended::Well)

@@ -43,7 +43,8 @@ pub(super) fn run(context: &Context, path: &Path, list: bool) -> anyhow::Result<
 fn text(result: &Result) -> String {
     let Result { sha256, image } = result;
     let mut out = String::new();
-    let date = Timestamp::from_second(image.time.into()).map(|at| at.to_string()).unwrap_or_default();
+    let date =
+        Timestamp::from_second(image.time.into()).map(|at| at.to_string()).unwrap_or_default();
     let _ = writeln!(out, "{}", image.name);
     let _ = writeln!(
         out,
@@ -55,9 +56,15 @@ fn text(result: &Result) -> String {
     let _ = writeln!(out, "  sha256     {sha256}");
     let _ = writeln!(out, "  dated      {date}");
     let files = usize::try_from(image.files).unwrap_or(usize::MAX);
-    let _ = writeln!(out, "  content    {}, {} unpacked", count(files, "file"), human_size(image.unpacked));
+    let _ = writeln!(
+        out,
+        "  content    {}, {} unpacked",
+        count(files, "file"),
+        human_size(image.unpacked)
+    );
     for (name, keys) in &image.releases {
-        let keys = keys.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ");
+        let keys =
+            keys.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ");
         let _ = writeln!(out, "  extension  {}: {}", name.escape_debug(), keys.escape_debug());
     }
     if image.problems.is_empty() {
@@ -72,7 +79,11 @@ fn text(result: &Result) -> String {
 fn listing(entries: &[Listed]) -> String {
     let mut out = String::new();
     for entry in entries {
-        let target = entry.target.as_ref().map(|target| format!(" -> {}", target.escape_debug())).unwrap_or_default();
+        let target = entry
+            .target
+            .as_ref()
+            .map(|target| format!(" -> {}", target.escape_debug()))
+            .unwrap_or_default();
         let (user, group) = entry.owner;
         let _ = writeln!(
             out,

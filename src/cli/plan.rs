@@ -46,14 +46,21 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Ended> {
     let shop = sync::workshop(&config, &context.progress);
     let store = Store::directory(&config.store_directory(), Access::Read)?;
     let surveys = sync::survey_all(&config, &shop, &store).await;
-    let errors: Vec<&Told> = surveys.iter().filter_map(|survey| Some(&survey.as_ref().err()?.error)).collect();
+    let errors: Vec<&Told> =
+        surveys.iter().filter_map(|survey| Some(&survey.as_ref().err()?.error)).collect();
     for told in &errors {
         eprint!("{}", told.text());
     }
     let surveys: Vec<&Survey<'_>> = surveys.iter().flatten().collect();
     let refused = surveys.iter().any(|survey| !survey.plan.refusals.is_empty());
     if context.json {
-        print_json("plan", &Result { components: surveys.iter().map(|survey| planned(survey)).collect(), errors: errors.clone() })?;
+        print_json(
+            "plan",
+            &Result {
+                components: surveys.iter().map(|survey| planned(survey)).collect(),
+                errors: errors.clone(),
+            },
+        )?;
     } else {
         print(&surveys.iter().map(|survey| text(survey, context.verbose)).collect::<String>())?;
     }
@@ -89,7 +96,11 @@ fn text(survey: &Survey<'_>, verbose: bool) -> String {
     let mut out = String::new();
     let name = &survey.component.name;
     let number = builds(survey).count();
-    let what = if number == 0 { "nothing to do".to_owned() } else { format!("{} to build", count(number, "image")) };
+    let what = if number == 0 {
+        "nothing to do".to_owned()
+    } else {
+        format!("{} to build", count(number, "image"))
+    };
     let _ = writeln!(out, "{name}: {what}");
     let width = builds(survey).map(|build| build.image.as_str().len()).max().unwrap_or(0);
     for build in builds(survey) {
@@ -100,9 +111,13 @@ fn text(survey: &Survey<'_>, verbose: bool) -> String {
     }
     if verbose {
         out.push_str("  of upstream's releases\n");
-        let width = survey.plan.verdicts.iter().map(|verdict| verdict.tag.len()).max().unwrap_or(0).min(40);
+        let width =
+            survey.plan.verdicts.iter().map(|verdict| verdict.tag.len()).max().unwrap_or(0).min(40);
         for verdict in &survey.plan.verdicts {
-            let why = verdict.out.as_ref().map_or_else(|| "wanted".to_owned(), |out| format!("out: {out}"));
+            let why = verdict
+                .out
+                .as_ref()
+                .map_or_else(|| "wanted".to_owned(), |out| format!("out: {out}"));
             let _ = writeln!(out, "    {:width$}  {why}", verdict.tag.escape_debug().to_string());
         }
     } else {

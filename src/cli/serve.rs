@@ -18,8 +18,9 @@ pub(super) async fn run(context: &Context, listen: SocketAddr) -> anyhow::Result
     if !root.is_dir() {
         bail!("there is no repository in {} yet: `publish sync` makes one", root.display());
     }
-    let listener =
-        tokio::net::TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
+    let listener = tokio::net::TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("cannot listen on {listen}"))?;
     let url = format!("http://{}/", listener.local_addr()?);
     if context.json {
         print_json("serve", &serde_json::json!({ "store": root, "url": url }))?;
@@ -29,7 +30,9 @@ pub(super) async fn run(context: &Context, listen: SocketAddr) -> anyhow::Result
             print(&format!("  {url}{}/\n", component.folder))?;
         }
     }
-    let app = Router::new().fallback_service(ServeDir::new(root)).layer(middleware::from_fn(hide_private));
+    let app = Router::new()
+        .fallback_service(ServeDir::new(root))
+        .layer(middleware::from_fn(hide_private));
     axum::serve(listener, app).await?;
     Ok(Ended::Well)
 }

@@ -54,27 +54,43 @@ fn summary(config: &Config, run: Run, outcomes: &[Outcome]) -> String {
         (0, _) => {
             let current = outcomes.len() - failed;
             if current > 0 {
-                let _ = writeln!(out, "nothing to do: {} up to date in {store}", are(current, "component"));
+                let _ = writeln!(
+                    out,
+                    "nothing to do: {} up to date in {store}",
+                    are(current, "component")
+                );
             }
         }
         (_, Run::Dry) => {
-            let _ = writeln!(out, "would publish {} to {store}; this was a dry run", count(images, "image"));
+            let _ = writeln!(
+                out,
+                "would publish {} to {store}; this was a dry run",
+                count(images, "image")
+            );
         }
         (_, Run::Real) => {
             let _ = writeln!(out, "published {} to {store}", count(images, "image"));
         }
     }
-    for outcome in outcomes.iter().filter(|outcome| !outcome.published.is_empty() || outcome.newest.is_some()) {
-        let newest = outcome.newest.as_ref().map(|newest| format!(", newest {newest}")).unwrap_or_default();
+    for outcome in
+        outcomes.iter().filter(|outcome| !outcome.published.is_empty() || outcome.newest.is_some())
+    {
+        let newest =
+            outcome.newest.as_ref().map(|newest| format!(", newest {newest}")).unwrap_or_default();
         let _ = writeln!(out, "\n  {} in {}/{newest}", outcome.component, outcome.folder);
-        let width = outcome.published.iter().map(|image| image.image.as_str().len()).max().unwrap_or(0);
+        let width =
+            outcome.published.iter().map(|image| image.image.as_str().len()).max().unwrap_or(0);
         for image in &outcome.published {
             let size = image.size.map(human_size).unwrap_or_default();
             let _ = writeln!(out, "    {:width$}  {size:>9}  {}", image.image, image.why);
         }
     }
     if failed > 0 {
-        let _ = writeln!(out, "\n{} failed, see above; what is published of it stays", count(failed, "component"));
+        let _ = writeln!(
+            out,
+            "\n{} failed, see above; what is published of it stays",
+            count(failed, "component")
+        );
     }
     if images > 0 && run == Run::Real {
         out.push_str(&next(config, outcomes));
@@ -94,7 +110,10 @@ fn next(config: &Config, outcomes: &[Outcome]) -> String {
         (format!("{program} serve"), "serve it on this machine, to try it"),
     ];
     if config.document.repository.url.is_none() {
-        steps.push((config.file.display().to_string(), "add `url` to [repository]: where nodes will find it"));
+        steps.push((
+            config.file.display().to_string(),
+            "add `url` to [repository]: where nodes will find it",
+        ));
     }
     let width = steps.iter().map(|(command, _)| command.len()).max().unwrap_or(0);
     let mut out = String::from("\nnext\n");
@@ -113,7 +132,8 @@ fn next(config: &Config, outcomes: &[Outcome]) -> String {
             "\na node follows {} with this source in its sysupdate.d file\n  [Source]\n  Type=url-file\n  Path={url}{slash}{}/\n  MatchPattern={pattern}",
             component.name, component.folder
         );
-        let _ = writeln!(out, "and Verify=no in its [Transfer] section: this repository is not signed");
+        let _ =
+            writeln!(out, "and Verify=no in its [Transfer] section: this repository is not signed");
     }
     out
 }

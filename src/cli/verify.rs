@@ -1,15 +1,16 @@
 //! `publish verify`
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::bail;
 use serde::Serialize;
 use url::Url;
 
 use super::{Context, Ended, print, print_json};
-use crate::config::{Component, Config, ConfigError, Limits, Network};
+use crate::config::{Component, Config, Limits, Network};
 use crate::fetch::Client;
+use crate::fetch::cache::Cache;
 use crate::name::Arch;
 use crate::report::{Told, count, human_size};
 use crate::repository::verify::{self, Origin, Target, Verified, VerifyError};
@@ -30,9 +31,10 @@ pub(super) async fn run(context: &Context, target: Option<&str>) -> anyhow::Resu
         Err(_) if target.is_some() && context.config.is_none() && context.only.is_empty() => None,
         Err(error) => return Err(error.into()),
     };
-    let (network, limits) = config
-        .as_ref()
-        .map_or_else(|| (Network::default(), Limits::default()), |config| (config.document.network.clone(), config.document.limits.clone()));
+    let (network, limits) = config.as_ref().map_or_else(
+        || (Network::default(), Limits::default()),
+        |config| (config.document.network.clone(), config.document.limits.clone()),
+    );
     let client = Client::new(&network, &limits);
     let origin = origin(target, config.as_ref())?;
     let targets = targets(&origin, target, config.as_ref(), context, &client).await?;
@@ -40,7 +42,9 @@ pub(super) async fn run(context: &Context, target: Option<&str>) -> anyhow::Resu
     let mut folders = Vec::new();
     let mut errors = Vec::new();
     for target in &targets {
-        match verify::verify(&origin, target, &client, network.concurrency.get(), &context.progress).await {
+        match verify::verify(&origin, target, &client, network.concurrency.get(), &context.progress)
+            .await
+        {
             Ok(verified) => folders.push(verified),
             Err(error) => errors.push(Told::of(&shown(&target.folder), &error)),
         }
@@ -78,7 +82,9 @@ fn origin(target: Option<&str>, config: Option<&Config>) -> anyhow::Result<Origi
         (Some(text), _) if text.contains("://") && !text.starts_with("file://") => {
             bail!("this version cannot read `{text}`: give a directory or an http(s) URL")
         }
-        (Some(text), _) => Ok(Origin::Directory(PathBuf::from(text.strip_prefix("file://").unwrap_or(text)))),
+        (Some(text), _) => {
+            Ok(Origin::Directory(PathBuf::from(text.strip_prefix("file://").unwrap_or(text))))
+        }
         (None, Some(config)) => Ok(Origin::Directory(config.store_directory())),
         (None, None) => bail!("nothing to verify"),
     }
@@ -94,7 +100,8 @@ async fn targets(
     client: &Client,
 ) -> anyhow::Result<Vec<Target>> {
     let expected = |folder: &str| {
-        let component = config?.components.iter().find(|component| component.folder.as_str() == folder)?;
+        let component =
+            config?.components.iter().find(|component| component.folder.as_str() == folder)?;
         Some(pattern(component))
     };
     let folders = match (origin, config) {
@@ -103,13 +110,18 @@ async fn targets(
             config.components.iter().map(|component| component.folder.to_string()).collect()
         }
         (Origin::Directory(path), _) => verify::folders(path)?,
-        (Origin::Url(url), config) => match (client.document(&url.join("SHA256SUMS")?, &Default::default()).await, config) {
-            (Ok(_), _) => vec![String::new()],
-            (Err(_), Some(config)) => config.components.iter().map(|component| component.folder.to_string()).collect(),
-            (Err(error), None) => {
-                return Err(anyhow::Error::new(VerifyError::from(error)).context(format!("there is no repository folder at {url}")));
+        (Origin::Url(url), config) => {
+            match (client.document(&url.join("SHA256SUMS")?, &Cache::default()).await, config) {
+                (Ok(_), _) => vec![String::new()],
+                (Err(_), Some(config)) => {
+                    config.components.iter().map(|component| component.folder.to_string()).collect()
+                }
+                (Err(error), None) => {
+                    return Err(anyhow::Error::new(VerifyError::from(error))
+                        .context(format!("there is no repository folder at {url}")));
+                }
             }
-        },
+        }
     };
     Ok(folders
         .into_iter()
@@ -123,8 +135,12 @@ async fn targets(
 
 fn last_part(origin: &Origin) -> String {
     match origin {
-        Origin::Directory(path) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-        Origin::Url(url) => url.path().trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned(),
+        Origin::Directory(path) => {
+            path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+        }
+        Origin::Url(url) => {
+            url.path().trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned()
+        }
     }
 }
 
@@ -141,8 +157,18 @@ fn shown(folder: &str) -> String {
 fn text(result: &Result) -> String {
     let mut out = String::new();
     for folder in &result.folders {
-        let state = if folder.problems.is_empty() { "right".to_owned() } else { count(folder.problems.len(), "problem") };
-        let _ = writeln!(out, "{}: {}, {}, {state}", shown(&folder.folder), count(folder.files, "file"), human_size(folder.bytes));
+        let state = if folder.problems.is_empty() {
+            "right".to_owned()
+        } else {
+            count(folder.problems.len(), "problem")
+        };
+        let _ = writeln!(
+            out,
+            "{}: {}, {}, {state}",
+            shown(&folder.folder),
+            count(folder.files, "file"),
+            human_size(folder.bytes)
+        );
         for finding in &folder.problems {
             let _ = writeln!(out, "  error: {}: {}", finding.file, finding.problem);
         }

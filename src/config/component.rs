@@ -110,7 +110,8 @@ impl TryFrom<SourceTable> for SourceRule {
             ));
         }
         found.pop().map(|(_, rule)| rule).ok_or_else(|| {
-            "no source\nhint: add one of [source.github], [source.http], [source.directory]".to_owned()
+            "no source\nhint: add one of [source.github], [source.http], [source.directory]"
+                .to_owned()
         })
     }
 }
@@ -187,7 +188,10 @@ impl TryFrom<String> for VersionPattern {
     fn try_from(text: String) -> Result<Self, String> {
         let regex = Regex::new(&text).map_err(|error| {
             let reason = error.to_string();
-            format!("not a regular expression: {}", reason.lines().last().unwrap_or_default().trim())
+            format!(
+                "not a regular expression: {}",
+                reason.lines().last().unwrap_or_default().trim()
+            )
         })?;
         if regex.capture_names().flatten().any(|name| name == "version") {
             Ok(Self(regex))
@@ -317,7 +321,13 @@ impl TryFrom<RawAsset> for AssetRule {
         if raw.files.is_empty() {
             return Err("the asset gives no file to the image\nhint: add [asset.files], such as \"usr/bin/\" = \"NAME\"".to_owned());
         }
-        Ok(Self { at, sha256: raw.sha256, strip_components: raw.strip_components, when: raw.when, files: raw.files })
+        Ok(Self {
+            at,
+            sha256: raw.sha256,
+            strip_components: raw.strip_components,
+            when: raw.when,
+            files: raw.files,
+        })
     }
 }
 
@@ -345,13 +355,18 @@ impl UnitName {
 impl TryFrom<String> for UnitName {
     type Error = String;
     fn try_from(name: String) -> Result<Self, String> {
-        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, ':' | '-' | '_' | '.' | '\\' | '@');
-        let ending = name.rsplit_once('.').filter(|(stem, _)| !stem.is_empty()).map(|(_, ending)| ending);
+        let legal =
+            |c: char| c.is_ascii_alphanumeric() || matches!(c, ':' | '-' | '_' | '.' | '\\' | '@');
+        let ending =
+            name.rsplit_once('.').filter(|(stem, _)| !stem.is_empty()).map(|(_, ending)| ending);
         let known = ["service", "socket", "timer", "path", "target", "mount"];
         if ending.is_some_and(|ending| known.contains(&ending)) && name.chars().all(legal) {
             Ok(Self(name))
         } else {
-            Err(format!("`{}` is not a unit's name\nhint: with its ending, such as `{0}.service`", name.escape_debug()))
+            Err(format!(
+                "`{}` is not a unit's name\nhint: with its ending, such as `{0}.service`",
+                name.escape_debug()
+            ))
         }
     }
 }
@@ -396,16 +411,30 @@ impl TryFrom<RawExtension> for Extension {
     type Error = String;
     fn try_from(raw: RawExtension) -> Result<Self, String> {
         let id = raw.id.unwrap_or_else(|| "_any".to_owned());
-        for value in [Some(&id), raw.sysext_level.as_ref(), raw.version_id.as_ref()].into_iter().flatten() {
+        for value in
+            [Some(&id), raw.sysext_level.as_ref(), raw.version_id.as_ref()].into_iter().flatten()
+        {
             // os-release(5) also allows quoted values; none of these keys needs one.
-            if value.is_empty() || !value.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')) {
-                return Err(format!("`{}` cannot stand in an extension-release", value.escape_debug()));
+            if value.is_empty()
+                || !value.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
+            {
+                return Err(format!(
+                    "`{}` cannot stand in an extension-release",
+                    value.escape_debug()
+                ));
             }
         }
         if id != "_any" && raw.sysext_level.is_none() && raw.version_id.is_none() {
-            return Err(format!("no host takes `id = \"{id}\"` alone\nhint: add `sysext-level` or `version-id`; either must equal the host's"));
+            return Err(format!(
+                "no host takes `id = \"{id}\"` alone\nhint: add `sysext-level` or `version-id`; either must equal the host's"
+            ));
         }
-        Ok(Self { id, sysext_level: raw.sysext_level, version_id: raw.version_id, reload: raw.reload })
+        Ok(Self {
+            id,
+            sysext_level: raw.sysext_level,
+            version_id: raw.version_id,
+            reload: raw.reload,
+        })
     }
 }
 
@@ -459,7 +488,8 @@ pub enum Compression {
 /// # Errors
 /// What is wrong and where; relative paths become relative to the folder of `file`.
 pub fn parse(name: ComponentName, file: &Path, text: &str) -> Result<Component, ConfigError> {
-    let raw: Raw = toml::from_str(text).map_err(|error| ConfigError::from_toml(file, text, &error))?;
+    let raw: Raw =
+        toml::from_str(text).map_err(|error| ConfigError::from_toml(file, text, &error))?;
     let mut source = raw.source;
     if let SourceRule::Directory(rule) = &mut source {
         rule.path = file.parent().unwrap_or(Path::new("")).join(&rule.path);
@@ -489,24 +519,40 @@ pub fn parse(name: ComponentName, file: &Path, text: &str) -> Result<Component, 
 }
 
 /// What no single value can tell.
-fn check(image: &ImageRule, source: &SourceRule, versions: &Versions, files: &Files) -> Result<(), String> {
+fn check(
+    image: &ImageRule,
+    source: &SourceRule,
+    versions: &Versions,
+    files: &Files,
+) -> Result<(), String> {
     image.name.require(&["version", "arch"]).map_err(|error| format!("[image] name: {error}"))?;
-    if !image.name.as_str().ends_with(".raw") {
-        return Err(format!("[image] name: `{}` does not end in .raw\nhint: systemd-sysext merges only such files", image.name));
+    if image.name.as_str().strip_suffix(".raw").is_none() {
+        return Err(format!(
+            "[image] name: `{}` does not end in .raw\nhint: systemd-sysext merges only such files",
+            image.name
+        ));
     }
     if let SourceRule::Directory(rule) = source {
-        rule.pattern.require(&["version"]).map_err(|error| format!("[source.directory] match: {error}"))?;
+        rule.pattern
+            .require(&["version"])
+            .map_err(|error| format!("[source.directory] match: {error}"))?;
     }
     if let Some(tag) = &versions.tag {
         tag.require(&["version"]).map_err(|error| format!("[versions] tag: {error}"))?;
     }
-    if let Some((destination, _)) = files.iter().find(|(_, rule)| matches!(rule, FileRule::Pick { .. })) {
-        return Err(format!("[files] has no asset to pick `{destination}` from\nhint: move the line to [asset.files], or use `text` or `symlink`"));
-    }
     if let Some((destination, _)) =
-        files.iter().find(|(to, rule)| to.is_folder() && matches!(rule, FileRule::Text { .. } | FileRule::Symlink(_)))
+        files.iter().find(|(_, rule)| matches!(rule, FileRule::Pick { .. }))
     {
-        return Err(format!("[files] `{destination}` is a folder\nhint: name the file itself, without a final slash"));
+        return Err(format!(
+            "[files] has no asset to pick `{destination}` from\nhint: move the line to [asset.files], or use `text` or `symlink`"
+        ));
+    }
+    if let Some((destination, _)) = files.iter().find(|(to, rule)| {
+        to.is_folder() && matches!(rule, FileRule::Text { .. } | FileRule::Symlink(_))
+    }) {
+        return Err(format!(
+            "[files] `{destination}` is a folder\nhint: name the file itself, without a final slash"
+        ));
     }
     Ok(())
 }
@@ -538,7 +584,9 @@ mod tests {
 
     #[test]
     fn two_sources_are_named() {
-        let error = read(&format!("{SOURCE}[source.http]\nurl = \"https://e.org/\"\nmatch = '(?<version>.)'\n"));
+        let error = read(&format!(
+            "{SOURCE}[source.http]\nurl = \"https://e.org/\"\nmatch = '(?<version>.)'\n"
+        ));
         let error = error.unwrap_err();
         assert!(error.to_string().contains("more than one source: `github` and `http`"), "{error}");
         assert!(error.hint().unwrap().contains("follows one"));

@@ -39,13 +39,20 @@ impl TryFrom<String> for Destination {
         let shown = path.escape_debug();
         let trimmed = path.strip_suffix('/').unwrap_or(&path);
         if path.starts_with('/') {
-            return Err(format!("`{shown}` is absolute\nhint: paths in an image are relative to its root: `{}`", path.trim_start_matches('/').escape_debug()));
+            return Err(format!(
+                "`{shown}` is absolute\nhint: paths in an image are relative to its root: `{}`",
+                path.trim_start_matches('/').escape_debug()
+            ));
         }
-        if trimmed.split('/').any(|part| matches!(part, "" | "." | "..")) || path.chars().any(char::is_control) {
+        if trimmed.split('/').any(|part| matches!(part, "" | "." | ".."))
+            || path.chars().any(char::is_control)
+        {
             return Err(format!("`{shown}` is not a plain path"));
         }
         if !matches!(trimmed.split('/').next(), Some("usr" | "opt")) {
-            return Err(format!("`{shown}` would not be seen on a node\nhint: a system extension merges only `usr/` and `opt/`"));
+            return Err(format!(
+                "`{shown}` would not be seen on a node\nhint: a system extension merges only `usr/` and `opt/`"
+            ));
         }
         Ok(Self(path))
     }
@@ -105,9 +112,11 @@ impl Mode {
 impl TryFrom<String> for Mode {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
-        let octal = (3..=4).contains(&text.len()) && text.bytes().all(|c| (b'0'..=b'7').contains(&c));
+        let octal =
+            (3..=4).contains(&text.len()) && text.bytes().all(|c| (b'0'..=b'7').contains(&c));
         let bits = u32::from_str_radix(&text, 8).ok().filter(|_| octal);
-        bits.map(Self).ok_or_else(|| format!("`{}` is not a mode such as \"0755\"", text.escape_debug()))
+        bits.map(Self)
+            .ok_or_else(|| format!("`{}` is not a mode such as \"0755\"", text.escape_debug()))
     }
 }
 
@@ -197,7 +206,9 @@ impl<'de> Deserialize<'de> for FileRule {
                 check_paths(Vec::deserialize(SeqAccessDeserializer::new(list))?).map(pick)
             }
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<FileRule, A::Error> {
-                Long::deserialize(MapAccessDeserializer::new(map))?.try_into().map_err(A::Error::custom)
+                Long::deserialize(MapAccessDeserializer::new(map))?
+                    .try_into()
+                    .map_err(A::Error::custom)
             }
         }
         from.deserialize_any(AnyForm)

@@ -29,11 +29,11 @@ pub struct Entry {
 mod text {
     use serde::{Deserialize, Deserializer, Serializer};
 
-    pub fn serialize<S: Serializer>(body: &[u8], to: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(body: &[u8], to: S) -> Result<S::Ok, S::Error> {
         to.serialize_str(&String::from_utf8_lossy(body))
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
         String::deserialize(from).map(String::into_bytes)
     }
 }
@@ -56,14 +56,17 @@ impl Entry {
         for (name, value) in
             [(header::IF_NONE_MATCH, &self.etag), (header::IF_MODIFIED_SINCE, &self.last_modified)]
         {
-            if let Some(value) = value.as_deref().and_then(|value| HeaderValue::from_str(value).ok()) {
+            if let Some(value) =
+                value.as_deref().and_then(|value| HeaderValue::from_str(value).ok())
+            {
                 headers.insert(name, value);
             }
         }
     }
 
     fn is_worth_keeping(&self) -> bool {
-        (self.etag.is_some() || self.last_modified.is_some()) && std::str::from_utf8(&self.body).is_ok()
+        (self.etag.is_some() || self.last_modified.is_some())
+            && std::str::from_utf8(&self.body).is_ok()
     }
 }
 
@@ -145,7 +148,11 @@ impl CacheStorage for Cache {
     }
 
     fn writer(&self, uri: &Uri, _key: CacheKey, headers: HeaderMap) -> Box<dyn CacheWriter> {
-        Box::new(Writer { cache: self.clone(), url: uri.to_string(), entry: Entry::new(&headers, Vec::new()) })
+        Box::new(Writer {
+            cache: self.clone(),
+            url: uri.to_string(),
+            entry: Entry::new(&headers, Vec::new()),
+        })
     }
 }
 
@@ -167,7 +174,8 @@ impl Drop for Writer {
         // The middleware does not say whether the answer was a success or came whole. A listing is
         // a JSON array; an error is an object, and half an array does not parse.
         if serde_json::from_slice::<Vec<serde::de::IgnoredAny>>(&self.entry.body).is_ok() {
-            let entry = std::mem::replace(&mut self.entry, Entry::new(&HeaderMap::new(), Vec::new()));
+            let entry =
+                std::mem::replace(&mut self.entry, Entry::new(&HeaderMap::new(), Vec::new()));
             self.cache.put(&self.url, entry);
         }
     }
@@ -207,7 +215,9 @@ mod tests {
     fn half_a_listing_or_an_error_is_not_kept() {
         let cache = Cache::default();
         let uri: Uri = "http://x/releases".parse().unwrap();
-        for (body, kept) in [("[{\"a\":1},", false), ("{\"message\":\"x\"}", false), ("[{\"a\":1}]", true)] {
+        for (body, kept) in
+            [("[{\"a\":1},", false), ("{\"message\":\"x\"}", false), ("[{\"a\":1}]", true)]
+        {
             let mut writer = cache.writer(&uri, CacheKey::ETag(String::new()), headers());
             writer.write_body(body.as_bytes());
             drop(writer);

@@ -36,7 +36,11 @@ pub fn find(text: &[u8], name: &str) -> Result<Sha256, ChecksumError> {
         .filter(|(_, listed)| listed.is_some_and(|listed| listed.rsplit('/').next() == Some(name)))
         .map(|(digest, _)| *digest);
     let Some(digest) = named.next() else {
-        return Err(if lines.is_empty() { ChecksumError::None } else { ChecksumError::NotListed(name.to_owned()) });
+        return Err(if lines.is_empty() {
+            ChecksumError::None
+        } else {
+            ChecksumError::NotListed(name.to_owned())
+        });
     };
     if named.any(|other| other != digest) {
         return Err(ChecksumError::Ambiguous(name.to_owned()));
@@ -84,8 +88,17 @@ mod tests {
     fn what_says_nothing_of_the_file_is_an_error() {
         assert_eq!(find(b"<html>", "x"), Err(ChecksumError::None));
         assert_eq!(find(b"\xff", "x"), Err(ChecksumError::None));
-        assert_eq!(find(format!("{A}  y\n").as_bytes(), "x"), Err(ChecksumError::NotListed("x".into())));
-        assert_eq!(find(format!("{A}  x\n{B}  x\n").as_bytes(), "x"), Err(ChecksumError::Ambiguous("x".into())));
-        assert_eq!(find(format!("{A}\n{B}\n").as_bytes(), "x"), Err(ChecksumError::NotListed("x".into())));
+        assert_eq!(
+            find(format!("{A}  y\n").as_bytes(), "x"),
+            Err(ChecksumError::NotListed("x".into()))
+        );
+        assert_eq!(
+            find(format!("{A}  x\n{B}  x\n").as_bytes(), "x"),
+            Err(ChecksumError::Ambiguous("x".into()))
+        );
+        assert_eq!(
+            find(format!("{A}\n{B}\n").as_bytes(), "x"),
+            Err(ChecksumError::NotListed("x".into()))
+        );
     }
 }

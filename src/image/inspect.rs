@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
 
 use backhand::{FilesystemReader, InnerNode, Node, SquashfsFileReader};
@@ -14,6 +14,9 @@ use thiserror::Error;
 
 use super::release::{ExtensionRelease, FOLDER};
 use crate::name::Arch;
+
+/// The first bytes of squashfs 4.0, little-endian.
+const MAGIC: &[u8] = b"hsqs";
 
 /// The longest extension-release that is read, in bytes.
 const RELEASE_LIMIT: u64 = 64 << 10;
@@ -89,9 +92,15 @@ pub struct Listed {
 /// It cannot be read, or is no image. What is wrong in it otherwise is in `problems`.
 pub fn inspect(path: &Path, known_as: Option<&str>) -> Result<Inspection, InspectError> {
     let disk = |source| InspectError::Disk { path: path.to_owned(), source };
-    let file = File::open(path).map_err(disk)?;
+    let mut file = File::open(path).map_err(disk)?;
     let size = file.metadata().map_err(disk)?.len();
     let format = |problem: String| InspectError::Format { path: path.to_owned(), problem };
+    let mut magic = Vec::new();
+    (&mut file).take(MAGIC.len() as u64).read_to_end(&mut magic).map_err(disk)?;
+    file.rewind().map_err(disk)?;
+    if magic != MAGIC {
+        return Err(format("it does not begin like one".to_owned()));
+    }
     let image = FilesystemReader::from_reader(BufReader::with_capacity(128 << 10, file))
         .map_err(|error| format(error.to_string().lines().next().unwrap_or_default().to_owned()))?;
 
@@ -103,7 +112,9 @@ pub fn inspect(path: &Path, known_as: Option<&str>) -> Result<Inspection, Inspec
         if at.is_empty() {
             continue;
         }
-        if let Some(name) = at.strip_prefix(FOLDER).and_then(|rest| rest.strip_prefix("/extension-release.")) {
+        if let Some(name) =
+            at.strip_prefix(FOLDER).and_then(|rest| rest.strip_prefix("/extension-release."))
+        {
             match read_release(&image, node) {
                 Some(release) => {
                     releases.insert(name.to_owned(), release);
@@ -120,19 +131,27 @@ pub fn inspect(path: &Path, known_as: Option<&str>) -> Result<Inspection, Inspec
     let files = entries.iter().filter(|entry| entry.kind == '-');
     Ok(Inspection {
         size,
-        compression: image.compressor.map_or_else(|| "none".to_owned(), |c| format!("{c:?}").to_lowercase()),
+        compression: image
+            .compressor
+            .map_or_else(|| "none".to_owned(), |c| format!("{c:?}").to_lowercase()),
         block_size: image.block_size,
         time: image.mod_time,
         files: files.clone().count() as u64,
         unpacked: files.map(|entry| entry.size).fold(0, u64::saturating_add),
-        releases: releases.into_iter().map(|(name, release)| (name, release.keys().clone())).collect(),
+        releases: releases
+            .into_iter()
+            .map(|(name, release)| (name, release.keys().clone()))
+            .collect(),
         name,
         problems,
         entries,
     })
 }
 
-fn read_release(image: &FilesystemReader<'_>, node: &Node<SquashfsFileReader>) -> Option<ExtensionRelease> {
+fn read_release(
+    image: &FilesystemReader<'_>,
+    node: &Node<SquashfsFileReader>,
+) -> Option<ExtensionRelease> {
     let InnerNode::File(file) = &node.inner else { return None };
     let mut bytes = Vec::new();
     image.file(file).reader_checked().ok()?.take(RELEASE_LIMIT + 1).read_to_end(&mut bytes).ok()?;
@@ -153,7 +172,14 @@ fn list(path: String, node: &Node<SquashfsFileReader>) -> Listed {
         InnerNode::Socket => ('s', 0, None),
     };
     let header = &node.header;
-    Listed { path, kind, mode: header.permissions & 0o7777, owner: (header.uid, header.gid), size, target }
+    Listed {
+        path,
+        kind,
+        mode: header.permissions & 0o7777,
+        owner: (header.uid, header.gid),
+        size,
+        target,
+    }
 }
 
 /// What systemd-sysext would object to, seen with 252 and 257.
@@ -166,7 +192,9 @@ fn judge(
     let mut problems = Vec::new();
     let stem = file.strip_suffix(".raw").unwrap_or(file);
     if stem == file {
-        problems.push("the file's name does not end in .raw, so it is no image to systemd-sysext".to_owned());
+        problems.push(
+            "the file's name does not end in .raw, so it is no image to systemd-sysext".to_owned(),
+        );
     }
     if releases.is_empty() {
         problems.push(format!("it has no {FOLDER}/extension-release.{stem}"));
@@ -181,14 +209,19 @@ fn judge(
         match release.get("ID") {
             None | Some("") => problems.push(format!("extension-release.{name} has no ID=")),
             Some("_any") => {}
-            Some(id) if release.get("SYSEXT_LEVEL").is_none() && release.get("VERSION_ID").is_none() => {
+            Some(id)
+                if release.get("SYSEXT_LEVEL").is_none() && release.get("VERSION_ID").is_none() =>
+            {
                 problems.push(format!("extension-release.{name} has ID={id}, but neither SYSEXT_LEVEL= nor VERSION_ID="));
             }
             Some(_) => {}
         }
         if let Some(arch) = release.get("ARCHITECTURE").filter(|arch| *arch != "_any") {
             match arch.parse::<Arch>() {
-                Err(error) => problems.push(format!("extension-release.{name}: {}", error.to_string().replace("\nhint: ", "; "))),
+                Err(error) => problems.push(format!(
+                    "extension-release.{name}: {}",
+                    error.to_string().replace("\nhint: ", "; ")
+                )),
                 // Only a name that ends like ours says what it is for.
                 Ok(_) if !Arch::ALL.iter().any(|known| stem.ends_with(&format!("-{known}"))) => {}
                 Ok(arch) if !stem.ends_with(&format!("-{arch}")) => {

@@ -16,14 +16,20 @@ use crate::recipe::tree::{Node, Tree};
 const BLOCK: u32 = 256 << 10;
 
 /// Writes a tree. Owners are 0:0, folders 0755, and every date is `time`.
-pub(super) fn write(tree: &Tree, compression: Compression, time: u64, path: &Path) -> Result<(), ImageError> {
+pub(super) fn write(
+    tree: &Tree,
+    compression: Compression,
+    time: u64,
+    path: &Path,
+) -> Result<(), ImageError> {
     let failed = |source: BackhandError| match source {
         BackhandError::StdIo(source) => ImageError::Disk { path: path.to_owned(), source },
         source => ImageError::Squashfs { path: path.to_owned(), source },
     };
     // squashfs dates are 32 bits wide, unsigned.
     let time = u32::try_from(time).unwrap_or(u32::MAX);
-    let header = |mode: u32| NodeHeader::new(u16::try_from(mode & 0o7777).unwrap_or(0o644), 0, 0, time);
+    let header =
+        |mode: u32| NodeHeader::new(u16::try_from(mode & 0o7777).unwrap_or(0o644), 0, 0, time);
 
     let mut writer = FilesystemWriter::default();
     writer.set_block_size(BLOCK);
@@ -59,7 +65,9 @@ fn compressor(compression: Compression) -> Result<FilesystemCompressor, Backhand
             let options = Gzip { compression_level: 9, window_size: 15, strategies: 0 };
             (Compressor::Gzip, Some(CompressionOptions::Gzip(options)))
         }
-        Compression::Lz4 => (Compressor::Lz4, Some(CompressionOptions::Lz4(Lz4 { version: 1, flags: 0 }))),
+        Compression::Lz4 => {
+            (Compressor::Lz4, Some(CompressionOptions::Lz4(Lz4 { version: 1, flags: 0 })))
+        }
         Compression::Xz => (Compressor::Xz, None),
     };
     FilesystemCompressor::new(id, options)

@@ -38,10 +38,7 @@ pub struct Limits {
 impl Default for Limits {
     /// 4 GiB in 200 000 entries.
     fn default() -> Limits {
-        Limits {
-            bytes: 4 << 30,
-            entries: 200_000,
-        }
+        Limits { bytes: 4 << 30, entries: 200_000 }
     }
 }
 
@@ -287,14 +284,15 @@ impl ArchiveError {
             | ArchiveError::Content { .. } => {
                 "download the asset again, and tell the upstream if it stays this way"
             }
-            ArchiveError::TooMany { .. } => "raise `entries` in [limits] if the upstream is trusted",
+            ArchiveError::TooMany { .. } => {
+                "raise `entries` in [limits] if the upstream is trusted"
+            }
             ArchiveError::Empty => "check that the recipe picks the right asset",
             ArchiveError::Spool(_) => "make room on the file system of the temporary directory",
             ArchiveError::Memory(_)
-            | ArchiveError::Entry {
-                problem: Problem::Method(_) | Problem::Encrypted,
-                ..
-            } => "pick another asset of the release",
+            | ArchiveError::Entry { problem: Problem::Method(_) | Problem::Encrypted, .. } => {
+                "pick another asset of the release"
+            }
             ArchiveError::Entry { .. } | ArchiveError::Names { .. } => {
                 "no honest archive has such an entry: do not use it before you know why"
             }
@@ -304,10 +302,7 @@ impl ArchiveError {
     }
 
     fn entry(path: &[u8], problem: Problem) -> ArchiveError {
-        ArchiveError::Entry {
-            path: entries::quote(path),
-            problem,
-        }
+        ArchiveError::Entry { path: entries::quote(path), problem }
     }
 }
 
@@ -330,10 +325,7 @@ pub fn read(
 ) -> Result<Archive, ArchiveError> {
     let mut file = File::open(path).map_err(ArchiveError::Read)?;
     let mut head = Vec::new();
-    (&mut file)
-        .take(sniff::HEAD as u64)
-        .read_to_end(&mut head)
-        .map_err(ArchiveError::Read)?;
+    (&mut file).take(sniff::HEAD as u64).read_to_end(&mut head).map_err(ArchiveError::Read)?;
     if head.is_empty() {
         return Err(ArchiveError::Empty);
     }
@@ -353,9 +345,7 @@ pub fn read(
         Wrapping::None => {
             let content = Content::from_file(file).map_err(ArchiveError::Read)?;
             if content.len() > limits.bytes {
-                return Err(ArchiveError::TooLarge {
-                    limit: limits.bytes,
-                });
+                return Err(ArchiveError::TooLarge { limit: limits.bytes });
             }
             single(name, content, &mut entries)?;
             Kind::Bare
@@ -373,11 +363,7 @@ pub fn read(
             }
         }
     };
-    Ok(Archive {
-        kind,
-        newest: entries.newest(),
-        entries: entries.finish()?,
-    })
+    Ok(Archive { kind, newest: entries.newest(), entries: entries.finish()? })
 }
 
 /// Makes the one entry of an asset that is not an archive.
@@ -387,13 +373,7 @@ fn single(name: &str, content: Content, entries: &mut Entries) -> Result<(), Arc
     }
     let path = entries::normalise(name.as_bytes())?;
     entries.begin()?;
-    entries.insert(
-        path,
-        Entry::File {
-            mode: PROGRAM_MODE,
-            content,
-        },
-    )
+    entries.insert(path, Entry::File { mode: PROGRAM_MODE, content })
 }
 
 #[cfg(test)]

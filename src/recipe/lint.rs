@@ -44,7 +44,9 @@ pub fn check(tree: &Tree, component: &Component) -> Result<(), LintError> {
     if !tree.iter().any(|(_, node)| !matches!(node, Node::Folder)) {
         return Err(LintError::Empty);
     }
-    if let Some((path, _)) = tree.iter().find(|(path, _)| !matches!(path.split('/').next(), Some("usr" | "opt"))) {
+    if let Some((path, _)) =
+        tree.iter().find(|(path, _)| !matches!(path.split('/').next(), Some("usr" | "opt")))
+    {
         return Err(LintError::Hierarchy(path.clone()));
     }
     // systemd-sysext takes an image with its own os-release for an operating system.
@@ -56,9 +58,14 @@ pub fn check(tree: &Tree, component: &Component) -> Result<(), LintError> {
     for unit in &component.services.enable {
         let unit = unit.as_str();
         // `x@1.service` is an instance of the template `x@.service`.
-        let template = unit.split_once('@').and_then(|(stem, rest)| Some(format!("{stem}@.{}", rest.rsplit_once('.')?.1)));
+        let template = unit
+            .split_once('@')
+            .and_then(|(stem, rest)| Some(format!("{stem}@.{}", rest.rsplit_once('.')?.1)));
         let there = |name: &str| {
-            matches!(tree.get(&format!("usr/lib/systemd/system/{name}")), Some(Node::File { .. } | Node::Symlink { .. }))
+            matches!(
+                tree.get(&format!("usr/lib/systemd/system/{name}")),
+                Some(Node::File { .. } | Node::Symlink { .. })
+            )
         };
         if !there(unit) && !template.is_some_and(|template| there(&template)) {
             return Err(LintError::Unit(unit.to_owned()));

@@ -44,7 +44,12 @@ impl<'a> Picker<'a> {
     }
 
     /// Does what one line of `[asset.files]` says, but for `delete`.
-    pub(super) fn apply(&mut self, to: &Destination, rule: &FileRule, tree: &mut Tree) -> Result<(), RecipeError> {
+    pub(super) fn apply(
+        &mut self,
+        to: &Destination,
+        rule: &FileRule,
+        tree: &mut Tree,
+    ) -> Result<(), RecipeError> {
         let FileRule::Pick { from, mode, replace } = rule else {
             if let Some(node) = literal(rule, self.vars) {
                 tree.insert(to.path(), node)?;
@@ -107,7 +112,12 @@ impl<'a> Picker<'a> {
         let mut found = BTreeSet::new();
         for path in self.entries.keys() {
             let parents = path.match_indices('/').map(|(at, _)| &path[..at]);
-            found.extend(parents.chain([path.as_str()]).filter(|path| matcher.is_match(path)).map(str::to_owned));
+            found.extend(
+                parents
+                    .chain([path.as_str()])
+                    .filter(|path| matcher.is_match(path))
+                    .map(str::to_owned),
+            );
         }
         Ok(found.into_iter().collect())
     }
@@ -148,25 +158,37 @@ impl<'a> Picker<'a> {
             Entry::Directory { .. } => Node::Folder,
             Entry::Symlink { target: to } => {
                 if leaves(target, to) {
-                    return Err(RecipeError::Escape { path: target.to_owned(), target: to.clone() });
+                    return Err(RecipeError::Escape {
+                        path: target.to_owned(),
+                        target: to.clone(),
+                    });
                 }
                 Node::Symlink { target: to.clone() }
             }
             Entry::File { mode: theirs, content } => Node::File {
                 mode: mode.map_or_else(|| normal_mode(*theirs), Mode::bits),
-                content: replacer.run(content).map_err(|source| RecipeError::Disk { path: self.asset.into(), source })?,
+                content: replacer
+                    .run(content)
+                    .map_err(|source| RecipeError::Disk { path: self.asset.into(), source })?,
             },
         };
         Ok(tree.insert(target, node)?)
     }
 
     fn missing(&self, pattern: String) -> RecipeError {
-        let names: Vec<_> =
-            self.entries.iter().filter(|(_, entry)| !matches!(entry, Entry::Directory { .. })).map(|(path, _)| path).collect();
+        let names: Vec<_> = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| !matches!(entry, Entry::Directory { .. }))
+            .map(|(path, _)| path)
+            .collect();
         // What has the wanted name elsewhere is most likely what was meant.
         let wanted = pattern.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
-        let alike: Vec<_> = names.iter().filter(|path| path.rsplit('/').next() == Some(wanted)).collect();
-        let list = |names: &[&&String]| names.iter().map(|path| format!("`{path}`")).collect::<Vec<_>>().join(", ");
+        let alike: Vec<_> =
+            names.iter().filter(|path| path.rsplit('/').next() == Some(wanted)).collect();
+        let list = |names: &[&&String]| {
+            names.iter().map(|path| format!("`{path}`")).collect::<Vec<_>>().join(", ")
+        };
         let there = if !alike.is_empty() {
             format!("there is {}; see `strip-components`", list(&alike[..alike.len().min(SHOWN)]))
         } else if names.is_empty() {
@@ -211,7 +233,12 @@ struct Replacer<'r> {
 
 impl<'r> Replacer<'r> {
     fn new(replace: &'r BTreeMap<String, Text>, vars: &Vars<'_>) -> Self {
-        Self { rules: replace.iter().map(|(from, to)| (from.as_str(), to.expand(vars), false)).collect() }
+        Self {
+            rules: replace
+                .iter()
+                .map(|(from, to)| (from.as_str(), to.expand(vars), false))
+                .collect(),
+        }
     }
 
     fn run(&mut self, content: &Content) -> std::io::Result<Content> {

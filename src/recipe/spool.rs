@@ -89,11 +89,7 @@ impl Spool {
         }
         let offset = self.end;
         self.end += len;
-        Ok(Content::Span {
-            file: Arc::clone(&self.file),
-            offset,
-            len,
-        })
+        Ok(Content::Span { file: Arc::clone(&self.file), offset, len })
     }
 
     /// Bytes held by the spool.
@@ -132,11 +128,7 @@ impl Content {
     /// When the system does not tell the file's length.
     pub fn from_file(file: File) -> io::Result<Content> {
         let len = file.metadata()?.len();
-        Ok(Content::Span {
-            file: Arc::new(file),
-            offset: 0,
-            len,
-        })
+        Ok(Content::Span { file: Arc::new(file), offset: 0, len })
     }
 
     /// Length in bytes.
@@ -158,10 +150,7 @@ impl Content {
     /// has its own position and reads with `pread`.
     #[must_use]
     pub fn open(&self) -> ContentReader {
-        ContentReader {
-            content: self.clone(),
-            at: 0,
-        }
+        ContentReader { content: self.clone(), at: 0 }
     }
 
     /// All bytes at once, for files which are small by nature.
@@ -247,14 +236,7 @@ mod tests {
         let first = spool.append(&mut &b"first"[..], 5).unwrap();
         let empty = spool.append(&mut io::empty(), 0).unwrap();
         let second = spool.append(&mut &b"second"[..], 100).unwrap();
-        assert!(matches!(
-            second,
-            Content::Span {
-                offset: 5,
-                len: 6,
-                ..
-            }
-        ));
+        assert!(matches!(second, Content::Span { offset: 5, len: 6, .. }));
         assert!(empty.is_empty());
         assert_eq!(first.read_all(5).unwrap(), b"first");
         assert_eq!(empty.read_all(0).unwrap(), b"");
@@ -287,14 +269,7 @@ mod tests {
         let error = spool.append(&mut Failing(CHUNK * 2), u64::MAX).unwrap_err();
         assert!(matches!(error, SpoolError::Read(_)));
         let next = spool.append(&mut &b"next"[..], 4).unwrap();
-        assert!(matches!(
-            next,
-            Content::Span {
-                offset: 4,
-                len: 4,
-                ..
-            }
-        ));
+        assert!(matches!(next, Content::Span { offset: 4, len: 4, .. }));
         assert_eq!(next.read_all(4).unwrap(), b"next");
     }
 

@@ -166,7 +166,10 @@ mod tests {
         let mut tree = Tree::default();
         tree.insert("usr/bin/a", file()).unwrap();
         tree.insert("usr/bin/a", file()).unwrap();
-        assert_eq!(tree.iter().map(|(path, _)| path.as_str()).collect::<Vec<_>>(), ["usr", "usr/bin", "usr/bin/a"]);
+        assert_eq!(
+            tree.iter().map(|(path, _)| path.as_str()).collect::<Vec<_>>(),
+            ["usr", "usr/bin", "usr/bin/a"]
+        );
         assert!(tree.insert("usr/bin", file()).is_err());
         assert!(tree.insert("usr/bin/a/b", file()).is_err());
         assert!(tree.insert("usr/bin/a", Node::Folder).is_err());
@@ -182,6 +185,9 @@ mod tests {
         }
         assert!(tree.remove("usr/a"));
         assert!(!tree.remove("usr/a"));
-        assert_eq!(tree.iter().map(|(path, _)| path.as_str()).collect::<Vec<_>>(), ["usr", "usr/a-b", "usr/ab"]);
+        assert_eq!(
+            tree.iter().map(|(path, _)| path.as_str()).collect::<Vec<_>>(),
+            ["usr", "usr/a-b", "usr/ab"]
+        );
     }
 }

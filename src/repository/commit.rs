@@ -135,10 +135,8 @@ pub async fn commit(
 ) -> Result<(), CommitError> {
     let mut manifest = before.manifest.clone();
     for (image, _) in images {
-        manifest.add(image.name.clone(), image.sha256).map_err(|published| CommitError::Changed {
-            name: image.name.clone(),
-            published,
-            built: image.sha256,
+        manifest.add(image.name.clone(), image.sha256).map_err(|published| {
+            CommitError::Changed { name: image.name.clone(), published, built: image.sha256 }
         })?;
     }
     for (image, record) in images {
@@ -155,8 +153,8 @@ pub async fn commit(
         return Err(CommitError::Shrunk { folder: folder.clone() });
     }
     if manifest != now.manifest {
-        let signed = signer.sign(&manifest);
-        store.put(&path(folder, MANIFEST), signed.manifest().to_vec()).await?;
+        let ready = signer.sign(&manifest);
+        store.put(&path(folder, MANIFEST), ready.manifest().to_vec()).await?;
     }
     Ok(())
 }

@@ -139,7 +139,9 @@ pub async fn verify(
     let manifest = match Manifest::parse(&bytes) {
         Ok(manifest) => manifest,
         Err(error) => {
-            verified.problems.push(finding(MANIFEST, format!("clients refuse the whole manifest: {error}")));
+            verified
+                .problems
+                .push(finding(MANIFEST, format!("clients refuse the whole manifest: {error}")));
             return Ok(verified);
         }
     };
@@ -148,13 +150,24 @@ pub async fn verify(
     }
     check_names(&manifest, target, &mut verified);
 
-    let scratch = tempfile::tempdir().map_err(|source| VerifyError::Disk { path: std::env::temp_dir(), source })?;
-    let files: Vec<(FileName, Sha256)> = manifest.files().map(|(name, sha256)| (name.clone(), sha256)).collect();
+    let scratch = tempfile::tempdir()
+        .map_err(|source| VerifyError::Disk { path: std::env::temp_dir(), source })?;
+    let files: Vec<(FileName, Sha256)> =
+        manifest.files().map(|(name, sha256)| (name.clone(), sha256)).collect();
     verified.files = files.len();
     let known_as = target.expected.as_ref().map(|(_, name)| name.clone());
     let checks = futures::stream::iter(files).map(async |(name, expected)| {
         let task = progress.begin(Step::Verify, &super::shown(&target.folder, name.as_str()));
-        let result = check_file(origin, &target.folder, &name, expected, known_as.clone(), client, scratch.path()).await;
+        let result = check_file(
+            origin,
+            &target.folder,
+            &name,
+            expected,
+            known_as.clone(),
+            client,
+            scratch.path(),
+        )
+        .await;
         drop(task);
         (name, result)
     });
@@ -163,7 +176,9 @@ pub async fn verify(
         match result {
             Ok((size, problems)) => {
                 verified.bytes += size;
-                verified.problems.extend(problems.into_iter().map(|problem| finding(name.as_str(), problem)));
+                verified
+                    .problems
+                    .extend(problems.into_iter().map(|problem| finding(name.as_str(), problem)));
             }
             Err(problem) => verified.problems.push(finding(name.as_str(), problem)),
         }
@@ -181,12 +196,18 @@ fn url_of(base: &Url, folder: &str, name: &str) -> String {
     format!("{base}{folder}{name}")
 }
 
-async fn read_manifest(origin: &Origin, folder: &str, client: &Client) -> Result<Vec<u8>, VerifyError> {
+async fn read_manifest(
+    origin: &Origin,
+    folder: &str,
+    client: &Client,
+) -> Result<Vec<u8>, VerifyError> {
     match origin {
         Origin::Directory(root) => {
             let path = root.join(folder).join(MANIFEST);
             fs::read(&path).map_err(|source| match source.kind() {
-                io::ErrorKind::NotFound => VerifyError::Nothing(root.join(folder).display().to_string()),
+                io::ErrorKind::NotFound => {
+                    VerifyError::Nothing(root.join(folder).display().to_string())
+                }
                 _ => VerifyError::Disk { path, source },
             })
         }
@@ -208,28 +229,29 @@ async fn read_manifest(origin: &Origin, folder: &str, client: &Client) -> Result
 fn check_names(manifest: &Manifest, target: &Target, verified: &mut Verified) {
     let mut seen: Vec<(Version, String)> = Vec::new();
     for (name, _) in manifest.files() {
-        let (version, arch) = match &target.expected {
-            Some((matcher, _)) => match matcher.captures(name.as_str()) {
-                Some((version, arch)) => (version.to_owned(), arch.unwrap_or_default().to_owned()),
-                None => {
-                    verified.warnings.push(finding(name.as_str(), "does not match the component's [image] name"));
-                    continue;
-                }
-            },
-            None => match guess(name) {
-                Some(found) => found,
-                None => {
-                    verified.warnings.push(finding(name.as_str(), "is not named NAME-VERSION-ARCHITECTURE.raw"));
-                    continue;
-                }
-            },
+        let parts = match &target.expected {
+            Some((matcher, _)) => matcher
+                .captures(name.as_str())
+                .map(|(version, arch)| (version.to_owned(), arch.unwrap_or_default().to_owned())),
+            None => guess(name),
+        };
+        let Some((version, arch)) = parts else {
+            let form = match target.expected {
+                Some(_) => "does not match the component's [image] name",
+                None => "is not named NAME-VERSION-ARCHITECTURE.raw",
+            };
+            verified.warnings.push(finding(name.as_str(), form));
+            continue;
         };
         match version.parse::<Version>() {
             Err(error) => verified.problems.push(finding(name.as_str(), error.to_string())),
             Ok(version) => {
-                let same = seen.iter().find(|(known, of)| *of == arch && known.client_cmp(&version).is_eq());
+                let same = seen
+                    .iter()
+                    .find(|(known, of)| *of == arch && known.client_cmp(&version).is_eq());
                 if let Some((known, _)) = same {
-                    let problem = format!("clients hold its version `{version}` equal to `{known}`");
+                    let problem =
+                        format!("clients hold its version `{version}` equal to `{known}`");
                     verified.problems.push(finding(name.as_str(), problem));
                 }
                 seen.push((version, arch));
@@ -269,12 +291,13 @@ async fn check_file(
         Origin::Url(base) => {
             let path = scratch.join(name.as_str());
             let url = url_of(base, folder, name.as_str());
-            let fetched = client.download(&url, &path, |_, _| ()).await.map_err(|error| match error {
-                FetchError::Status { status, .. } if status == http::StatusCode::NOT_FOUND => {
-                    "is listed, but the server has no such file".to_owned()
-                }
-                error => error.to_string(),
-            })?;
+            let fetched =
+                client.download(&url, &path, |_, _| ()).await.map_err(|error| match error {
+                    FetchError::Status { status, .. } if status == http::StatusCode::NOT_FOUND => {
+                        "is listed, but the server has no such file".to_owned()
+                    }
+                    error => error.to_string(),
+                })?;
             (path, Some(fetched))
         }
     };
@@ -282,19 +305,20 @@ async fn check_file(
     let checked = tokio::task::spawn_blocking(move || {
         let (sha256, size) = match fetched {
             Some(fetched) => (fetched.sha256, fetched.size),
-            None => File::open(&path).and_then(|mut file| Sha256::of_reader(&mut file)).map_err(|error| {
-                match error.kind() {
+            None => File::open(&path).and_then(|mut file| Sha256::of_reader(&mut file)).map_err(
+                |error| match error.kind() {
                     io::ErrorKind::NotFound => "is listed, but not there".to_owned(),
                     _ => format!("cannot be read: {error}"),
-                }
-            })?,
+                },
+            )?,
         };
         if sha256 != expected {
             return Err(format!("has SHA-256 {sha256}, but the manifest says {expected}"));
         }
         let is_image = path.extension().is_some_and(|ending| ending == "raw");
         let problems = if is_image {
-            inspect::inspect(&path, known_as.as_deref()).map_or_else(|error| vec![error.to_string()], |image| image.problems)
+            inspect::inspect(&path, known_as.as_deref())
+                .map_or_else(|error| vec![error.to_string()], |image| image.problems)
         } else {
             Vec::new()
         };
@@ -313,7 +337,9 @@ fn strays(folder: &Path, manifest: &Manifest, verified: &mut Verified) -> Result
     let listed: BTreeSet<&str> = manifest.files().map(|(name, _)| name.as_str()).collect();
     for entry in fs::read_dir(folder).map_err(disk)? {
         let name = entry.map_err(disk)?.file_name().to_string_lossy().into_owned();
-        let stray = name.contains(".raw") && !listed.contains(name.as_str()) && !name.starts_with(BEST_BEFORE);
+        let stray = name.contains(".raw")
+            && !listed.contains(name.as_str())
+            && !name.starts_with(BEST_BEFORE);
         if stray {
             verified.warnings.push(finding(&name, "is not listed"));
         }

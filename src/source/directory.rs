@@ -29,7 +29,11 @@ pub(super) fn poll(
             Err(error) => return Err(failed(error)),
         };
         if let (true, Some(name)) = (is_file, entry.file_name().to_str()) {
-            assets.push(Asset { name: name.to_owned(), at: Location::File(entry.path()), sha256: None });
+            assets.push(Asset {
+                name: name.to_owned(),
+                at: Location::File(entry.path()),
+                sha256: None,
+            });
         }
     }
     assets.sort_by(|a, b| a.name.cmp(&b.name));
@@ -46,6 +50,11 @@ pub(super) fn poll(
     }
     Ok(tags
         .into_iter()
-        .map(|tag| Release { tag: tag.to_owned(), published: None, prerelease: false, assets: assets.clone() })
+        .map(|tag| Release {
+            tag: tag.to_owned(),
+            published: None,
+            prerelease: false,
+            assets: assets.clone(),
+        })
         .collect())
 }

@@ -22,7 +22,11 @@ const PER_PAGE: u8 = 100;
 const MOST_PAGES: usize = 100;
 
 /// Every published release, page by page.
-pub(super) async fn poll(rule: &GithubRule, client: &Client, cache: &Cache) -> Result<Vec<Release>, SourceError> {
+pub(super) async fn poll(
+    rule: &GithubRule,
+    client: &Client,
+    cache: &Cache,
+) -> Result<Vec<Release>, SourceError> {
     let repo = format!("{}/{}", rule.repo.owner, rule.repo.name);
     let github = connect(&repo, client, cache)?;
     let repos = github.repos(&rule.repo.owner, &rule.repo.name);
@@ -48,7 +52,10 @@ pub(super) async fn poll(rule: &GithubRule, client: &Client, cache: &Cache) -> R
 }
 
 fn connect(repo: &str, client: &Client, cache: &Cache) -> Result<Octocrab, SourceError> {
-    let wrong = |error: octocrab::Error| SourceError::GithubAnswer { repo: repo.to_owned(), problem: describe(&error) };
+    let wrong = |error: octocrab::Error| SourceError::GithubAnswer {
+        repo: repo.to_owned(),
+        problem: describe(&error),
+    };
     let mut builder = Octocrab::builder().cache(cache.clone());
     if let Some(url) = variable("GITHUB_API_URL") {
         builder = builder.base_uri(url).map_err(wrong)?;
@@ -58,12 +65,16 @@ fn connect(repo: &str, client: &Client, cache: &Cache) -> Result<Octocrab, Sourc
         // header can hold.
         let token = token.trim();
         if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-            let problem = "GITHUB_TOKEN (or GH_TOKEN) holds characters that no token has".to_owned();
+            let problem =
+                "GITHUB_TOKEN (or GH_TOKEN) holds characters that no token has".to_owned();
             return Err(SourceError::GithubAnswer { repo: repo.to_owned(), problem });
         }
         builder = builder.personal_token(token.to_owned());
     }
-    builder.add_retry_config(RetryConfig::None).build_with_reqwest(client.http()?.clone()).map_err(wrong)
+    builder
+        .add_retry_config(RetryConfig::None)
+        .build_with_reqwest(client.http()?.clone())
+        .map_err(wrong)
 }
 
 /// An environment variable; CI systems set those they have nothing for to the empty string.
@@ -72,11 +83,15 @@ fn variable(name: &str) -> Option<String> {
 }
 
 fn read(release: GithubRelease) -> Release {
-    let assets = release.assets.into_iter().filter(|asset| asset.state == "uploaded").map(|asset| Asset {
-        at: Location::Url(asset.browser_download_url.into()),
-        sha256: asset.digest.as_deref().and_then(|digest| digest.strip_prefix("sha256:")?.parse::<Sha256>().ok()),
-        name: asset.name,
-    });
+    let assets =
+        release.assets.into_iter().filter(|asset| asset.state == "uploaded").map(|asset| Asset {
+            at: Location::Url(asset.browser_download_url.into()),
+            sha256: asset
+                .digest
+                .as_deref()
+                .and_then(|digest| digest.strip_prefix("sha256:")?.parse::<Sha256>().ok()),
+            name: asset.name,
+        });
     Release {
         assets: assets.collect(),
         tag: release.tag_name,
@@ -88,11 +103,13 @@ fn read(release: GithubRelease) -> Release {
     }
 }
 
-async fn asking<T>(repo: &str, attempt: impl AsyncFn() -> octocrab::Result<T>) -> Result<T, SourceError> {
+async fn asking<T>(
+    repo: &str,
+    attempt: impl AsyncFn() -> octocrab::Result<T>,
+) -> Result<T, SourceError> {
     let classified = async || attempt().await.map_err(|error| classify(repo, error));
     fetch::retry(classified, |error| match error {
-        SourceError::Github { source, .. } => Some(source),
-        SourceError::Fetch(source) => Some(source),
+        SourceError::Github { source, .. } | SourceError::Fetch(source) => Some(source),
         _ => None,
     })
     .await
@@ -111,11 +128,15 @@ fn classify(repo: &str, error: octocrab::Error) -> SourceError {
                 source: fetch::refusal(url, source.status_code, &headers),
             }
         }
-        octocrab::Error::Json { .. } | octocrab::Error::Serde { .. } | octocrab::Error::InvalidUtf8 { .. } => {
+        octocrab::Error::Json { .. }
+        | octocrab::Error::Serde { .. }
+        | octocrab::Error::InvalidUtf8 { .. } => {
             SourceError::GithubAnswer { repo: repo.to_owned(), problem: describe(&error) }
         }
         // Whatever is left never got an answer.
-        error => SourceError::Fetch(FetchError::Unreachable { url, source: describe(&error).into() }),
+        error => {
+            SourceError::Fetch(FetchError::Unreachable { url, source: describe(&error).into() })
+        }
     }
 }
 

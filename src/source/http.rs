@@ -12,7 +12,11 @@ use crate::fetch::cache::Cache;
 const LONGEST: usize = 128;
 
 /// Every distinct version in the document.
-pub(super) async fn poll(rule: &HttpRule, client: &Client, cache: &Cache) -> Result<Vec<Release>, SourceError> {
+pub(super) async fn poll(
+    rule: &HttpRule,
+    client: &Client,
+    cache: &Cache,
+) -> Result<Vec<Release>, SourceError> {
     let body = client.document(&rule.url.0, cache).await?;
     let text = String::from_utf8_lossy(&body);
     let tags: BTreeSet<&str> = rule
@@ -29,6 +33,11 @@ pub(super) async fn poll(rule: &HttpRule, client: &Client, cache: &Cache) -> Res
     }
     Ok(tags
         .into_iter()
-        .map(|tag| Release { tag: tag.to_owned(), published: None, prerelease: false, assets: [].into() })
+        .map(|tag| Release {
+            tag: tag.to_owned(),
+            published: None,
+            prerelease: false,
+            assets: [].into(),
+        })
         .collect())
 }

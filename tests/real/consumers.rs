@@ -12,10 +12,7 @@ const PLACES: [(&str, &str); 6] = [
     ("greeter.service", "usr/lib/systemd/system/greeter.service"),
     ("share/greeter.conf", "usr/share/greeter/greeter.conf"),
     ("share/blocks", "usr/share/greeter/blocks"),
-    (
-        "share/same-first-block",
-        "usr/share/greeter/same-first-block",
-    ),
+    ("share/same-first-block", "usr/share/greeter/same-first-block"),
     ("share/empty", "usr/share/greeter/empty"),
 ];
 
@@ -52,10 +49,7 @@ fn unsquashfs_lists_owners_and_modes() {
 
         for (path, mode, owner) in &entries {
             // As numbers where there is no name for them, and unsquashfs takes the names from the machine.
-            assert!(
-                matches!(*owner, "0/0" | "root/root"),
-                "{path} belongs to {owner}"
-            );
+            assert!(matches!(*owner, "0/0" | "root/root"), "{path} belongs to {owner}");
             if mode.starts_with('d') {
                 assert_eq!(*mode, "drwxr-xr-x", "{path}");
             }
@@ -67,15 +61,9 @@ fn unsquashfs_lists_owners_and_modes() {
             ("/usr/lib/systemd/system/greeter.service", "-rw-r--r--"),
             ("/usr/share/greeter/greeter.conf", "-rw-r--r--"),
             ("/usr/share/greeter/empty", "-rw-r--r--"),
-            (
-                "/usr/lib/extension-release.d/extension-release.greeter",
-                "-rw-r--r--",
-            ),
+            ("/usr/lib/extension-release.d/extension-release.greeter", "-rw-r--r--"),
         ] {
-            let mode = entries
-                .iter()
-                .find(|entry| entry.0 == path)
-                .map(|entry| entry.1);
+            let mode = entries.iter().find(|entry| entry.0 == path).map(|entry| entry.1);
             assert_eq!(mode, Some(expected), "{path} in\n{listing}");
         }
     }
@@ -87,21 +75,12 @@ fn the_kernel_reads_back_every_byte() {
     let (workspace, node) = published(NAME, ANY);
     for arch in [NATIVE, FOREIGN] {
         node.show(&unpacked(&workspace.releases(), "1.0.0", arch), arch);
-        node.ok(&format!(
-            "mkdir /tmp/{arch}; mount -o loop,ro {} /tmp/{arch}",
-            image(NAME, arch)
-        ));
+        node.ok(&format!("mkdir /tmp/{arch}; mount -o loop,ro {} /tmp/{arch}", image(NAME, arch)));
         for (from, to) in PLACES {
             node.ok(&format!("cmp /srv/{arch}/{from} /tmp/{arch}/{to}"));
         }
-        assert_eq!(
-            node.ok(&format!("readlink /tmp/{arch}/usr/bin/greet")),
-            "greeter\n"
-        );
-        assert_eq!(
-            node.ok(&format!("cat /tmp/{arch}/usr/share/greeter/version")),
-            "1.0.0\n"
-        );
+        assert_eq!(node.ok(&format!("readlink /tmp/{arch}/usr/bin/greet")), "greeter\n");
+        assert_eq!(node.ok(&format!("cat /tmp/{arch}/usr/share/greeter/version")), "1.0.0\n");
     }
 }
 
@@ -110,17 +89,10 @@ fn the_kernel_reads_back_every_byte() {
 fn systemd_dissect_reports_an_extension() {
     for (name, extension, claims) in [
         (NAME, ANY, &["ID=_any", "EXTENSION_RELOAD_MANAGER=1"][..]),
-        (
-            "greeter-flatcar",
-            FLATCAR,
-            &["ID=flatcar", "SYSEXT_LEVEL=1.0"],
-        ),
+        ("greeter-flatcar", FLATCAR, &["ID=flatcar", "SYSEXT_LEVEL=1.0"]),
     ] {
         let (_workspace, node) = published(name, extension);
-        let printed = node.ok(&format!(
-            "systemd-dissect --json=short {}",
-            image(name, NATIVE)
-        ));
+        let printed = node.ok(&format!("systemd-dissect --json=short {}", image(name, NATIVE)));
         let report: Value = serde_json::from_str(&printed).expect("systemd-dissect prints JSON");
         let release: Vec<&str> = report["sysextRelease"]
             .as_array()

@@ -24,15 +24,10 @@ fn follow(workspace: &Workspace, node: &Node, url: &str) {
             workspace.publish_version(version);
         }
         assert_eq!(client.check_new().as_deref(), Some(version));
-        client
-            .update()
-            .unwrap_or_else(|said| panic!("the update to {version} failed:\n{said}"));
+        client.update().unwrap_or_else(|said| panic!("the update to {version} failed:\n{said}"));
 
         let (images, current) = client.installed();
-        let mut expected: Vec<_> = disk
-            .iter()
-            .map(|version| Sysupdate::image(version))
-            .collect();
+        let mut expected: Vec<_> = disk.iter().map(|version| Sysupdate::image(version)).collect();
         expected.sort();
         assert_eq!(images, expected);
         assert_eq!(current, Sysupdate::path(version));
@@ -45,9 +40,7 @@ fn follow(workspace: &Workspace, node: &Node, url: &str) {
 
         assert_eq!(client.list().0.as_deref(), Some(version));
         assert_eq!(client.check_new(), None);
-        client
-            .update()
-            .expect("an update with nothing new is no failure");
+        client.update().expect("an update with nothing new is no failure");
     }
     assert_eq!(client.list().1, ["1.10.0", "1.1.0", "1.0.0"]);
 }

@@ -56,10 +56,7 @@ fn a_node_follows_merges_and_moves_on() {
     assert_eq!(node.greet(), greeting("1.1.0", NATIVE));
 
     node.ok("systemd-sysext --no-reload unmerge");
-    assert!(
-        !node.has("/usr/bin/greeter"),
-        "the program outlived the unmerge"
-    );
+    assert!(!node.has("/usr/bin/greeter"), "the program outlived the unmerge");
     assert_eq!(node.tree(), before);
 }
 
@@ -74,18 +71,12 @@ fn a_booted_node_starts_the_service() {
     let mut node = Node::new();
     node.boot();
     node.show(&workspace.public(), "repository");
-    Sysupdate::follow(&node, "file:///srv/repository")
-        .update()
-        .unwrap();
+    Sysupdate::follow(&node, "file:///srv/repository").update().unwrap();
     assert_eq!(node.ok("systemctl is-active multi-user.target"), "active\n");
     node.ok("! systemctl is-active greeter.service");
 
     node.ok("systemd-sysext merge");
-    node.until(
-        "the service is started",
-        "systemctl is-active greeter.service",
-        "active",
-    );
+    node.until("the service is started", "systemctl is-active greeter.service", "active");
 }
 
 #[test]
@@ -114,11 +105,9 @@ fn an_image_that_does_not_fit_is_not_merged() {
     workspace.component("other-machine", ANY);
     workspace.publish_version("1.0.0");
 
-    for (name, arch) in [
-        ("other-level", NATIVE),
-        ("other-system", NATIVE),
-        ("other-machine", FOREIGN),
-    ] {
+    for (name, arch) in
+        [("other-level", NATIVE), ("other-system", NATIVE), ("other-machine", FOREIGN)]
+    {
         let node = Node::new();
         let before = node.tree();
         install(&node, &workspace, name, arch);
@@ -155,29 +144,13 @@ test -e "$tree/usr/lib/os-release"
     workspace.publish_version("1.0.0");
     let tree = tempfile::tempdir().unwrap();
     let run = Command::new("unshare")
-        .args([
-            "--mount",
-            "--propagation",
-            "private",
-            "bash",
-            "-euc",
-            SCRIPT,
-            "merge",
-        ])
+        .args(["--mount", "--propagation", "private", "bash", "-euc", SCRIPT, "merge"])
         .arg(tree.path())
         .arg(workspace.image(NAME, "1.0.0", NATIVE))
         .output()
         .expect("unshare runs");
-    assert!(
-        run.status.success(),
-        "{}: {}",
-        run.status,
-        String::from_utf8_lossy(&run.stderr)
-    );
-    assert_eq!(
-        String::from_utf8_lossy(&run.stdout),
-        greeting("1.0.0", NATIVE)
-    );
+    assert!(run.status.success(), "{}: {}", run.status, String::from_utf8_lossy(&run.stderr));
+    assert_eq!(String::from_utf8_lossy(&run.stdout), greeting("1.0.0", NATIVE));
 }
 
 /// Puts the image of version 1.0.0 onto the node, past systemd-sysupdate.

@@ -93,15 +93,7 @@ impl Node {
     pub fn new() -> Self {
         let root = prepared_root();
         let mut holder = Command::new("unshare")
-            .args([
-                "--mount",
-                "--propagation",
-                "private",
-                "bash",
-                "-euc",
-                HOLD,
-                "hold",
-            ])
+            .args(["--mount", "--propagation", "private", "bash", "-euc", HOLD, "hold"])
             .arg(&root)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -112,22 +104,10 @@ impl Node {
         BufReader::new(holder.stdout.take().expect("piped"))
             .read_line(&mut said)
             .expect("the namespace's output");
-        assert_eq!(
-            said,
-            "ready\n",
-            "a mount namespace over {} could not be made",
-            root.display()
-        );
+        assert_eq!(said, "ready\n", "a mount namespace over {} could not be made", root.display());
 
-        let node = Self {
-            root,
-            holder,
-            manager: None,
-            _alive: alive,
-        };
-        node.ok(&format!(
-            "rm /etc/os-release; cat >/etc/os-release <<'end'\n{FLATCAR}end"
-        ));
+        let node = Self { root, holder, manager: None, _alive: alive };
+        node.ok(&format!("rm /etc/os-release; cat >/etc/os-release <<'end'\n{FLATCAR}end"));
         node.ok("mkdir -p /etc/extensions /opt/extensions");
         node
     }
@@ -145,11 +125,7 @@ impl Node {
             .spawn()
             .expect("setpriv runs");
         self.manager = Some(manager);
-        self.until(
-            "the machine boots",
-            "systemctl is-system-running",
-            "running",
-        );
+        self.until("the machine boots", "systemctl is-system-running", "running");
     }
 
     /// Waits until a script prints a line.
@@ -176,21 +152,12 @@ impl Node {
         let place = self.root.join("srv").join(name);
         let shown = self
             .enter()
-            .args([
-                "bash",
-                "-euc",
-                r#"mkdir -p "$2"; mount --bind -o ro "$1" "$2""#,
-                "show",
-            ])
+            .args(["bash", "-euc", r#"mkdir -p "$2"; mount --bind -o ro "$1" "$2""#, "show"])
             .arg(folder)
             .arg(place)
             .status()
             .expect("nsenter runs");
-        assert!(
-            shown.success(),
-            "{} cannot be shown to the node",
-            folder.display()
-        );
+        assert!(shown.success(), "{} cannot be shown to the node", folder.display());
     }
 
     /// Runs a script on this machine.
@@ -228,9 +195,7 @@ impl Node {
 
     /// Whether a path exists on this machine, also as a dangling symlink.
     pub fn has(&self, path: &str) -> bool {
-        self.run(&format!("test -e '{path}' || test -L '{path}'"))
-            .status
-            .success()
+        self.run(&format!("test -e '{path}' || test -L '{path}'")).status.success()
     }
 
     /// Installs an image that is shown at `/srv`, in the layout that the program's clients use.
@@ -258,17 +223,11 @@ impl Node {
     fn enter(&self) -> Command {
         let mut command = Command::new("nsenter");
         command.arg("--mount");
-        let init = self
-            .manager
-            .as_ref()
-            .and_then(|manager| child_of(manager.id()));
+        let init = self.manager.as_ref().and_then(|manager| child_of(manager.id()));
         if init.is_some() {
             command.args(["--pid", "--uts", "--cgroup"]);
         }
-        command
-            .arg("--target")
-            .arg(init.unwrap_or_else(|| self.holder.id().to_string()))
-            .arg("--");
+        command.arg("--target").arg(init.unwrap_or_else(|| self.holder.id().to_string())).arg("--");
         command
     }
 }
@@ -304,10 +263,7 @@ fn prepared_root() -> PathBuf {
     );
     let target = || {
         std::env::var_os("CARGO_TARGET_DIR")
-            .map_or_else(
-                || Path::new(env!("CARGO_MANIFEST_DIR")).join("target"),
-                PathBuf::from,
-            )
+            .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target"), PathBuf::from)
             .join("real/trixie")
     };
     let root = std::env::var_os("PUBLISH_REAL_ROOT").map_or_else(target, PathBuf::from);

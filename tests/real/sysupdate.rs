@@ -42,10 +42,7 @@ end"
         let list: Value = serde_json::from_str(&printed).expect("systemd-sysupdate prints JSON");
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let all = list["all"].as_array().expect("a list of versions");
-        (
-            text(&list["current"]),
-            all.iter().filter_map(text).collect(),
-        )
+        (text(&list["current"]), all.iter().filter_map(text).collect())
     }
 
     /// The version that an update would bring.
@@ -75,13 +72,8 @@ end"
     /// The images on the node's disk, and the one that is current.
     pub fn installed(&self) -> (Vec<String>, String) {
         let images = self.node.ok(&format!("ls /opt/extensions/{NAME}"));
-        let current = self
-            .node
-            .ok(&format!("readlink -f /etc/extensions/{NAME}.raw"));
-        (
-            images.lines().map(str::to_owned).collect(),
-            current.trim_end().to_owned(),
-        )
+        let current = self.node.ok(&format!("readlink -f /etc/extensions/{NAME}.raw"));
+        (images.lines().map(str::to_owned).collect(), current.trim_end().to_owned())
     }
 
     /// The path that the image of `version` has on the node.

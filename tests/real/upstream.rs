@@ -11,18 +11,10 @@ use std::process::Command;
 pub const NAME: &str = "greeter";
 
 /// The architecture these tests run on, in systemd's words.
-pub const NATIVE: &str = if cfg!(target_arch = "aarch64") {
-    "arm64"
-} else {
-    "x86-64"
-};
+pub const NATIVE: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "x86-64" };
 
 /// An architecture that this machine is not.
-pub const FOREIGN: &str = if cfg!(target_arch = "aarch64") {
-    "x86-64"
-} else {
-    "arm64"
-};
+pub const FOREIGN: &str = if cfg!(target_arch = "aarch64") { "x86-64" } else { "arm64" };
 
 /// What a release holds below its top folder: path and mode.
 ///
@@ -87,12 +79,7 @@ fn tarball(folder: &Path, version: &str, arch: &str) {
 
     // Owners as a build machine leaves them: an image must not inherit them.
     let made = Command::new("tar")
-        .args([
-            "--create",
-            "--gzip",
-            "--owner=builder:1000",
-            "--group=builder:1000",
-        ])
+        .args(["--create", "--gzip", "--owner=builder:1000", "--group=builder:1000"])
         .arg("--file")
         .arg(folder.join(format!("{}.tar.gz", stem(version, arch))))
         .arg("--directory")

@@ -30,14 +30,7 @@ impl Web {
     pub fn plain(folder: &Path) -> Self {
         let mut command = Command::new("python3");
         command
-            .args([
-                "-u",
-                "-m",
-                "http.server",
-                "--bind",
-                "127.0.0.1",
-                "--directory",
-            ])
+            .args(["-u", "-m", "http.server", "--bind", "127.0.0.1", "--directory"])
             .arg(folder)
             .arg("0");
         Self::start(command)
@@ -94,8 +87,6 @@ fn forward(stream: impl Read + Send + 'static, sender: mpsc::Sender<String>) {
 fn address(line: &str) -> Option<String> {
     const HOST: &str = "http://127.0.0.1:";
     let port = line.split_once(HOST)?.1;
-    let digits = port
-        .find(|letter: char| !letter.is_ascii_digit())
-        .unwrap_or(port.len());
+    let digits = port.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(port.len());
     (digits > 0).then(|| format!("{HOST}{}", &port[..digits]))
 }

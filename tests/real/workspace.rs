@@ -76,14 +76,8 @@ enable = ["greeter.service"]
             upstream::word(NATIVE),
             upstream::word(FOREIGN),
         );
-        fs::write(
-            self.folder
-                .path()
-                .join("components")
-                .join(format!("{name}.toml")),
-            text,
-        )
-        .unwrap();
+        fs::write(self.folder.path().join("components").join(format!("{name}.toml")), text)
+            .unwrap();
     }
 
     /// Upstream releases `version`.
@@ -103,9 +97,7 @@ enable = ["greeter.service"]
 
     /// The image of `version` and `arch` in the repository.
     pub fn image(&self, name: &str, version: &str, arch: &str) -> PathBuf {
-        self.public()
-            .join(name)
-            .join(format!("{name}-{version}-{arch}.raw"))
+        self.public().join(name).join(format!("{name}-{version}-{arch}.raw"))
     }
 
     /// `publish`, to be given its arguments.
@@ -113,9 +105,7 @@ enable = ["greeter.service"]
         let program = std::env::var_os("PUBLISH_BIN")
             .unwrap_or_else(|| OsString::from(env!("CARGO_BIN_EXE_publish")));
         let mut command = Command::new(program);
-        command
-            .current_dir(self.folder.path())
-            .env_remove("PUBLISH_CONFIG");
+        command.current_dir(self.folder.path()).env_remove("PUBLISH_CONFIG");
         command
     }
 

@@ -32,14 +32,7 @@ pub(super) struct Entries {
 
 impl Entries {
     pub(super) fn new(limits: Limits) -> Entries {
-        Entries {
-            limits,
-            map: BTreeMap::new(),
-            seen: 0,
-            bytes: 0,
-            names: 0,
-            newest: None,
-        }
+        Entries { limits, map: BTreeMap::new(), seen: 0, bytes: 0, names: 0, newest: None }
     }
 
     pub(super) fn limits(&self) -> Limits {
@@ -60,9 +53,7 @@ impl Entries {
     pub(super) fn begin(&mut self) -> Result<(), ArchiveError> {
         self.seen += 1;
         if self.seen > self.limits.entries {
-            return Err(ArchiveError::TooMany {
-                limit: self.limits.entries,
-            });
+            return Err(ArchiveError::TooMany { limit: self.limits.entries });
         }
         Ok(())
     }
@@ -71,9 +62,7 @@ impl Entries {
     /// are unpacked. What is really unpacked counts in [`Entries::spool`].
     pub(super) fn announce(&self, size: u64) -> Result<(), ArchiveError> {
         if size > self.limits.bytes - self.bytes {
-            return Err(ArchiveError::TooLarge {
-                limit: self.limits.bytes,
-            });
+            return Err(ArchiveError::TooLarge { limit: self.limits.bytes });
         }
         Ok(())
     }
@@ -91,9 +80,9 @@ impl Entries {
             }
             Err(SpoolError::Read(source)) => Ok(Err(source)),
             Err(SpoolError::Write(source)) => Err(ArchiveError::Spool(source)),
-            Err(SpoolError::Limit { .. }) => Err(ArchiveError::TooLarge {
-                limit: self.limits.bytes,
-            }),
+            Err(SpoolError::Limit { .. }) => {
+                Err(ArchiveError::TooLarge { limit: self.limits.bytes })
+            }
         }
     }
 
@@ -148,12 +137,7 @@ impl Entries {
     pub(super) fn symlink(&mut self, path: String, target: &[u8]) -> Result<(), ArchiveError> {
         let usable = !target.is_empty() && target.len() <= PATH_MAX && !target.contains(&0);
         match std::str::from_utf8(target) {
-            Ok(target) if usable => self.insert(
-                path,
-                Entry::Symlink {
-                    target: target.to_owned(),
-                },
-            ),
+            Ok(target) if usable => self.insert(path, Entry::Symlink { target: target.to_owned() }),
             _ => Err(ArchiveError::entry(path.as_bytes(), Problem::BadTarget)),
         }
     }
@@ -241,10 +225,7 @@ mod tests {
     }
 
     fn file() -> Entry {
-        Entry::File {
-            mode: 0o644,
-            content: Content::from_bytes(*b"x"),
-        }
+        Entry::File { mode: 0o644, content: Content::from_bytes(*b"x") }
     }
 
     fn tree(items: &[(&str, Entry)]) -> Result<BTreeMap<String, Entry>, ArchiveError> {
@@ -256,9 +237,7 @@ mod tests {
     }
 
     fn link(target: &str) -> Entry {
-        Entry::Symlink {
-            target: target.to_owned(),
-        }
+        Entry::Symlink { target: target.to_owned() }
     }
 
     #[test]
@@ -297,17 +276,12 @@ mod tests {
     #[test]
     fn messages_cannot_drive_a_terminal_nor_flood_it() {
         let error = normalise(b"\x1b]0;x\x07`").unwrap_err().to_string();
-        assert_eq!(
-            error,
-            r"archive entry `\u{1b}]0;x\u{7}`` has a control character in its path"
-        );
+        assert_eq!(error, r"archive entry `\u{1b}]0;x\u{7}`` has a control character in its path");
         let error = normalise(b"\x1b\xff").unwrap_err().to_string();
         assert!(error.contains(r"`\x1b\xff`"), "{error}");
         let error = normalise(&vec![0x1b; 1 << 20]).unwrap_err().to_string();
         assert!(error.len() < 400, "{}", error.len());
-        let error = normalise("\u{202e}/../x".as_bytes())
-            .unwrap_err()
-            .to_string();
+        let error = normalise("\u{202e}/../x".as_bytes()).unwrap_err().to_string();
         assert!(error.contains(r"\u{202e}"), "{error}");
     }
 
@@ -323,29 +297,16 @@ mod tests {
                 "archive entry `link/passwd` goes through the symlink `link`"
             );
         }
-        for items in [
-            [("a", file()), ("a/b/c", file())],
-            [("a/b/c", file()), ("a", file())],
-        ] {
+        for items in [[("a", file()), ("a/b/c", file())], [("a/b/c", file()), ("a", file())]] {
             assert_eq!(
                 tree(&items).unwrap_err().to_string(),
                 "archive entry `a/b/c` goes through the file `a`"
             );
         }
         // Names that sort between a directory and its children must not hide them.
-        let error = tree(&[
-            ("a", symlink),
-            ("a-b", file()),
-            ("a.b", file()),
-            ("a/b", file()),
-        ]);
+        let error = tree(&[("a", symlink), ("a-b", file()), ("a.b", file()), ("a/b", file())]);
         assert!(error.is_err());
-        assert_eq!(
-            tree(&[("a", file()), ("a-b", file()), ("ab/c", file())])
-                .unwrap()
-                .len(),
-            3
-        );
+        assert_eq!(tree(&[("a", file()), ("a-b", file()), ("ab/c", file())]).unwrap().len(), 3);
     }
 
     #[test]
@@ -361,13 +322,7 @@ mod tests {
             [("d", directory(0o755)), ("d", link("x"))],
         ] {
             let error = tree(&items).unwrap_err();
-            assert!(matches!(
-                error,
-                ArchiveError::Entry {
-                    problem: Problem::ChangesType,
-                    ..
-                }
-            ));
+            assert!(matches!(error, ArchiveError::Entry { problem: Problem::ChangesType, .. }));
         }
     }
 
@@ -376,17 +331,12 @@ mod tests {
         let link_to = |target: &[u8]| {
             let mut entries = Entries::new(Limits::default());
             entries.insert("f".into(), file()).unwrap();
-            entries
-                .insert("d".into(), Entry::Directory { mode: 0o755 })
-                .unwrap();
+            entries.insert("d".into(), Entry::Directory { mode: 0o755 }).unwrap();
             entries.insert("s".into(), link("f")).unwrap();
             entries.hard_link("l".into(), target)?;
             entries.finish()
         };
-        assert!(matches!(
-            link_to(b"./f").unwrap()["l"],
-            Entry::File { mode: 0o644, .. }
-        ));
+        assert!(matches!(link_to(b"./f").unwrap()["l"], Entry::File { mode: 0o644, .. }));
         for (target, want) in [
             ("../f", Problem::LinkLeavesRoot("../f".into())),
             ("/f", Problem::LinkLeavesRoot("/f".into())),
@@ -408,9 +358,7 @@ mod tests {
     fn symlink_targets_are_kept_as_they_are_or_refused() {
         let with = |target: &[u8]| {
             let mut entries = Entries::new(Limits::default());
-            entries
-                .symlink("l".into(), target)
-                .map(|()| entries.finish().unwrap())
+            entries.symlink("l".into(), target).map(|()| entries.finish().unwrap())
         };
         let long = [b'x'; PATH_MAX];
         for target in [&b"../../x"[..], b"/etc/passwd", b"a//b/./c", &long] {
@@ -419,13 +367,7 @@ mod tests {
         }
         for target in [&b""[..], b"a\0b", b"\xff", &[b'x'; PATH_MAX + 1]] {
             let error = with(target).unwrap_err();
-            assert!(matches!(
-                error,
-                ArchiveError::Entry {
-                    problem: Problem::BadTarget,
-                    ..
-                }
-            ));
+            assert!(matches!(error, ArchiveError::Entry { problem: Problem::BadTarget, .. }));
         }
     }
 
@@ -443,17 +385,9 @@ mod tests {
     #[test]
     fn the_root_is_a_directory_or_an_error() {
         let mut entries = Entries::new(Limits::default());
-        entries
-            .insert(String::new(), Entry::Directory { mode: 0o755 })
-            .unwrap();
+        entries.insert(String::new(), Entry::Directory { mode: 0o755 }).unwrap();
         let error = entries.insert(String::new(), file()).unwrap_err();
-        assert!(matches!(
-            error,
-            ArchiveError::Entry {
-                problem: Problem::EmptyPath,
-                ..
-            }
-        ));
+        assert!(matches!(error, ArchiveError::Entry { problem: Problem::EmptyPath, .. }));
         assert!(entries.finish().unwrap().is_empty());
     }
 }

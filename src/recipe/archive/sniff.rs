@@ -56,10 +56,7 @@ pub(super) fn is_tar(head: &[u8]) -> bool {
 /// Whether the checksum of a tar header is right: the sum of its bytes with blanks in place of
 /// the checksum itself. Some old tars summed signed bytes.
 pub(super) fn checksum_matches(block: &[u8; HEAD]) -> bool {
-    let field = block[148..156]
-        .split(|byte| *byte == 0)
-        .next()
-        .unwrap_or_default();
+    let field = block[148..156].split(|byte| *byte == 0).next().unwrap_or_default();
     let stored = std::str::from_utf8(field).ok();
     let Some(stored) = stored.and_then(|text| i64::from_str_radix(text.trim(), 8).ok()) else {
         return false;
@@ -77,9 +74,7 @@ pub(super) fn uncompressed_name(name: &str) -> &str {
     match name.rsplit_once('.') {
         Some((stem, extension))
             if !stem.is_empty()
-                && EXTENSIONS
-                    .iter()
-                    .any(|known| extension.eq_ignore_ascii_case(known)) =>
+                && EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known)) =>
         {
             stem
         }
@@ -135,9 +130,7 @@ impl Stream {
     }
 
     fn new(source: Box<dyn Read>, format: Format, limits: Limits) -> Stream {
-        let framing = (limits.entries as u64)
-            .saturating_add(256)
-            .saturating_mul(FRAMING);
+        let framing = (limits.entries as u64).saturating_add(256).saturating_mul(FRAMING);
         Stream {
             source: BufReader::with_capacity(BUFFER, source),
             format,
@@ -172,9 +165,7 @@ impl Stream {
     pub(super) fn error(&self, source: io::Error) -> ArchiveError {
         let format = self.format;
         match source.kind() {
-            io::ErrorKind::FileTooLarge => ArchiveError::TooLarge {
-                limit: self.limits.bytes,
-            },
+            io::ErrorKind::FileTooLarge => ArchiveError::TooLarge { limit: self.limits.bytes },
             // What ended too early is the archive inside of the stream.
             io::ErrorKind::UnexpectedEof if self.ended => ArchiveError::Truncated(Format::Tar),
             io::ErrorKind::UnexpectedEof => ArchiveError::Truncated(format),
@@ -199,9 +190,7 @@ impl Read for Stream {
 
 /// Whether a decoder gave up because of its memory limit.
 fn wants_memory(error: &io::Error) -> bool {
-    let inner = error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<liblzma::stream::Error>());
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<liblzma::stream::Error>());
     // The binding of zstd keeps the text of the C library and drops its code.
     matches!(inner, Some(liblzma::stream::Error::MemLimit))
         || error.to_string().contains("requires too much memory")
@@ -217,9 +206,7 @@ struct Gzip {
 
 impl Gzip {
     fn new(input: BufReader<File>) -> Gzip {
-        Gzip {
-            member: Some(flate2::bufread::GzDecoder::new(input)),
-        }
+        Gzip { member: Some(flate2::bufread::GzDecoder::new(input)) }
     }
 }
 
@@ -252,10 +239,7 @@ fn skip_padding(input: &mut impl BufRead) -> io::Result<()> {
             return Ok(());
         }
         if bytes.iter().any(|byte| *byte != 0) {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "data behind the padding",
-            ));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "data behind the padding"));
         }
         let len = bytes.len();
         input.consume(len);

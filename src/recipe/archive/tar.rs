@@ -93,10 +93,7 @@ fn next_header(stream: &mut Stream) -> Result<Option<Header>, ArchiveError> {
     if !sniff::checksum_matches(header.as_bytes()) {
         let message = "the checksum of a header does not match";
         let source = io::Error::new(io::ErrorKind::InvalidData, message);
-        return Err(ArchiveError::Damaged {
-            format: Format::Tar,
-            source,
-        });
+        return Err(ArchiveError::Damaged { format: Format::Tar, source });
     }
     Ok(Some(header))
 }
@@ -125,9 +122,7 @@ struct Data<'a> {
 
 impl Read for Data<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let want = usize::try_from(self.left)
-            .unwrap_or(usize::MAX)
-            .min(into.len());
+        let want = usize::try_from(self.left).unwrap_or(usize::MAX).min(into.len());
         if want == 0 {
             return Ok(0);
         }
@@ -154,10 +149,7 @@ fn skip_padding(stream: &mut Stream, size: u64) -> Result<(), ArchiveError> {
 fn extension(stream: &mut Stream, header: &Header) -> Result<Vec<u8>, ArchiveError> {
     let size = header.entry_size().map_err(|_| malformed(header))?;
     if size > EXTENSION_MAX {
-        return Err(ArchiveError::entry(
-            &name_of(header),
-            Problem::HeaderTooLarge,
-        ));
+        return Err(ArchiveError::entry(&name_of(header), Problem::HeaderTooLarge));
     }
     let mut bytes = Vec::new();
     if let Err(error) = (Data { stream, left: size }).read_to_end(&mut bytes) {
@@ -169,10 +161,7 @@ fn extension(stream: &mut Stream, header: &Header) -> Result<Vec<u8>, ArchiveErr
 
 /// GNU ends long names with a NUL, as in C.
 fn strip_nul(mut name: Vec<u8>) -> Vec<u8> {
-    let len = name
-        .iter()
-        .rposition(|byte| *byte != 0)
-        .map_or(0, |last| last + 1);
+    let len = name.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     name.truncate(len);
     name
 }
@@ -181,13 +170,7 @@ fn strip_nul(mut name: Vec<u8>) -> Vec<u8> {
 /// field is right, and some writers leave that empty.
 fn name_of(header: &Header) -> Vec<u8> {
     let block = header.as_bytes();
-    let text = |field: &[u8]| {
-        field
-            .split(|byte| *byte == 0)
-            .next()
-            .unwrap_or_default()
-            .to_vec()
-    };
+    let text = |field: &[u8]| field.split(|byte| *byte == 0).next().unwrap_or_default().to_vec();
     let name = text(&block[..100]);
     if block[257..263] != *b"ustar\0" || block[345] == 0 {
         return name;
@@ -213,18 +196,11 @@ fn member(
     let Extensions { path, link, pax } = extensions;
     let folded = header.entry_type().is_gnu_sparse() || pax.sparse.is_some();
     let sparse_name = pax.sparse.as_ref().and_then(|sparse| sparse.name.clone());
-    let raw = sparse_name
-        .or(pax.path)
-        .or(path)
-        .unwrap_or_else(|| name_of(header));
+    let raw = sparse_name.or(pax.path).or(path).unwrap_or_else(|| name_of(header));
     let refuse = |problem| ArchiveError::entry(&raw, problem);
     let target = || {
         let short = || header.link_name_bytes().map(std::borrow::Cow::into_owned);
-        pax.link
-            .clone()
-            .or(link.clone())
-            .or_else(short)
-            .unwrap_or_default()
+        pax.link.clone().or(link.clone()).or_else(short).unwrap_or_default()
     };
     let size = match pax.size {
         Some(size) => size,
@@ -235,11 +211,7 @@ fn member(
 
     let kind = header.entry_type().as_byte();
     // v7 had no type for directories and told them by a slash.
-    let kind = if matches!(kind, 0 | b'0') && raw.ends_with(b"/") {
-        b'5'
-    } else {
-        kind
-    };
+    let kind = if matches!(kind, 0 | b'0') && raw.ends_with(b"/") { b'5' } else { kind };
     match kind {
         b'3' => return Err(refuse(Problem::Special("character device"))),
         b'4' => return Err(refuse(Problem::Special("block device"))),
@@ -260,10 +232,7 @@ fn member(
         };
         let map = map?.ok_or_else(|| refuse(Problem::Sparse))?;
         entries.announce(map.unfolded())?;
-        let data = Data {
-            stream,
-            left: map.folded(),
-        };
+        let data = Data { stream, left: map.folded() };
         entries.spool(&mut Unfold::new(data, map), spool)?
     } else {
         entries.announce(size)?;

@@ -8,10 +8,7 @@ use ::zip::write::SimpleFileOptions;
 
 use super::*;
 
-const SMALL: Limits = Limits {
-    bytes: 1 << 20,
-    entries: 100,
-};
+const SMALL: Limits = Limits { bytes: 1 << 20, entries: 100 };
 
 fn spool() -> Spool {
     Spool::new_in(&std::env::temp_dir()).unwrap()
@@ -97,10 +94,7 @@ fn pax_record(key: &str, value: &str) -> String {
 }
 
 fn pax(kind: u8, records: &[(&str, &str)]) -> Vec<u8> {
-    let records: String = records
-        .iter()
-        .map(|(key, value)| pax_record(key, value))
-        .collect();
+    let records: String = records.iter().map(|(key, value)| pax_record(key, value)).collect();
     with_data(kind, b"PaxHeaders/x", records.as_bytes())
 }
 
@@ -128,12 +122,8 @@ fn bz2(bytes: &[u8]) -> Vec<u8> {
 }
 
 type Compress = fn(&[u8]) -> Vec<u8>;
-const COMPRESSIONS: [(Format, Compress); 4] = [
-    (Format::Gzip, gzip),
-    (Format::Xz, xz),
-    (Format::Zstd, zst),
-    (Format::Bzip2, bz2),
-];
+const COMPRESSIONS: [(Format, Compress); 4] =
+    [(Format::Gzip, gzip), (Format::Xz, xz), (Format::Zstd, zst), (Format::Bzip2, bz2)];
 
 /// Bytes that no compression makes much smaller, always the same.
 fn noise(len: usize) -> Vec<u8> {
@@ -162,43 +152,22 @@ fn sample() -> Vec<u8> {
     };
     let long = format!("{}/x", "long".repeat(50));
     add(::tar::EntryType::Directory, "./usr/", None, b"");
-    add(
-        ::tar::EntryType::Regular,
-        "usr/bin/tool",
-        None,
-        &noise(3000),
-    );
+    add(::tar::EntryType::Regular, "usr/bin/tool", None, &noise(3000));
     add(::tar::EntryType::Regular, "usr/empty", None, b"");
     add(::tar::EntryType::Regular, &long, None, b"long");
-    add(
-        ::tar::EntryType::Symlink,
-        "usr/link",
-        Some(&"../far/".repeat(40)),
-        b"",
-    );
-    add(
-        ::tar::EntryType::Link,
-        "usr/hard",
-        Some("usr/bin/tool"),
-        b"",
-    );
+    add(::tar::EntryType::Symlink, "usr/link", Some(&"../far/".repeat(40)), b"");
+    add(::tar::EntryType::Link, "usr/hard", Some("usr/bin/tool"), b"");
     builder.into_inner().unwrap()
 }
 
 fn assert_sample(archive: &Archive) {
     assert_eq!(archive.kind, Kind::Tar);
     assert_eq!(archive.entries.len(), 6);
-    assert!(matches!(
-        archive.entries["usr"],
-        Entry::Directory { mode: 0o4755 }
-    ));
+    assert!(matches!(archive.entries["usr"], Entry::Directory { mode: 0o4755 }));
     assert_eq!(content(archive, "usr/bin/tool"), noise(3000));
     assert_eq!(content(archive, "usr/hard"), noise(3000));
     assert_eq!(content(archive, "usr/empty"), b"");
-    assert_eq!(
-        content(archive, &format!("{}/x", "long".repeat(50))),
-        b"long"
-    );
+    assert_eq!(content(archive, &format!("{}/x", "long".repeat(50))), b"long");
     match &archive.entries["usr/link"] {
         Entry::Symlink { target } => assert_eq!(*target, "../far/".repeat(40)),
         other => panic!("{other:?}"),
@@ -248,35 +217,20 @@ fn single_files_are_programs_named_after_the_asset() {
     let program = b"\x7fELF program";
     let archive = read_as("kubectl", program, &SMALL).unwrap();
     assert_eq!(archive.kind, Kind::Bare);
-    assert!(matches!(
-        archive.entries["kubectl"],
-        Entry::File { mode: 0o755, .. }
-    ));
+    assert!(matches!(archive.entries["kubectl"], Entry::File { mode: 0o755, .. }));
     assert_eq!(content(&archive, "kubectl"), program);
     for (format, compress) in COMPRESSIONS {
         let archive = read_as("btop-1.2.gz", &compress(program), &SMALL).unwrap();
         assert_eq!(archive.kind, Kind::Compressed, "{format}");
         assert_eq!(archive.entries.len(), 1);
-        assert!(matches!(
-            archive.entries["btop-1.2"],
-            Entry::File { mode: 0o755, .. }
-        ));
+        assert!(matches!(archive.entries["btop-1.2"], Entry::File { mode: 0o755, .. }));
         assert_eq!(content(&archive, "btop-1.2"), program);
-        assert!(
-            matches!(read_bytes(&compress(b"")), Err(ArchiveError::Empty)),
-            "{format}"
-        );
+        assert!(matches!(read_bytes(&compress(b"")), Err(ArchiveError::Empty)), "{format}");
     }
     assert!(matches!(read_bytes(b""), Err(ArchiveError::Empty)));
     let error = read_as("../x", program, &SMALL).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "archive entry `../x` leaves the image root"
-    );
-    let limits = Limits {
-        bytes: 5,
-        entries: 1,
-    };
+    assert_eq!(error.to_string(), "archive entry `../x` leaves the image root");
+    let limits = Limits { bytes: 5, entries: 1 };
     let error = read_as("x", program, &limits).unwrap_err();
     assert!(matches!(error, ArchiveError::TooLarge { limit: 5 }));
 }
@@ -301,14 +255,7 @@ fn old_and_odd_tars_are_read() {
         }
     }
     let tar = tar_of(&[header(b'5', b"./", 0).to_vec(), file("./a", b"")]);
-    assert_eq!(
-        read_bytes(&tar)
-            .unwrap()
-            .entries
-            .into_keys()
-            .collect::<Vec<_>>(),
-        ["a"]
-    );
+    assert_eq!(read_bytes(&tar).unwrap().entries.into_keys().collect::<Vec<_>>(), ["a"]);
 }
 
 #[test]
@@ -318,10 +265,7 @@ fn pax_headers_rule_the_next_entry_only() {
     resized[..512].copy_from_slice(&header(b'0', b"short", 0));
     let tar = tar_of(&[
         pax(b'g', &[("comment", "0123456789abcdef")]),
-        pax(
-            b'x',
-            &[("SCHILY.xattr.a", "\n\nx"), ("path", &long), ("size", "4")],
-        ),
+        pax(b'x', &[("SCHILY.xattr.a", "\n\nx"), ("path", &long), ("size", "4")]),
         resized,
         pax(b'x', &[("linkpath", "t")]),
         linked(b'2', b"link", b"wrong"),
@@ -339,10 +283,7 @@ fn broken_extension_headers_are_refused() {
     for (records, want) in [
         (pax(b'g', &[("path", "evil")]), Problem::Global),
         (pax(b'g', &[("size", "0")]), Problem::Global),
-        (
-            with_data(b'x', b"PaxHeaders/x", b"9 path=x\n\n"),
-            Problem::Header,
-        ),
+        (with_data(b'x', b"PaxHeaders/x", b"9 path=x\n\n"), Problem::Header),
         (with_data(b'g', b"PaxHeaders/x", b"path=x"), Problem::Header),
     ] {
         let found = problem(&tar_of(&[records, file("a", b"")]));
@@ -352,10 +293,7 @@ fn broken_extension_headers_are_refused() {
     assert_eq!(message(&tar), "tar archive is truncated");
     let mut bad = header(b'0', b"bad", 0);
     bad[124..136].copy_from_slice(b"zzzzzzzzzzz\0");
-    assert_eq!(
-        problem(&tar_of(&[sum(bad).to_vec()])),
-        ("bad".into(), Problem::Header)
-    );
+    assert_eq!(problem(&tar_of(&[sum(bad).to_vec()])), ("bad".into(), Problem::Header));
     let mut tar = tar_of(&[file("a", b""), file("b", b"")]);
     tar[512] = b'c';
     assert_eq!(message(&tar), "tar archive is damaged");
@@ -367,21 +305,13 @@ fn extension_headers_cannot_fill_the_memory() {
         // Only announced: a reader that believes it would look for 8 GiB.
         let tar = header(kind, b"huge", 0o77_777_777_777).to_vec();
         let found = problem(&tar);
-        assert_eq!(
-            found,
-            ("huge".into(), Problem::HeaderTooLarge),
-            "{}",
-            char::from(kind)
-        );
+        assert_eq!(found, ("huge".into(), Problem::HeaderTooLarge), "{}", char::from(kind));
         // Really there, behind a compression that makes it small.
         let tar = with_data(kind, b"huge", &vec![b'a'; (1 << 20) + 1]);
         assert_eq!(problem(&gzip(&tar)).1, Problem::HeaderTooLarge);
     }
     let name = with_data(b'L', b"@", &vec![b'a'; 5000]);
-    assert_eq!(
-        problem(&tar_of(&[name, file("a", b"")])).1,
-        Problem::TooLong
-    );
+    assert_eq!(problem(&tar_of(&[name, file("a", b"")])).1, Problem::TooLong);
 }
 
 #[test]
@@ -405,10 +335,7 @@ fn paths_that_leave_are_refused_by_name() {
     let nul = with_data(b'L', b"@LongLink", b"good\0/../../evil\0");
     assert_eq!(problem(&tar_of(&[nul, file("a", b"")])).1, Problem::Control);
     let renamed = pax(b'x', &[("path", "../evil")]);
-    assert_eq!(
-        problem(&tar_of(&[renamed, file("a", b"")])).1,
-        Problem::LeavesRoot
-    );
+    assert_eq!(problem(&tar_of(&[renamed, file("a", b"")])).1, Problem::LeavesRoot);
 }
 
 #[test]
@@ -422,10 +349,7 @@ fn entries_through_others_are_refused_in_either_order() {
         );
     }
     let below = [file("a", b""), file("a/b", b"")];
-    assert_eq!(
-        problem(&tar_of(&below)),
-        ("a/b".into(), Problem::ThroughFile("a".into()))
-    );
+    assert_eq!(problem(&tar_of(&below)), ("a/b".into(), Problem::ThroughFile("a".into())));
 }
 
 #[test]
@@ -444,20 +368,12 @@ fn only_files_directories_and_links_are_taken() {
         let tar = tar_of(&[file("a", b""), with_data(kind, b"b", b"smuggled")]);
         assert_eq!(problem(&tar), ("b".into(), Problem::Misplaced));
     }
-    let hard = |target: &[u8]| {
-        problem(&tar_of(&[
-            linked(b'2', b"s", b"x"),
-            linked(b'1', b"h", target),
-        ]))
-        .1
-    };
+    let hard =
+        |target: &[u8]| problem(&tar_of(&[linked(b'2', b"s", b"x"), linked(b'1', b"h", target)])).1;
     assert_eq!(hard(b"../x"), Problem::LinkLeavesRoot("../x".into()));
     assert_eq!(hard(b"later"), Problem::LinkMissing("later".into()));
     assert_eq!(hard(b"s"), Problem::LinkNotFile("s".into()));
-    assert_eq!(
-        problem(&tar_of(&[linked(b'2', b"s", b"")])).1,
-        Problem::BadTarget
-    );
+    assert_eq!(problem(&tar_of(&[linked(b'2', b"s", b"")])).1, Problem::BadTarget);
     let replaced = tar_of(&[header(b'5', b"d", 0).to_vec(), file("d", b"")]);
     assert_eq!(problem(&replaced).1, Problem::ChangesType);
 }
@@ -508,10 +424,7 @@ fn sparse_files_unfold() {
     want[4096..4099].copy_from_slice(b"end");
     let data = [&[b'a'; 512][..], b"end"].concat();
     let map = "2\n0\n512\n4096\n3\n";
-    for sparse in [
-        gnu_sparse(10_000),
-        pax_sparse(("1", "0"), map, "10000", &data),
-    ] {
+    for sparse in [gnu_sparse(10_000), pax_sparse(("1", "0"), map, "10000", &data)] {
         let archive = read_bytes(&tar_of(&[sparse, file("next", b"next")])).unwrap();
         assert_eq!(content(&archive, "sparse"), want);
         assert_eq!(content(&archive, "next"), b"next");
@@ -536,10 +449,8 @@ fn sparse_files_that_lie_or_swell_are_refused() {
     assert_eq!(problem(&tar_of(&[gnu_sparse(4098)])).1, Problem::Sparse);
     // Holes count as what they unpack to, whatever the archive has of them.
     let limit = SMALL.bytes;
-    for sparse in [
-        gnu_sparse(limit + 1),
-        pax_sparse(("1", "0"), "0\n", &u64::MAX.to_string(), b""),
-    ] {
+    for sparse in [gnu_sparse(limit + 1), pax_sparse(("1", "0"), "0\n", &u64::MAX.to_string(), b"")]
+    {
         let error = read_bytes(&tar_of(&[sparse])).unwrap_err();
         assert!(matches!(error, ArchiveError::TooLarge { .. }), "{error}");
     }
@@ -558,37 +469,11 @@ fn sparse_files_that_lie_or_swell_are_refused() {
 #[test]
 fn limits_are_exact() {
     let tar = gzip(&tar_of(&[file("a", &[1; 600]), file("b", &[2; 400])]));
-    assert!(
-        read_as(
-            "x",
-            &tar,
-            &Limits {
-                bytes: 1000,
-                entries: 2
-            }
-        )
-        .is_ok()
-    );
-    let error = read_as(
-        "x",
-        &tar,
-        &Limits {
-            bytes: 999,
-            entries: 2,
-        },
-    )
-    .unwrap_err();
+    assert!(read_as("x", &tar, &Limits { bytes: 1000, entries: 2 }).is_ok());
+    let error = read_as("x", &tar, &Limits { bytes: 999, entries: 2 }).unwrap_err();
     assert_eq!(error.to_string(), "archive unpacks to more than 999 bytes");
     assert!(error.hint().unwrap().contains("[limits]"));
-    let error = read_as(
-        "x",
-        &tar,
-        &Limits {
-            bytes: 1000,
-            entries: 1,
-        },
-    )
-    .unwrap_err();
+    let error = read_as("x", &tar, &Limits { bytes: 1000, entries: 1 }).unwrap_err();
     assert_eq!(error.to_string(), "archive has more than 1 entries");
 }
 
@@ -601,10 +486,7 @@ fn gzip_with_zeros(head: &[u8], zeros: usize) -> Vec<u8> {
 
 #[test]
 fn bombs_are_refused_quickly_and_leave_little() {
-    let limits = Limits {
-        bytes: 16 << 20,
-        entries: 100,
-    };
+    let limits = Limits { bytes: 16 << 20, entries: 100 };
     let gib = 1 << 30;
     let bombs = [
         gzip_with_zeros(b"", gib),
@@ -619,16 +501,10 @@ fn bombs_are_refused_quickly_and_leave_little() {
         let start = Instant::now();
         let error = read(asset.path(), "bomb", &limits, &mut spool).unwrap_err();
         assert!(matches!(error, ArchiveError::TooLarge { .. }), "{error}");
-        assert!(
-            start.elapsed() < Duration::from_secs(10),
-            "{:?}",
-            start.elapsed()
-        );
+        assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
         assert!(spool.written() <= limits.bytes);
     }
-    let many: Vec<_> = (0..101)
-        .map(|n| header(b'5', format!("{n}").as_bytes(), 0))
-        .collect();
+    let many: Vec<_> = (0..101).map(|n| header(b'5', format!("{n}").as_bytes(), 0)).collect();
     let error = read_as("x", &gzip(&many.concat()), &limits).unwrap_err();
     assert!(matches!(error, ArchiveError::TooMany { limit: 100 }));
 }
@@ -647,16 +523,10 @@ fn decoders_have_a_memory_limit() {
     let check = liblzma::stream::Check::Crc32;
     let stream = liblzma::stream::Stream::new_stream_encoder(&options(4096), check).unwrap();
     let mut bytes = Vec::new();
-    liblzma::read::XzEncoder::new_stream(&b"data"[..], stream)
-        .read_to_end(&mut bytes)
-        .unwrap();
+    liblzma::read::XzEncoder::new_stream(&b"data"[..], stream).read_to_end(&mut bytes).unwrap();
     let block = 12;
     let length = usize::from(bytes[block]) * 4;
-    assert_eq!(
-        bytes[block + 2..block + 4],
-        [0x21, 1],
-        "the LZMA2 filter and its one property"
-    );
+    assert_eq!(bytes[block + 2..block + 4], [0x21, 1], "the LZMA2 filter and its one property");
     bytes[block + 4] = 39;
     let mut crc = flate2::Crc::new();
     crc.update(&bytes[block..block + length]);
@@ -665,10 +535,7 @@ fn decoders_have_a_memory_limit() {
 
     // A zstd frame whose window descriptor asks for 2 GiB, and an empty last block.
     let frame = [0x28, 0xb5, 0x2f, 0xfd, 0, 21 << 3, 1, 0, 0];
-    assert_eq!(
-        message(&frame),
-        "zstd stream needs too much memory to unpack"
-    );
+    assert_eq!(message(&frame), "zstd stream needs too much memory to unpack");
     let mut out = zstd::Encoder::new(Vec::new(), 1).unwrap();
     out.window_log(27).unwrap();
     out.write_all(&sample()).unwrap();
@@ -715,10 +582,7 @@ fn plain_tars_cut_inside_an_entry_are_truncated() {
     let tar = sample();
     let whole = read_bytes(&tar).unwrap().entries.len();
     let mut accepted = 0;
-    for len in (512..tar.len())
-        .step_by(512)
-        .chain((513..tar.len()).step_by(97))
-    {
+    for len in (512..tar.len()).step_by(512).chain((513..tar.len()).step_by(97)) {
         match read_bytes(&tar[..len]) {
             // Some writers end between two entries, or after half of the end marker.
             Ok(archive) => {
@@ -730,10 +594,7 @@ fn plain_tars_cut_inside_an_entry_are_truncated() {
             Err(other) => panic!("at {len}: {other}"),
         }
     }
-    assert!(
-        accepted < tar.len() / 512,
-        "some cuts are inside of entries"
-    );
+    assert!(accepted < tar.len() / 512, "some cuts are inside of entries");
     let inside = [header(b'0', b"a", 600).to_vec(), vec![1; 512]].concat();
     assert_eq!(message(&inside), "tar archive is truncated");
     // The stream around is whole, so it must not get the blame.
@@ -768,8 +629,7 @@ fn stored() -> SimpleFileOptions {
 /// A zip with one stored file, whose path and content can be patched without new checksums.
 fn zip_file(path: &str, data: &[u8]) -> Vec<u8> {
     zip_of(|zip| {
-        zip.start_file(path, stored().unix_permissions(0o644))
-            .unwrap();
+        zip.start_file(path, stored().unix_permissions(0o644)).unwrap();
         zip.write_all(data).unwrap();
     })
 }
@@ -802,34 +662,25 @@ fn with_attributes(mut bytes: Vec<u8>, maker: u8, attributes: u32) -> Vec<u8> {
 #[test]
 fn zips_are_read_whatever_the_name() {
     let bytes = zip_of(|zip| {
-        zip.add_directory("usr/", SimpleFileOptions::default().unix_permissions(0o700))
-            .unwrap();
+        zip.add_directory("usr/", SimpleFileOptions::default().unix_permissions(0o700)).unwrap();
         for (path, method) in [
             ("usr/stored", CompressionMethod::Stored),
             ("usr/deflated", CompressionMethod::Deflated),
             ("usr/bzip2", CompressionMethod::Bzip2),
         ] {
             let options = SimpleFileOptions::default().compression_method(method);
-            zip.start_file(path, options.unix_permissions(0o751))
-                .unwrap();
+            zip.start_file(path, options.unix_permissions(0o751)).unwrap();
             zip.write_all(&noise(3000)).unwrap();
         }
-        zip.add_symlink("usr/link", "../../far", SimpleFileOptions::default())
-            .unwrap();
+        zip.add_symlink("usr/link", "../../far", SimpleFileOptions::default()).unwrap();
     });
     let archive = read_as("tool.tar.gz", &bytes, &SMALL).unwrap();
     assert_eq!(archive.kind, Kind::Zip);
     assert_eq!(archive.entries.len(), 5);
-    assert!(matches!(
-        archive.entries["usr"],
-        Entry::Directory { mode: 0o700 }
-    ));
+    assert!(matches!(archive.entries["usr"], Entry::Directory { mode: 0o700 }));
     for path in ["usr/stored", "usr/deflated", "usr/bzip2"] {
         assert_eq!(content(&archive, path), noise(3000));
-        assert!(matches!(
-            archive.entries[path],
-            Entry::File { mode: 0o751, .. }
-        ));
+        assert!(matches!(archive.entries[path], Entry::File { mode: 0o751, .. }));
     }
     assert!(
         matches!(&archive.entries["usr/link"], Entry::Symlink { target } if target == "../../far")
@@ -837,14 +688,8 @@ fn zips_are_read_whatever_the_name() {
     let empty = read_bytes(&zip_of(|_| {})).unwrap();
     assert!(empty.kind == Kind::Zip && empty.entries.is_empty());
     let dos = read_bytes(&with_attributes(bytes, 0, 0)).unwrap();
-    assert!(matches!(
-        dos.entries["usr"],
-        Entry::Directory { mode: 0o755 }
-    ));
-    assert!(matches!(
-        dos.entries["usr/stored"],
-        Entry::File { mode: 0o644, .. }
-    ));
+    assert!(matches!(dos.entries["usr"], Entry::Directory { mode: 0o755 }));
+    assert!(matches!(dos.entries["usr/stored"], Entry::File { mode: 0o644, .. }));
 }
 
 #[test]
@@ -863,20 +708,13 @@ fn hostile_zip_entries_are_refused_by_name() {
         assert_eq!(problem(&bytes), (entries::quote(path), want));
     }
     let bytes = zip_of(|zip| {
-        zip.add_symlink("link", "/etc", SimpleFileOptions::default())
-            .unwrap();
+        zip.add_symlink("link", "/etc", SimpleFileOptions::default()).unwrap();
         zip.start_file("link/passwd", stored()).unwrap();
     });
-    assert_eq!(
-        message(&bytes),
-        "archive entry `link/passwd` goes through the symlink `link`"
-    );
+    assert_eq!(message(&bytes), "archive entry `link/passwd` goes through the symlink `link`");
     for kind in [0o010_000, 0o020_000, 0o060_000, 0o140_000] {
         let bytes = with_attributes(zip_file("node", b""), 3, (kind | 0o644) << 16);
-        assert_eq!(
-            problem(&bytes),
-            ("node".into(), Problem::Special("special file"))
-        );
+        assert_eq!(problem(&bytes), ("node".into(), Problem::Special("special file")));
     }
     let bytes = with_attributes(zip_file("dir", b"smuggled"), 3, 0o040_755 << 16);
     assert_eq!(problem(&bytes), ("dir".into(), Problem::Misplaced));
@@ -887,13 +725,7 @@ fn hostile_zip_symlinks_are_refused() {
     let link = |target: &[u8]| with_attributes(zip_file("link", target), 3, 0o120_777 << 16);
     let long = [b'x'; 4096];
     assert!(read_bytes(&link(&long)).is_ok());
-    for target in [
-        &b""[..],
-        b"a\0b",
-        b"\xff",
-        &[b'x'; 4097],
-        &vec![b'x'; 1 << 19],
-    ] {
+    for target in [&b""[..], b"a\0b", b"\xff", &[b'x'; 4097], &vec![b'x'; 1 << 19]] {
         assert_eq!(problem(&link(target)), ("link".into(), Problem::BadTarget));
     }
     let bytes = patched(link(b"target-target"), b"target-target", b"target-tarxxx");
@@ -919,10 +751,7 @@ fn zip_entries_that_cannot_be_unpacked_are_refused() {
     assert_eq!(with_field(0, 1), ("name".into(), Problem::Encrypted));
     for method in [1, 6, 9, 14, 93, 95, 98, 250] {
         let (path, problem) = with_field(2, method);
-        assert!(
-            path == "name" && matches!(problem, Problem::Method(_)),
-            "{method}: {problem}"
-        );
+        assert!(path == "name" && matches!(problem, Problem::Method(_)), "{method}: {problem}");
     }
 }
 
@@ -932,18 +761,11 @@ fn zip_bombs_are_refused() {
     let bytes = zip_of(|zip| {
         for path in ["a", "b"] {
             let options = SimpleFileOptions::default();
-            zip.start_file(
-                path,
-                options.compression_method(CompressionMethod::Deflated),
-            )
-            .unwrap();
+            zip.start_file(path, options.compression_method(CompressionMethod::Deflated)).unwrap();
             zip.write_all(&zeros).unwrap();
         }
     });
-    assert!(matches!(
-        read_bytes(&bytes),
-        Err(ArchiveError::TooLarge { .. })
-    ));
+    assert!(matches!(read_bytes(&bytes), Err(ArchiveError::TooLarge { .. })));
     // A declared size that lies does not help: the decoder stops at it.
     let size = u32::try_from(zeros.len()).unwrap().to_le_bytes();
     let small = patched(bytes, &size, &10u32.to_le_bytes());
@@ -954,19 +776,13 @@ fn zip_bombs_are_refused() {
         zip.write_all(&vec![7; 600_000]).unwrap();
         zip.shallow_copy_file("a0", "a1").unwrap();
     });
-    assert!(matches!(
-        read_bytes(&bytes),
-        Err(ArchiveError::TooLarge { limit: 1_048_576 })
-    ));
+    assert!(matches!(read_bytes(&bytes), Err(ArchiveError::TooLarge { limit: 1_048_576 })));
     let many = zip_of(|zip| {
         for n in 0..101 {
             zip.start_file(n.to_string(), stored()).unwrap();
         }
     });
-    assert!(matches!(
-        read_bytes(&many),
-        Err(ArchiveError::TooMany { limit: 100 })
-    ));
+    assert!(matches!(read_bytes(&many), Err(ArchiveError::TooMany { limit: 100 })));
 }
 
 #[test]
@@ -982,10 +798,7 @@ fn zips_cut_anywhere_are_truncated() {
     assert_eq!(read_bytes(&bytes).unwrap().entries.len(), 2);
     for len in 4..bytes.len() {
         let error = read_bytes(&bytes[..len]).unwrap_err();
-        assert!(
-            matches!(error, ArchiveError::Directory(_)),
-            "at {len}: {error}"
-        );
+        assert!(matches!(error, ArchiveError::Directory(_)), "at {len}: {error}");
         assert!(error.to_string().contains("truncated"));
     }
 }

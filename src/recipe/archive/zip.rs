@@ -34,23 +34,17 @@ pub(super) fn read(
 ) -> Result<(), ArchiveError> {
     let damaged = |error| ArchiveError::Directory(io::Error::from(error));
     // The archive starts at the first byte, otherwise it would not have been taken for one.
-    let config = Config {
-        archive_offset: ArchiveOffset::Known(0),
-    };
+    let config = Config { archive_offset: ArchiveOffset::Known(0) };
     // The iterator holds one entry at a time. The crate's map of all of them takes several times
     // the size of the central directory before anybody can look at the number of entries.
     let mut archive = ZipIterable::try_new(BufReader::with_capacity(BUFFER, directory), config)
         .map_err(damaged)?;
     if archive.len() > entries.limits().entries {
-        return Err(ArchiveError::TooMany {
-            limit: entries.limits().entries,
-        });
+        return Err(ArchiveError::TooMany { limit: entries.limits().entries });
     }
     let mut bodies = BufReader::with_capacity(BUFFER, bodies);
     let mut magic = [0; 4];
-    bodies
-        .read_exact(&mut magic)
-        .map_err(ArchiveError::Directory)?;
+    bodies.read_exact(&mut magic).map_err(ArchiveError::Directory)?;
     let mut from_start = archive.is_empty() && magic == DIRECTORY_END;
     let walk = archive.files().map_err(damaged)?;
     for entry in walk.by_ref() {
@@ -91,11 +85,7 @@ fn type_and_mode(attributes: u32, trailing_slash: bool) -> (Type, u32) {
         0 | 0o100_000 => Type::File,
         _ => Type::Special,
     };
-    let default = if kind == Type::Directory {
-        0o755
-    } else {
-        0o644
-    };
+    let default = if kind == Type::Directory { 0o755 } else { 0o644 };
     // A mode without a single permission means that nobody cared to set one.
     let mode = mode & 0o7777;
     (kind, if mode == 0 { default } else { mode })
@@ -133,10 +123,7 @@ fn take(
         Type::File => entries.announce(entry.size())?,
         Type::Symlink => {}
     }
-    let damaged = |source| ArchiveError::Content {
-        path: entries::quote(&raw),
-        source,
-    };
+    let damaged = |source| ArchiveError::Content { path: entries::quote(&raw), source };
     let mut body = entry
         .with_reader(bodies, ZipReadOptions::new())
         .map_err(|error| damaged(io::Error::from(error)))?;
@@ -144,9 +131,7 @@ fn take(
         let mut target = Vec::new();
         // One byte more than allowed tells a long target from one that just fits, and lets the
         // reader come to its end, where it compares the checksum.
-        body.take(PATH_MAX as u64 + 1)
-            .read_to_end(&mut target)
-            .map_err(damaged)?;
+        body.take(PATH_MAX as u64 + 1).read_to_end(&mut target).map_err(damaged)?;
         return entries.symlink(path, &target);
     }
     let content = entries.spool(&mut body, spool)?.map_err(damaged)?;

@@ -95,10 +95,7 @@ impl Map {
                 line.clear();
             }
         }
-        let pieces = numbers[1..]
-            .chunks_exact(2)
-            .map(|pair| (pair[0], pair[1]))
-            .collect();
+        let pieces = numbers[1..].chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
         Ok(Map::checked(pieces, real_size, size - read))
     }
 
@@ -112,11 +109,7 @@ impl Map {
             end = offset.checked_add(*length)?;
             data = data.checked_add(*length)?;
         }
-        (end <= real_size && data == folded).then_some(Map {
-            pieces,
-            real_size,
-            folded,
-        })
+        (end <= real_size && data == folded).then_some(Map { pieces, real_size, folded })
     }
 
     /// Bytes of the file with its holes.
@@ -132,9 +125,7 @@ impl Map {
 
 /// Whether all lines of a map of the form 1.0 have been read.
 fn is_whole(numbers: &[u64]) -> bool {
-    numbers
-        .first()
-        .is_some_and(|pieces| (numbers.len() as u64 - 1) / 2 >= *pieces)
+    numbers.first().is_some_and(|pieces| (numbers.len() as u64 - 1) / 2 >= *pieces)
 }
 
 /// Adds the used fields of a header, and returns whether all of them are numbers.
@@ -160,12 +151,7 @@ pub(super) struct Unfold<'a> {
 
 impl<'a> Unfold<'a> {
     pub(super) fn new(data: Data<'a>, map: Map) -> Unfold<'a> {
-        Unfold {
-            data,
-            map,
-            piece: 0,
-            at: 0,
-        }
+        Unfold { data, map, piece: 0, at: 0 }
     }
 }
 
@@ -179,9 +165,7 @@ impl Read for Unfold<'_> {
                 None => break (false, self.map.real_size),
             }
         };
-        let want = usize::try_from(end - self.at)
-            .unwrap_or(usize::MAX)
-            .min(into.len());
+        let want = usize::try_from(end - self.at).unwrap_or(usize::MAX).min(into.len());
         let got = if in_data {
             self.data.read(&mut into[..want])?
         } else {
