@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use thiserror::Error;
 use tokio::sync::{OnceCell, Semaphore};
@@ -86,8 +86,11 @@ pub struct Workshop {
     pub limits: Limits,
     /// How a person follows it.
     pub progress: Progress,
-    downloads: Arc<Semaphore>,
-    builds: Arc<Semaphore>,
+    /// Builds under way, from the first byte fetched: what they fetched lies on the disk until they
+    /// are done, so fetching must not run far ahead of building.
+    under_way: Arc<Semaphore>,
+    /// Builds that compute.
+    cores: Arc<Semaphore>,
 }
 
 impl Workshop {
@@ -102,20 +105,27 @@ impl Workshop {
                 entries: document.limits.entries,
             },
             progress,
-            downloads: Arc::new(Semaphore::new(document.network.concurrency.get())),
-            builds: Arc::new(Semaphore::new(cores)),
+            under_way: Arc::new(Semaphore::new(document.network.concurrency.get())),
+            cores: Arc::new(Semaphore::new(cores)),
         }
     }
 }
 
-/// The place where the builds of one component happen. Each asset is fetched once, even if several
-/// images need it. Everything in it goes when it is dropped.
+/// The place where the builds of one component happen. Everything in it goes when it is dropped.
 #[derive(Debug)]
 pub struct Bench<'w> {
     shop: &'w Workshop,
     component: Arc<Component>,
     folder: tempfile::TempDir,
-    fetched: Mutex<HashMap<String, Arc<OnceCell<Fetched>>>>,
+    shared: Mutex<HashMap<String, Shared>>,
+}
+
+/// A download, for all builds that need it.
+#[derive(Debug, Default)]
+struct Shared {
+    file: Arc<OnceCell<Fetched>>,
+    /// Builds that are not done with it.
+    users: usize,
 }
 
 /// An asset of a build: where it is, and all that is known of it beforehand.
@@ -128,16 +138,28 @@ struct Wanted {
 }
 
 impl<'w> Bench<'w> {
-    /// A bench for a component.
+    /// A bench for these builds of a component.
     ///
     /// # Errors
     /// There is no folder for temporary files.
-    pub fn new(shop: &'w Workshop, component: &Component) -> Result<Self, BuildError> {
+    pub fn new<'b>(
+        shop: &'w Workshop,
+        component: &Component,
+        builds: impl IntoIterator<Item = &'b Build>,
+    ) -> Result<Self, BuildError> {
         let folder = tempfile::Builder::new()
             .prefix("publish-")
             .tempdir()
             .map_err(|source| BuildError::Disk { path: std::env::temp_dir(), source })?;
-        Ok(Self { shop, component: Arc::new(component.clone()), folder, fetched: Mutex::default() })
+        let mut shared: HashMap<String, Shared> = HashMap::new();
+        for build in builds {
+            // What is wrong with a build is told when its turn comes.
+            for url in locate_all(component, build).iter().flatten().filter_map(Wanted::url) {
+                shared.entry(url.to_owned()).or_default().users += 1;
+            }
+        }
+        let component = Arc::new(component.clone());
+        Ok(Self { shop, component, folder, shared: Mutex::new(shared) })
     }
 
     /// Builds an image; it lies in this bench's folder.
@@ -145,33 +167,31 @@ impl<'w> Bench<'w> {
     /// # Errors
     /// Whatever stands in the way; nothing of a half image is of use.
     pub async fn build(&self, build: &Build) -> Result<(Image, Record), BuildError> {
-        let component = &*self.component;
-        let vars = build.vars(component);
-        let wanted: Vec<Wanted> = plan::applicable(component, &build.version)
-            .map_err(BuildError::Rule)?
-            .into_iter()
-            .map(|rule| locate(rule, build, &vars))
-            .collect::<Result<_, _>>()?;
+        let wanted = locate_all(&self.component, build)?;
+        let _place = self.shop.under_way.acquire().await.expect("the semaphore is never closed");
+        let image = self.build_from(build, &wanted).await;
+        wanted.iter().filter_map(Wanted::url).for_each(|url| self.done_with(url));
+        image
+    }
+
+    async fn build_from(
+        &self,
+        build: &Build,
+        wanted: &[Wanted],
+    ) -> Result<(Image, Record), BuildError> {
         let fetched =
             futures::future::try_join_all(wanted.iter().map(|asset| self.fetch(asset))).await?;
-
-        let mut files = Vec::new();
-        let mut inputs = Vec::new();
-        for (file, record) in fetched {
-            files.push(file);
-            inputs.push(record);
-        }
-        let permit = self.shop.builds.acquire().await.expect("the semaphore is never closed");
+        let (files, inputs): (Vec<_>, Vec<_>) = fetched.into_iter().unzip();
+        let _core = self.shop.cores.acquire().await.expect("the semaphore is never closed");
         let task = self.shop.progress.begin(Step::Build, build.image.as_str());
         let job = Job {
             component: self.component.clone(),
             build: build.clone(),
-            files: wanted.into_iter().map(|asset| asset.name).zip(files).collect(),
+            files: wanted.iter().map(|asset| asset.name.clone()).zip(files).collect(),
             limits: self.shop.limits,
             folder: self.folder.path().to_owned(),
         };
         let done = tokio::task::spawn_blocking(move || job.run()).await;
-        drop(permit);
         let (image, time) = done.map_err(|error| BuildError::Crashed(error.to_string()))??;
         task.finish(image.size);
         let record = Record {
@@ -187,7 +207,6 @@ impl<'w> Bench<'w> {
 
     async fn fetch(&self, asset: &Wanted) -> Result<(PathBuf, InputRecord), BuildError> {
         let failed = |source| BuildError::Fetch { asset: asset.name.clone(), source };
-        let permit = self.shop.downloads.acquire().await.expect("the semaphore is never closed");
         let mut promises: Vec<Promise> = asset
             .sha256
             .map(|sha256| Promise { sha256, by: "the release".to_owned() })
@@ -200,7 +219,6 @@ impl<'w> Bench<'w> {
             Location::Url(url) => self.download(url, &asset.name).await.map_err(failed)?,
             Location::File(path) => hash(path.clone()).await?,
         };
-        drop(permit);
         for promise in &promises {
             promise.check(&asset.at.to_string(), fetched.sha256).map_err(failed)?;
         }
@@ -231,25 +249,54 @@ impl<'w> Bench<'w> {
     }
 
     async fn download(&self, url: &str, name: &str) -> Result<Fetched, FetchError> {
-        let (number, cell) = {
-            let mut known = self.fetched.lock().unwrap_or_else(PoisonError::into_inner);
-            let number = known.len();
-            (number, known.entry(url.to_owned()).or_default().clone())
-        };
+        let cell = self.shared().entry(url.to_owned()).or_default().file.clone();
         let fetched = cell.get_or_try_init(async || {
             let task = self.shop.progress.begin(Step::Fetch, name);
-            // Numbered: an upstream's file name is no name for a file here.
-            let path = self.folder.path().join(format!("asset-{number}"));
-            let fetched = self
-                .shop
-                .client
-                .download(url, &path, |done, total| task.bytes(done, total))
-                .await?;
+            let path = self.path_of(url);
+            let progress = |done, total| task.bytes(done, total);
+            let fetched = self.shop.client.download(url, &path, progress).await?;
             task.finish(fetched.size);
             Ok(fetched)
         });
         fetched.await.cloned()
     }
+
+    /// The last one who is done with a download takes it away.
+    fn done_with(&self, url: &str) {
+        let mut shared = self.shared();
+        let Some(download) = shared.get_mut(url) else { return };
+        download.users = download.users.saturating_sub(1);
+        if download.users == 0 {
+            shared.remove(url);
+            // If this fails, the whole folder goes soon.
+            let _ = std::fs::remove_file(self.path_of(url));
+        }
+    }
+
+    /// An upstream's file name is no name for a file here.
+    fn path_of(&self, url: &str) -> PathBuf {
+        self.folder.path().join(format!("asset-{}", Sha256::of(url.as_bytes())))
+    }
+
+    fn shared(&self) -> MutexGuard<'_, HashMap<String, Shared>> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Wanted {
+    fn url(&self) -> Option<&str> {
+        match &self.at {
+            Location::Url(url) => Some(url),
+            Location::File(_) => None,
+        }
+    }
+}
+
+/// The assets of a build, in the order of the recipe.
+fn locate_all(component: &Component, build: &Build) -> Result<Vec<Wanted>, BuildError> {
+    let vars = build.vars(component);
+    let rules = plan::applicable(component, &build.version).map_err(BuildError::Rule)?;
+    rules.into_iter().map(|rule| locate(rule, build, &vars)).collect()
 }
 
 /// Digest and size of a file that is here already.

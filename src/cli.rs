@@ -3,7 +3,7 @@
 //! Owns arguments, output on stdout and exit codes. The work is the library's. One file a command
 //! that does more than one call.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -11,7 +11,6 @@ use std::time::Duration;
 use clap::{ArgAction, Parser, Subcommand};
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::filter::LevelFilter;
 
 use crate::config::{self, Config, ConfigError};
 use crate::name::{Arch, ComponentName};
@@ -32,7 +31,6 @@ mod verify;
 #[command(
     version,
     max_term_width = 80,
-    propagate_version = true,
     after_help = "Exit codes: 0 done, or nothing to do; 1 unexpected; 2 usage; 3 some components\n\
                   failed or are behind, the rest is done; 4 bad configuration; 5 another\n\
                   publisher holds the repository."
@@ -156,15 +154,18 @@ pub fn main(args: Args) -> ExitCode {
 }
 
 fn start_logging(args: &Args) {
-    let level = match (args.quiet, args.verbose) {
-        (true, _) => LevelFilter::ERROR,
-        (false, 0 | 1) => LevelFilter::WARN,
-        (false, 2) => LevelFilter::DEBUG,
-        (false, _) => LevelFilter::TRACE,
+    // Other crates speak of frames and sockets: only for who asks three times.
+    let filter = match (args.quiet, args.verbose) {
+        (true, _) => "error",
+        (false, 0 | 1) => "warn",
+        (false, 2) => "warn,publish=debug",
+        (false, _) => "debug",
     };
     tracing_subscriber::fmt()
-        .with_max_level(level)
+        .with_env_filter(filter)
         .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .without_time()
         .with_target(false)
         .init();
 }

@@ -422,6 +422,7 @@ impl Client {
                 });
             }
         };
+        tracing::debug!(url = shown, status = response.status().as_u16(), "asked");
         let head = Head {
             status: response.status(),
             length: response.content_length(),

@@ -294,9 +294,9 @@ async fn carry_out_plan(
         return Ok(());
     }
 
-    let bench = Bench::new(shop, component)?;
-    let builds =
-        plan.actions.iter().map(async |Action::Build(build)| (build, bench.build(build).await));
+    let builds: Vec<&Build> = plan.actions.iter().map(|Action::Build(build)| build).collect();
+    let bench = Bench::new(shop, component, builds.iter().copied())?;
+    let builds = builds.into_iter().map(async |build| (build, bench.build(build).await));
     let mut built = Vec::new();
     let mut broken: Vec<&Version> = Vec::new();
     for (build, result) in futures::future::join_all(builds).await {

@@ -82,23 +82,22 @@ pub(super) async fn run(
     }
 
     fs::create_dir_all(output).with_context(|| format!("cannot make {}", output.display()))?;
-    let bench = Bench::new(&shop, component)?;
-    let mut built = Vec::new();
-    let mut failed = false;
+    let mut jobs = Vec::new();
     for (arch, upstream_arch) in wanted {
         let image = plan::image_name(component, &version, arch).map_err(anyhow::Error::msg)?;
-        let job = Build {
-            release: release.clone(),
-            version: version.clone(),
-            arch,
-            upstream_arch,
-            image,
-            why: Why::Asked,
-        };
-        match bench.build(&job).await {
-            Ok((image, _)) => built.push(deliver(&image, arch, output)?),
+        let (release, version) = (release.clone(), version.clone());
+        jobs.push(Build { release, version, arch, upstream_arch, image, why: Why::Asked });
+    }
+    let bench = Bench::new(&shop, component, &jobs)?;
+    let results = futures::future::join_all(jobs.iter().map(|job| bench.build(job))).await;
+    let mut built = Vec::new();
+    let mut failed = false;
+    for (job, result) in jobs.iter().zip(results) {
+        match result {
+            Ok((image, _)) => built.push(deliver(&image, job.arch, output)?),
             Err(error) => {
-                eprint!("{}", Told::of(&format!("{name} {version} {arch}"), &error).text());
+                let subject = format!("{name} {version} {}", job.arch);
+                eprint!("{}", Told::of(&subject, &error).text());
                 failed = true;
             }
         }
