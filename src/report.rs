@@ -191,10 +191,16 @@ pub struct Told {
 }
 
 impl Told {
-    /// What an error has to say, each thing once.
+    /// What an error has to say, each thing once. A line `hint: …` at the end of its text is its
+    /// hint; otherwise the first error of the chain that knows one gives it.
     #[must_use]
     pub fn new(error: &(dyn Error + 'static)) -> Self {
-        let mut told = Self { message: error.to_string(), causes: Vec::new(), hint: hint(error) };
+        let text = error.to_string();
+        let (message, own) = match text.split_once("\nhint: ") {
+            Some((message, hint)) => (message.to_owned(), Some(hint.to_owned())),
+            None => (text, None),
+        };
+        let mut told = Self { message, causes: Vec::new(), hint: own.or_else(|| hint(error)) };
         let mut cause = error.source();
         while let Some(error) = cause {
             let text = error.to_string();

@@ -16,7 +16,7 @@ pub(super) async fn run(context: &Context, listen: SocketAddr) -> anyhow::Result
     let config = context.load()?;
     let root = config.store_directory();
     if !root.is_dir() {
-        bail!("there is no repository in {} yet: `publish sync` makes one", root.display());
+        bail!("there is no repository in {} yet\nhint: `publish sync` makes one", root.display());
     }
     let listener = tokio::net::TcpListener::bind(listen)
         .await

@@ -80,7 +80,7 @@ fn origin(target: Option<&str>, config: Option<&Config>) -> anyhow::Result<Origi
             Ok(Origin::Url(url))
         }
         (Some(text), _) if text.contains("://") && !text.starts_with("file://") => {
-            bail!("this version cannot read `{text}`: give a directory or an http(s) URL")
+            bail!("this version cannot read `{text}`\nhint: give a directory or an http(s) URL")
         }
         (Some(text), _) => {
             Ok(Origin::Directory(PathBuf::from(text.strip_prefix("file://").unwrap_or(text))))
