@@ -191,9 +191,13 @@ impl<'w> Bench<'w> {
             limits: self.shop.limits,
             folder: self.folder.path().to_owned(),
         };
-        let done = tokio::task::spawn_blocking(move || job.run()).await;
-        let (image, time) = done.map_err(|error| BuildError::Crashed(error.to_string()))??;
-        task.finish(image.size);
+        let done = tokio::task::spawn_blocking(move || {
+            let made = job.run(&|done, total| task.bytes(done, Some(total)))?;
+            task.finish(made.0.size);
+            Ok::<_, BuildError>(made)
+        });
+        let done = done.await.map_err(|error| BuildError::Crashed(error.to_string()));
+        let (image, time) = done??;
         let record = Record {
             version: 1,
             tool: concat!("publish ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -347,7 +351,8 @@ struct Job {
 }
 
 impl Job {
-    fn run(&self) -> Result<(Image, u64), BuildError> {
+    /// The image, and what it is dated.
+    fn run(&self, progress: &image::Progress<'_>) -> Result<(Image, u64), BuildError> {
         let Self { component, build, .. } = self;
         let vars = build.vars(component);
         let rules = plan::applicable(component, &build.version).map_err(BuildError::Rule)?;
@@ -368,7 +373,7 @@ impl Job {
         };
         let time = date(build, made.newest);
         let path = self.folder.join(build.image.as_str());
-        let image = image::write(made.tree, &identity, &component.image, time, &path)?;
+        let image = image::write(made.tree, &identity, &component.image, time, &path, progress)?;
         Ok((image, time))
     }
 }

@@ -57,6 +57,9 @@ pub struct Image {
     pub size: u64,
 }
 
+/// Hears how many bytes of files are in the image, and of how many.
+pub type Progress<'p> = dyn Fn(u64, u64) + Sync + 'p;
+
 /// What an image says of itself.
 #[derive(Debug, Clone, Copy)]
 pub struct Identity<'a> {
@@ -83,6 +86,7 @@ pub fn write(
     rule: &ImageRule,
     time: u64,
     path: &Path,
+    progress: &Progress<'_>,
 ) -> Result<Image, ImageError> {
     let release = ExtensionRelease::new(identity);
     // A node looks for the name it merges the image under: that of the link when it follows the
@@ -92,7 +96,7 @@ pub fn write(
         tree.insert(&release::path(name), Node::file(0o644, content))?;
     }
     match rule.format {
-        Format::Squashfs => squashfs::write(&tree, rule.compression, time, path)?,
+        Format::Squashfs => squashfs::write(&tree, rule.compression, time, path, progress)?,
     }
     let disk = |source| ImageError::Disk { path: path.to_owned(), source };
     let (sha256, size) =

@@ -86,7 +86,7 @@ impl Progress {
         let bar = match &self.0 {
             Mode::Bars(bars) => {
                 let style =
-                    ProgressStyle::with_template("{spinner} {prefix:>10} {wide_msg} {bytes:>11}")
+                    ProgressStyle::with_template("{spinner} {prefix:>10} {wide_msg} {elapsed}")
                         .expect("a literal template");
                 let bar = bars.add(ProgressBar::no_length().with_style(style));
                 bar.set_prefix(step.doing());
@@ -122,16 +122,20 @@ pub struct Task {
 }
 
 impl Task {
-    /// So many bytes are done, of so many.
+    /// So many bytes are done, of so many if that is known.
     pub fn bytes(&self, done: u64, total: Option<u64>) {
         if let Some(bar) = &self.bar {
-            if let Some(total) = total.filter(|total| bar.length() != Some(*total)) {
-                let style = ProgressStyle::with_template(
-                    "{spinner} {prefix:>10} {wide_msg} {bar:20} {bytes:>11}/{total_bytes}",
-                )
-                .expect("a literal template");
-                bar.set_style(style);
-                bar.set_length(total);
+            if bar.position() == 0 {
+                let template = match total {
+                    Some(_) => {
+                        "{spinner} {prefix:>10} {wide_msg} {bar:20} {bytes:>11}/{total_bytes}"
+                    }
+                    None => "{spinner} {prefix:>10} {wide_msg} {bytes:>11}",
+                };
+                bar.set_style(ProgressStyle::with_template(template).expect("a literal template"));
+                if let Some(total) = total {
+                    bar.set_length(total);
+                }
             }
             bar.set_position(done);
         }

@@ -76,6 +76,12 @@ pub struct Published {
 }
 
 impl Published {
+    /// A folder with this manifest and these files.
+    #[must_use]
+    pub fn new(manifest: Manifest, files: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self { manifest, files: files.into_iter().map(Into::into).collect() }
+    }
+
     /// Reads a folder. One that is not there is empty; every other failure is one.
     ///
     /// # Errors

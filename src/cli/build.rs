@@ -65,9 +65,13 @@ pub(super) async fn run(
     let Some(Candidate { version, release }) = found else {
         match version {
             Some(version) => {
-                bail!("{name}: upstream has no version `{version}` that the component wants\nhint: `publish plan -v` lists what it has, and why it is left out")
+                bail!(
+                    "{name}: upstream has no version `{version}` that the component wants\nhint: `publish plan -v` lists what it has, and why it is left out"
+                )
             }
-            None => bail!("{name}: upstream has no version that the component wants\nhint: `publish plan -v` lists what it has, and why it is left out"),
+            None => bail!(
+                "{name}: upstream has no version that the component wants\nhint: `publish plan -v` lists what it has, and why it is left out"
+            ),
         }
     };
     let wanted: Vec<_> = survey
@@ -78,7 +82,9 @@ pub(super) async fn run(
     if let Some(missing) =
         arches.iter().find(|arch| !wanted.iter().any(|(known, _)| known == *arch))
     {
-        bail!("{name} is not built for {missing}\nhint: add it to [repository] architectures and to the component's [arch]");
+        bail!(
+            "{name} is not built for {missing}\nhint: add it to [repository] architectures and to the component's [arch]"
+        );
     }
 
     fs::create_dir_all(output).with_context(|| format!("cannot make {}", output.display()))?;

@@ -61,7 +61,10 @@ pub(super) fn run(context: &Context, directory: &Path) -> anyhow::Result<Ended> 
         [("publish.toml", CONFIG.as_bytes())].into_iter().chain(FILES).collect();
     // All or nothing: nobody wants half an example between his own files.
     if let Some((taken, _)) = files.iter().find(|(name, _)| directory.join(name).exists()) {
-        bail!("{} is there already\nhint: nothing was written; give another folder", directory.join(taken).display());
+        bail!(
+            "{} is there already\nhint: nothing was written; give another folder",
+            directory.join(taken).display()
+        );
     }
     for (name, content) in &files {
         let path = directory.join(name);

@@ -1,13 +1,14 @@
 //! squashfs 4.0 images, written by `backhand`.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use backhand::compression::{CompressionOptions, Compressor, Gzip, Lz4, Zstd};
 use backhand::{BackhandError, FilesystemCompressor, FilesystemWriter, NodeHeader};
 
-use super::ImageError;
+use super::{ImageError, Progress};
 use crate::config::component::Compression;
 use crate::recipe::tree::{Node, Tree};
 
@@ -21,6 +22,7 @@ pub(super) fn write(
     compression: Compression,
     time: u64,
     path: &Path,
+    progress: &Progress<'_>,
 ) -> Result<(), ImageError> {
     let failed = |source: BackhandError| match source {
         BackhandError::StdIo(source) => ImageError::Disk { path: path.to_owned(), source },
@@ -31,6 +33,7 @@ pub(super) fn write(
     let header =
         |mode: u32| NodeHeader::new(u16::try_from(mode & 0o7777).unwrap_or(0o644), 0, 0, time);
 
+    let done = AtomicU64::new(0);
     let mut writer = FilesystemWriter::default();
     writer.set_block_size(BLOCK);
     writer.set_time(time);
@@ -38,10 +41,14 @@ pub(super) fn write(
     writer.set_root_uid(0);
     writer.set_root_gid(0);
     writer.set_compressor(compressor(compression).map_err(failed)?);
+    let total = tree.iter().map(|(_, node)| node.size()).sum();
     for (at, node) in tree {
         match node {
             Node::Folder => writer.push_dir(at, header(0o755)),
-            Node::File { mode, content } => writer.push_file(content.open(), at, header(*mode)),
+            Node::File { mode, content } => {
+                let reader = Counted { inner: content.open(), done: &done, total, progress };
+                writer.push_file(reader, at, header(*mode))
+            }
             Node::Symlink { target } => writer.push_symlink(target, at, header(0o777)),
         }
         .map_err(failed)?;
@@ -71,4 +78,21 @@ fn compressor(compression: Compression) -> Result<FilesystemCompressor, Backhand
         Compression::Xz => (Compressor::Xz, None),
     };
     FilesystemCompressor::new(id, options)
+}
+
+/// A reader that tells how far all readers together have come.
+struct Counted<'p, R> {
+    inner: R,
+    done: &'p AtomicU64,
+    total: u64,
+    progress: &'p Progress<'p>,
+}
+
+impl<R: Read> Read for Counted<'_, R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(into)?;
+        let before = self.done.fetch_add(read as u64, Ordering::Relaxed);
+        (self.progress)(before + read as u64, self.total);
+        Ok(read)
+    }
 }

@@ -60,6 +60,15 @@ impl Node {
         Self::File { mode, content }
     }
 
+    /// Its bytes, for a regular file.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        match self {
+            Self::File { content, .. } => content.len(),
+            Self::Folder | Self::Symlink { .. } => 0,
+        }
+    }
+
     fn what(&self) -> &'static str {
         match self {
             Self::Folder => "a folder",
