@@ -7,6 +7,7 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use http::HeaderMap;
 use thiserror::Error;
 use tokio::sync::{OnceCell, Semaphore};
 
@@ -21,7 +22,7 @@ use crate::recipe::spool::Spool;
 use crate::recipe::{self, Input, RecipeError};
 use crate::report::{Progress, Step};
 use crate::repository::commit::{InputRecord, Record};
-use crate::source::Location;
+use crate::source::{Location, github};
 use crate::template::Vars;
 
 /// An image that could not be built.
@@ -134,6 +135,7 @@ struct Wanted {
     at: Location,
     /// What the source itself says.
     sha256: Option<Sha256>,
+    private: Option<String>,
     checksums: Option<String>,
 }
 
@@ -220,7 +222,7 @@ impl<'w> Bench<'w> {
             promises.push(self.checksum(url, &asset.name).await.map_err(failed)?);
         }
         let fetched = match &asset.at {
-            Location::Url(url) => self.download(url, &asset.name).await.map_err(failed)?,
+            Location::Url(url) => self.download(url, asset).await.map_err(failed)?,
             Location::File(path) => hash(path.clone()).await?,
         };
         for promise in &promises {
@@ -252,13 +254,21 @@ impl<'w> Bench<'w> {
             })
     }
 
-    async fn download(&self, url: &str, name: &str) -> Result<Fetched, FetchError> {
+    async fn download(&self, url: &str, asset: &Wanted) -> Result<Fetched, FetchError> {
         let cell = self.shared().entry(url.to_owned()).or_default().file.clone();
         let fetched = cell.get_or_try_init(async || {
-            let task = self.shop.progress.begin(Step::Fetch, name);
+            let task = self.shop.progress.begin(Step::Fetch, &asset.name);
             let path = self.path_of(url);
             let progress = |done, total| task.bytes(done, total);
-            let fetched = self.shop.client.download(url, &path, progress).await?;
+            let client = &self.shop.client;
+            let fetched = client.download(url, HeaderMap::new(), &path, progress).await;
+            // A private release's file is "not found" at its public address.
+            let fetched = match (fetched, &asset.private, github::download_headers()) {
+                (Err(error), Some(private), Some(headers)) if error.is_not_found() => {
+                    client.download(private, headers, &path, progress).await?
+                }
+                (fetched, ..) => fetched?,
+            };
             task.finish(fetched.size);
             Ok(fetched)
         });
@@ -317,18 +327,18 @@ async fn hash(path: PathBuf) -> Result<Fetched, BuildError> {
 }
 
 fn locate(rule: &AssetRule, build: &Build, vars: &Vars<'_>) -> Result<Wanted, BuildError> {
-    let (name, at, sha256) = match &rule.at {
+    let (name, at, sha256, private) = match &rule.at {
         AssetAt::Url(url) => {
             let url = url.expand(vars);
             let path = url.split(['?', '#']).next().unwrap_or_default();
             let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned();
-            (name, Location::Url(url), None)
+            (name, Location::Url(url), None, None)
         }
         AssetAt::Name(name) => {
             let name = name.expand(vars);
             let asset = plan::find_asset(&build.release, &name)
                 .ok_or_else(|| BuildError::NoAsset(name.clone()))?;
-            (name, asset.at.clone(), asset.sha256)
+            (name, asset.at.clone(), asset.sha256, asset.private.clone())
         }
     };
     let checksums = rule.sha256.as_ref().map(|template| {
@@ -338,7 +348,7 @@ fn locate(rule: &AssetRule, build: &Build, vars: &Vars<'_>) -> Result<Wanted, Bu
         };
         template.expand(&Vars { url: &url, ..*vars })
     });
-    Ok(Wanted { name, at, sha256, checksums })
+    Ok(Wanted { name, at, sha256, private, checksums })
 }
 
 /// The part of a build that only computes, for a thread of its own.

@@ -16,6 +16,8 @@ use crate::name::{Arch, ComponentName};
 pub mod component;
 pub mod diagnose;
 pub mod files;
+pub mod source;
+pub mod versions;
 
 pub use component::Component;
 pub use diagnose::ConfigError;

@@ -10,13 +10,13 @@ use jiff::Timestamp;
 use thiserror::Error;
 
 use crate::config::Component;
-use crate::config::component::SourceRule;
+use crate::config::source::SourceRule;
 use crate::fetch::cache::Cache;
 use crate::fetch::{Client, FetchError};
 use crate::name::{Arch, Sha256};
 
 pub mod directory;
-pub mod github;
+pub(crate) mod github;
 pub mod http;
 
 /// Something an upstream released: a candidate.
@@ -41,6 +41,8 @@ pub struct Asset {
     pub at: Location,
     /// The digest that the source itself gives.
     pub sha256: Option<Sha256>,
+    /// Where an API gives it to who has a token, if the location gives it to nobody.
+    pub private: Option<String>,
 }
 
 /// Where a file is.

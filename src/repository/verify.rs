@@ -216,7 +216,7 @@ async fn read_manifest(
             let url = Url::parse(&text).map_err(|_| VerifyError::Nothing(text.clone()))?;
             match client.document(&url, &Cache::default()).await {
                 Ok(bytes) => Ok(bytes.to_vec()),
-                Err(FetchError::Status { status, .. }) if status == http::StatusCode::NOT_FOUND => {
+                Err(error) if error.is_not_found() => {
                     Err(VerifyError::Nothing(url_of(base, folder, "")))
                 }
                 Err(error) => Err(error.into()),
@@ -291,9 +291,11 @@ async fn check_file(
         Origin::Url(base) => {
             let path = scratch.join(name.as_str());
             let url = url_of(base, folder, name.as_str());
-            let fetched =
-                client.download(&url, &path, |_, _| ()).await.map_err(|error| match error {
-                    FetchError::Status { status, .. } if status == http::StatusCode::NOT_FOUND => {
+            let fetched = client
+                .download(&url, http::HeaderMap::new(), &path, |_, _| ())
+                .await
+                .map_err(|error| match error {
+                    error if error.is_not_found() => {
                         "is listed, but the server has no such file".to_owned()
                     }
                     error => error.to_string(),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::{Asset, Location, Release, SourceError};
 use crate::config::Component;
-use crate::config::component::DirectoryRule;
+use crate::config::source::DirectoryRule;
 use crate::name::Arch;
 use crate::template::Vars;
 
@@ -33,6 +33,7 @@ pub(super) fn poll(
                 name: name.to_owned(),
                 at: Location::File(entry.path()),
                 sha256: None,
+                private: None,
             });
         }
     }

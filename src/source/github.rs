@@ -3,14 +3,14 @@
 //! The API's address comes from `GITHUB_API_URL`, a token from `GITHUB_TOKEN` or `GH_TOKEN`.
 //! Drafts are nobody's release and are left out here; pre-releases are marked.
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue, header};
 use jiff::Timestamp;
 use octocrab::models::repos::Release as GithubRelease;
 use octocrab::service::middleware::retry::RetryConfig;
 use octocrab::{Octocrab, Page};
 
 use super::{Asset, Location, Release, SourceError};
-use crate::config::component::GithubRule;
+use crate::config::source::{GithubRepo, GithubRule};
 use crate::fetch::cache::Cache;
 use crate::fetch::{self, Client, FetchError};
 use crate::name::Sha256;
@@ -34,7 +34,12 @@ pub(super) async fn poll(
         asking(&repo, async || repos.releases().list().per_page(PER_PAGE).send().await).await?;
     let mut releases = Vec::new();
     for number in 1.. {
-        releases.extend(page.take_items().into_iter().filter(|release| !release.draft).map(read));
+        releases.extend(
+            page.take_items()
+                .into_iter()
+                .filter(|release| !release.draft)
+                .map(|release| read(rule, release)),
+        );
         let next = page.next.clone();
         if number == MOST_PAGES && next.is_some() {
             let problem = format!("its releases have more than {MOST_PAGES} pages");
@@ -60,16 +65,14 @@ fn connect(repo: &str, client: &Client, cache: &Cache) -> Result<Octocrab, Sourc
     if let Some(url) = variable("GITHUB_API_URL") {
         builder = builder.base_uri(url).map_err(wrong)?;
     }
-    if let Some(token) = variable("GITHUB_TOKEN").or_else(|| variable("GH_TOKEN")) {
-        // A secret that was pasted with its newline; octocrab panics at anything else that no
-        // header can hold.
-        let token = token.trim();
-        if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+    if let Some(token) = token() {
+        // octocrab panics at what no header can hold.
+        if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
             let problem =
                 "GITHUB_TOKEN (or GH_TOKEN) holds characters that no token has".to_owned();
             return Err(SourceError::GithubAnswer { repo: repo.to_owned(), problem });
         }
-        builder = builder.personal_token(token.to_owned());
+        builder = builder.personal_token(token);
     }
     builder
         .add_retry_config(RetryConfig::None)
@@ -77,19 +80,39 @@ fn connect(repo: &str, client: &Client, cache: &Cache) -> Result<Octocrab, Sourc
         .map_err(wrong)
 }
 
+/// The token, without the newline that a pasted secret comes with.
+fn token() -> Option<String> {
+    let token = variable("GITHUB_TOKEN").or_else(|| variable("GH_TOKEN"))?;
+    Some(token.trim().to_owned()).filter(|token| !token.is_empty())
+}
+
+/// The headers that the API gives a file for instead of its description, to who has a token.
+///
+/// They are for the API alone: the HTTP client drops the token at a redirect to another host.
+pub fn download_headers() -> Option<HeaderMap> {
+    let mut token = HeaderValue::from_str(&format!("Bearer {}", token()?)).ok()?;
+    token.set_sensitive(true);
+    Some(HeaderMap::from_iter([
+        (header::AUTHORIZATION, token),
+        (header::ACCEPT, HeaderValue::from_static("application/octet-stream")),
+    ]))
+}
+
 /// An environment variable; CI systems set those they have nothing for to the empty string.
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-fn read(release: GithubRelease) -> Release {
+fn read(rule: &GithubRule, release: GithubRelease) -> Release {
+    let GithubRepo { owner, name } = &rule.repo;
+    let api = variable("GITHUB_API_URL").unwrap_or_else(|| "https://api.github.com".to_owned());
+    let api = api.trim_end_matches('/');
     let assets =
         release.assets.into_iter().filter(|asset| asset.state == "uploaded").map(|asset| Asset {
             at: Location::Url(asset.browser_download_url.into()),
-            sha256: asset
-                .digest
-                .as_deref()
-                .and_then(|digest| digest.strip_prefix("sha256:")?.parse::<Sha256>().ok()),
+            // Made here, because a token goes there: an answer must not choose where.
+            private: Some(format!("{api}/repos/{owner}/{name}/releases/assets/{}", asset.id)),
+            sha256: asset.digest.as_deref().and_then(sha256),
             name: asset.name,
         });
     Release {
@@ -138,6 +161,11 @@ fn classify(repo: &str, error: octocrab::Error) -> SourceError {
             SourceError::Fetch(FetchError::Unreachable { url, source: describe(&error).into() })
         }
     }
+}
+
+/// The API says `sha256:…`.
+fn sha256(digest: &str) -> Option<Sha256> {
+    digest.strip_prefix("sha256:")?.parse().ok()
 }
 
 /// The innermost cause: octocrab's own texts repeat it, with backtraces.

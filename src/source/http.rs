@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Release, SourceError};
-use crate::config::component::HttpRule;
+use crate::config::source::HttpRule;
 use crate::fetch::Client;
 use crate::fetch::cache::Cache;
 
