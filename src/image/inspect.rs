@@ -92,8 +92,14 @@ pub struct Listed {
 /// It cannot be read, or is no image. What is wrong in it otherwise is in `problems`.
 pub fn inspect(path: &Path, known_as: Option<&str>) -> Result<Inspection, InspectError> {
     let disk = |source| InspectError::Disk { path: path.to_owned(), source };
+    // Before it is opened, because opening a pipe waits for somebody to write.
+    let metadata = std::fs::metadata(path).map_err(disk)?;
+    if !metadata.is_file() {
+        let problem = "it is not a regular file".to_owned();
+        return Err(InspectError::Format { path: path.to_owned(), problem });
+    }
     let mut file = File::open(path).map_err(disk)?;
-    let size = file.metadata().map_err(disk)?.len();
+    let size = metadata.len();
     let format = |problem: String| InspectError::Format { path: path.to_owned(), problem };
     let mut magic = Vec::new();
     (&mut file).take(MAGIC.len() as u64).read_to_end(&mut magic).map_err(disk)?;

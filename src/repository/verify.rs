@@ -307,12 +307,7 @@ async fn check_file(
     let checked = tokio::task::spawn_blocking(move || {
         let (sha256, size) = match fetched {
             Some(fetched) => (fetched.sha256, fetched.size),
-            None => File::open(&path).and_then(|mut file| Sha256::of_reader(&mut file)).map_err(
-                |error| match error.kind() {
-                    io::ErrorKind::NotFound => "is listed, but not there".to_owned(),
-                    _ => format!("cannot be read: {error}"),
-                },
-            )?,
+            None => hash(&path)?,
         };
         if sha256 != expected {
             return Err(format!("has SHA-256 {sha256}, but the manifest says {expected}"));
@@ -331,6 +326,25 @@ async fn check_file(
         Ok((size, problems))
     });
     checked.await.unwrap_or_else(|error| Err(format!("the check crashed: {error}")))
+}
+
+/// Digest and size of a file in place.
+fn hash(path: &Path) -> Result<(Sha256, u64), String> {
+    let read = || {
+        // A pipe would never end, and no web server gives out anything else than files.
+        if !fs::metadata(path)?.is_file() {
+            return Ok(None);
+        }
+        Sha256::of_reader(&mut File::open(path)?).map(Some)
+    };
+    match read() {
+        Ok(Some(hashed)) => Ok(hashed),
+        Ok(None) => Err("is listed, but not a regular file".to_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err("is listed, but not there".to_owned())
+        }
+        Err(error) => Err(format!("cannot be read: {error}")),
+    }
 }
 
 /// Files that no line names: no client sees them, but somebody pays for them.
