@@ -328,11 +328,7 @@ impl GitHub {
     /// How much is left until when. What is spent after `reset` comes from a
     /// fresh hour, as with the real one.
     pub fn rate_limit(&self, remaining: u32, reset: SystemTime) {
-        lock(&self.state).quota = Quota {
-            remaining,
-            limit: None,
-            reset: seconds(reset),
-        };
+        lock(&self.state).quota = Quota { remaining, limit: None, reset: seconds(reset) };
     }
 
     /// What is left of the quota.
@@ -452,15 +448,13 @@ impl State {
     fn repo(&mut self, full: &str) -> &mut Repo {
         assert!(full.split('/').count() == 2, "{full} is no owner/name");
         let id = self.id();
-        self.repos
-            .entry(full.to_lowercase())
-            .or_insert_with(|| Repo {
-                id,
-                full: full.to_owned(),
-                private: false,
-                releases: Vec::new(),
-                tags: BTreeSet::new(),
-            })
+        self.repos.entry(full.to_lowercase()).or_insert_with(|| Repo {
+            id,
+            full: full.to_owned(),
+            private: false,
+            releases: Vec::new(),
+            tags: BTreeSet::new(),
+        })
     }
 
     fn asset(&mut self, repo: &str, tag: &str, name: &str) -> &mut Asset {
@@ -565,10 +559,7 @@ impl State {
             message(403, &text, SECONDARY_DOCS).with("retry-after", &self.secondary.0.to_string())
         } else if self.quota.remaining == 0 {
             let text = if who == Who::Known {
-                format!(
-                    "API rate limit exceeded for user ID 1. {SUPPORT} {}.",
-                    request_id(call)
-                )
+                format!("API rate limit exceeded for user ID 1. {SUPPORT} {}.", request_id(call))
             } else {
                 ANONYMOUS_LIMIT.to_owned()
             };
@@ -768,10 +759,7 @@ impl State {
         let path = storage_path(repo.id, asset.id);
         let sig = &sha256(path.as_bytes())[..32];
         let shown = format!("attachment%3B%20filename%3D{}", escape(&asset.name));
-        format!(
-            "{}{path}?sp=r&sv=2018-11-09&sr=b&rscd={shown}&sig={sig}",
-            self.storage
-        )
+        format!("{}{path}?sp=r&sv=2018-11-09&sr=b&rscd={shown}&sig={sig}", self.storage)
     }
 
     fn user_json(&self, login: &str) -> Value {
@@ -825,21 +813,13 @@ impl State {
         let tag = escape(&release.tag);
         let root = format!("{}/repos/{}", self.api, repo.full);
         // A draft hides behind a made-up tag until it is published.
-        let shown = if release.draft {
-            format!("untagged-{id:016x}")
-        } else {
-            tag.clone()
-        };
+        let shown = if release.draft { format!("untagged-{id:016x}") } else { tag.clone() };
         let assets = stored.assets.iter();
         let assets: Vec<Value> = assets.map(|a| self.asset_json(repo, stored, a)).collect();
         let owner = repo.full.split('/').next().unwrap_or_default();
         let ball = |kind: &str| {
             let url = format!("{root}/{kind}/{tag}");
-            if release.draft {
-                Value::Null
-            } else {
-                url.into()
-            }
+            if release.draft { Value::Null } else { url.into() }
         };
         json!({
             "url": format!("{root}/releases/{id}"),
@@ -938,12 +918,8 @@ impl State {
                     return missing();
                 };
                 let tag = escape(&latest.release.tag);
-                let to = format!(
-                    "{}/{}/releases/download/{tag}/{}",
-                    self.web,
-                    repo.full,
-                    escape(file)
-                );
+                let to =
+                    format!("{}/{}/releases/download/{tag}/{}", self.web, repo.full, escape(file));
                 return Answer::new(302, "").with("location", &to);
             }
             ["download", tag @ .., file] => (tag.join("/"), *file),
@@ -1004,8 +980,7 @@ fn storage_path(repo: u64, asset: u64) -> String {
 }
 
 fn wants_bytes(call: &Call) -> bool {
-    call.header("accept")
-        .is_some_and(|accept| accept.contains("application/octet-stream"))
+    call.header("accept").is_some_and(|accept| accept.contains("application/octet-stream"))
 }
 
 fn json_answer(status: u16, body: &Value) -> Answer {
@@ -1033,25 +1008,14 @@ fn tagged(call: &Call, who: Who, body: &Value) -> Answer {
         Answer::new(304, "")
     } else {
         let length = Some(body.len()).filter(|_| call.method == Method::HEAD);
-        let body = if length.is_some() {
-            String::new()
-        } else {
-            body
-        };
+        let body = if length.is_some() { String::new() } else { body };
         let answer = Answer::new(200, body);
         Answer { length, ..answer }.with("content-type", "application/json; charset=utf-8")
     };
-    let scope = if who == Who::Known {
-        "private"
-    } else {
-        "public"
-    };
+    let scope = if who == Who::Known { "private" } else { "public" };
     answer
         .with("etag", &etag)
-        .with(
-            "cache-control",
-            &format!("{scope}, max-age=60, s-maxage=60"),
-        )
+        .with("cache-control", &format!("{scope}, max-age=60, s-maxage=60"))
         .with("vary", "Accept, Authorization, Cookie, X-GitHub-OTP")
 }
 
@@ -1070,11 +1034,5 @@ fn broken(status: u16) -> Answer {
 
 fn request_id(call: &Call) -> String {
     let sum = sha256(call.target.as_bytes()).to_uppercase();
-    format!(
-        "{}:{}:{}:{}",
-        &sum[..4],
-        &sum[4..10],
-        &sum[10..16],
-        &sum[16..24]
-    )
+    format!("{}:{}:{}:{}", &sum[..4], &sum[4..10], &sum[10..16], &sum[16..24])
 }

@@ -62,11 +62,7 @@ pub enum Fault {
     /// This status and a line of text.
     Status(u16),
     /// Exactly this.
-    Answer {
-        status: u16,
-        headers: Vec<(String, String)>,
-        body: String,
-    },
+    Answer { status: u16, headers: Vec<(String, String)>, body: String },
     /// The full Content-Length, then this many bytes, then the connection ends.
     Truncate(usize),
     /// One byte in the middle is flipped; length and `ETag` stay.
@@ -129,15 +125,9 @@ impl Faults {
         };
         Some(match fault {
             Fault::Status(status) => Answer::text(status, &reason(status)).whole(),
-            Fault::Answer {
-                status,
-                headers,
-                body,
-            } => headers
+            Fault::Answer { status, headers, body } => headers
                 .iter()
-                .fold(Answer::new(status, body), |answer, (name, value)| {
-                    answer.with(name, value)
-                })
+                .fold(Answer::new(status, body), |answer, (name, value)| answer.with(name, value))
                 .whole(),
             Fault::Redirect(to) => Answer::new(302, "").with("location", &to).whole(),
             Fault::Reset => return None,
@@ -159,10 +149,8 @@ impl Faults {
                 Answer { body, ..answer }.whole()
             }
             Fault::Slow { chunk, delay } => answer.streamed(true, move |body| {
-                let parts: Vec<Bytes> = body
-                    .chunks(chunk.max(1))
-                    .map(Bytes::copy_from_slice)
-                    .collect();
+                let parts: Vec<Bytes> =
+                    body.chunks(chunk.max(1)).map(Bytes::copy_from_slice).collect();
                 Body::from_stream(stream::iter(parts).enumerate().then(move |(n, part)| {
                     let wait = if n == 0 { Duration::ZERO } else { delay };
                     async move {
@@ -171,9 +159,9 @@ impl Faults {
                     }
                 }))
             }),
-            Fault::Stall => answer.streamed(true, |_| {
-                Body::from_stream(stream::pending::<io::Result<Bytes>>())
-            }),
+            Fault::Stall => {
+                answer.streamed(true, |_| Body::from_stream(stream::pending::<io::Result<Bytes>>()))
+            }
             Fault::Endless => answer.streamed(false, |body| {
                 Body::from_stream(stream::repeat(body).map(Ok::<_, io::Error>))
             }),
@@ -201,9 +189,7 @@ impl Call {
             method,
             path: unescape(uri.path()),
             query: uri.query().unwrap_or_default().to_owned(),
-            target: uri
-                .path_and_query()
-                .map_or_else(String::new, ToString::to_string),
+            target: uri.path_and_query().map_or_else(String::new, ToString::to_string),
             headers,
         }
     }
@@ -253,12 +239,7 @@ pub(crate) struct Answer {
 
 impl Answer {
     pub(crate) fn new(status: u16, body: impl Into<Bytes>) -> Answer {
-        Answer {
-            status,
-            headers: HeaderMap::new(),
-            body: body.into(),
-            length: None,
-        }
+        Answer { status, headers: HeaderMap::new(), body: body.into(), length: None }
     }
 
     pub(crate) fn text(status: u16, line: &str) -> Answer {
@@ -278,18 +259,13 @@ impl Answer {
 
     fn streamed(self, announce: bool, body: impl FnOnce(Bytes) -> Body) -> Response {
         let length = self.length.unwrap_or(self.body.len());
-        let mut response = Response::new(if self.body.is_empty() {
-            Body::empty()
-        } else {
-            body(self.body)
-        });
+        let mut response =
+            Response::new(if self.body.is_empty() { Body::empty() } else { body(self.body) });
         *response.status_mut() = StatusCode::from_u16(self.status).expect("a status");
         *response.headers_mut() = self.headers;
         if announce && self.status >= 200 && self.status != 204 && self.status != 304 {
             let headers = response.headers_mut();
-            headers
-                .entry(header::CONTENT_LENGTH)
-                .or_insert(length.into());
+            headers.entry(header::CONTENT_LENGTH).or_insert(length.into());
         }
         response
     }
@@ -301,9 +277,7 @@ pub(crate) struct Port(std::net::TcpListener);
 impl Port {
     pub(crate) fn open() -> Port {
         let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-        listener
-            .set_nonblocking(true)
-            .expect("a non-blocking socket");
+        listener.set_nonblocking(true).expect("a non-blocking socket");
         Port(listener)
     }
 
@@ -336,9 +310,8 @@ impl Port {
                 .expect("a runtime");
             runtime.block_on(async move {
                 let listener = tokio::net::TcpListener::from_std(self.0).expect("a socket");
-                let app = Router::new()
-                    .fallback(handler)
-                    .into_make_service_with_connect_info::<Cut>();
+                let app =
+                    Router::new().fallback(handler).into_make_service_with_connect_info::<Cut>();
                 tokio::select! {
                     served = axum::serve(Cuttable(listener), app) => served.expect("a server"),
                     _ = stopped => {}
@@ -346,11 +319,7 @@ impl Port {
             });
             // Dropping the runtime drops the connections that still hang.
         });
-        Server {
-            url,
-            stop: Some(stop),
-            thread: Some(thread),
-        }
+        Server { url, stop: Some(stop), thread: Some(thread) }
     }
 }
 
@@ -459,11 +428,7 @@ pub(crate) struct Page {
 
 impl Page {
     fn new(body: Bytes, modified: u64) -> Page {
-        Page {
-            etag: format!("\"{}\"", &sha256(&body)[..16]),
-            modified: http_date(modified),
-            body,
-        }
+        Page { etag: format!("\"{}\"", &sha256(&body)[..16]), modified: http_date(modified), body }
     }
 
     /// Conditions first, then the range: the order of RFC 9110.
@@ -490,10 +455,7 @@ impl Page {
         }
         let total = self.body.len();
         if call.method == Method::HEAD {
-            return Answer {
-                length: Some(total),
-                ..Answer::new(200, "")
-            };
+            return Answer { length: Some(total), ..Answer::new(200, "") };
         }
         // A weak tag or another date in If-Range asks for everything.
         let same = call
@@ -537,11 +499,7 @@ impl Span {
         if first > last {
             return None;
         }
-        Some(if first < total {
-            Span::Part(first, last.min(total - 1))
-        } else {
-            Span::Beyond
-        })
+        Some(if first < total { Span::Part(first, last.min(total - 1)) } else { Span::Beyond })
     }
 }
 
@@ -701,12 +659,10 @@ pub(crate) fn seconds(time: SystemTime) -> i64 {
 
 /// Lower-case hex of the SHA-256.
 pub(crate) fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .fold(String::new(), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
+    Sha256::digest(bytes).iter().fold(String::new(), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
 }
 
 /// `2024-01-02T03:04:05Z`
@@ -719,9 +675,8 @@ pub(crate) fn iso_date(at: u64) -> String {
 /// `Tue, 02 Jan 2024 03:04:05 GMT`
 fn http_date(at: u64) -> String {
     const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-    const MONTHS: [&str; 12] = [
-        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-    ];
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let days = at / 86_400;
     let (year, month, day) = civil(days);
     let index = |n: u64| usize::try_from(n).expect("a small number");
@@ -738,11 +693,7 @@ fn civil(days: u64) -> (u64, u64, u64) {
         (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted = (5 * day_of_year + 2) / 153;
-    let month = if shifted < 10 {
-        shifted + 3
-    } else {
-        shifted - 9
-    };
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
     let year = year_of_era + era * 400 + u64::from(month <= 2);
     (year, month, day_of_year - (153 * shifted + 2) / 5 + 1)
 }
@@ -750,10 +701,7 @@ fn civil(days: u64) -> (u64, u64, u64) {
 /// The words that go with a status.
 pub(crate) fn reason(status: u16) -> String {
     let status = StatusCode::from_u16(status).expect("a status");
-    status
-        .canonical_reason()
-        .unwrap_or("Unknown Status")
-        .to_owned()
+    status.canonical_reason().unwrap_or("Unknown Status").to_owned()
 }
 
 fn media_type(path: &str, body: &[u8]) -> &'static str {

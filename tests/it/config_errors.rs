@@ -1,0 +1,314 @@
+//! Mistakes in the configuration: where they are, what would be right, exit code 4, nothing written.
+
+use std::fs;
+
+use crate::repo::{Ran, Repo, snapshot};
+
+const SOURCE: &str = "[source.directory]\npath = \"x\"\nmatch = \"x-{version}\"\n";
+
+/// What the program says of this `components/x.toml`.
+fn component(text: &str) -> String {
+    let repo = Repo::new();
+    repo.component("x", text);
+    wrong(&repo)
+}
+
+/// What the program says of this `publish.toml`.
+fn config(text: &str) -> String {
+    let repo = Repo::new();
+    repo.write("publish.toml", text);
+    wrong(&repo)
+}
+
+/// Every command that reads the configuration says the same, and writes nothing.
+fn wrong(repo: &Repo) -> String {
+    let before = snapshot(&repo.path("."));
+    let mut said = Vec::new();
+    for args in
+        [&["sync"][..], &["plan"], &["sync", "--dry-run"], &["verify"], &["build", "x"], &["serve"]]
+    {
+        let Ran { stderr, stdout, .. } = repo.publish(args).code(4);
+        assert_eq!(stdout, "", "{args:?}");
+        said.push(stderr);
+    }
+    said.dedup();
+    assert_eq!(said.len(), 1, "{said:#?}");
+    assert_eq!(snapshot(&repo.path(".")), before);
+    said.remove(0)
+}
+
+#[test]
+fn a_typo_in_a_key() {
+    insta::assert_snapshot!(config("[repository]\nstore = \"public\"\nurll = \"https://x.org/\"\n"), @r#"
+        error: publish.toml:3:1: unknown field `urll`, expected one of `url`, `store`, `architectures`, `components`
+            |
+          3 | urll = "https://x.org/"
+            | ^^^^
+        "#);
+    insta::assert_snapshot!(component(&format!("{SOURCE}\n[versions]\nnewst = 3\n")), @r"
+        error: components/x.toml:6:1: unknown field `newst`, expected one of `tag`, `require`, `exclude`, `newest`, `per`, `prerelease`, `min-age`
+            |
+          6 | newst = 3
+            | ^^^^^
+        ");
+    insta::assert_snapshot!(component("[source.directry]\npath = \"x\"\n"), @r"
+        error: components/x.toml:1:9: unknown field `directry`, expected one of `github`, `http`, `directory`
+            |
+          1 | [source.directry]
+            |         ^^^^^^^^
+        ");
+}
+
+#[test]
+fn a_typo_in_a_value() {
+    insta::assert_snapshot!(component(&format!("{SOURCE}[versions]\nper = \"minro\"\n")), @r#"
+        error: components/x.toml:5:8: unknown variant `minro`, expected `major` or `minor`
+            |
+          5 | per = "minro"
+            |        ^^^^^
+        "#);
+    insta::assert_snapshot!(config("[repository]\n[network]\ntimeout = \"5 parsecs\"\n"), @r#"
+        error: publish.toml:3:12: `5 parsecs` is not a time such as "30s", "24h" or "2d"
+            |
+          3 | timeout = "5 parsecs"
+            |            ^^^^^^^^^
+        "#);
+    insta::assert_snapshot!(component("[source.http]\nurl = \"htp://x.org/\"\nmatch = '(?<version>.)'\n"), @r#"
+        error: components/x.toml:2:8: `htp://x.org/` is not an http or https URL
+            |
+          2 | url = "htp://x.org/"
+            |        ^^^^^^^^^^^^
+        "#);
+    insta::assert_snapshot!(component("[source.http]\nurl = \"http://x.org/\"\nmatch = '([0-9]+)'\n"), @r"
+        error: components/x.toml:3:9: the regular expression has no group `version`
+            |
+          3 | match = '([0-9]+)'
+            |         ^^^^^^^^^^
+          hint: write `(?<version>[0-9.]+)` where the version stands
+        ");
+    insta::assert_snapshot!(component("[source.github]\nrepo = \"https://github.com/o/r\"\n"), @r#"
+        error: components/x.toml:2:9: `https://github.com/o/r` is not OWNER/REPOSITORY
+            |
+          2 | repo = "https://github.com/o/r"
+            |         ^^^^^^^^^^^^^^^^^^^^^^
+        "#);
+    insta::assert_snapshot!(component(&format!("{SOURCE}[[asset]]\nname = \"x-{{versoin}}\"\n")), @r#"
+        error: components/x.toml:5:9: `x-{versoin}` has an unknown variable `{versoin}`
+            |
+          5 | name = "x-{versoin}"
+            |         ^^^^^^^^^^^
+          hint: there are {version}, {arch}, {tag}, {name} and, for a checksum file, {url}
+        "#);
+}
+
+#[test]
+fn a_value_of_the_wrong_type() {
+    insta::assert_snapshot!(component(&format!("{SOURCE}[versions]\nnewest = \"three\"\n")), @r#"
+        error: components/x.toml:5:10: invalid type: string "three", expected i64
+            |
+          5 | newest = "three"
+            |          ^^^^^^^
+        "#);
+}
+
+#[test]
+fn text_that_is_no_toml() {
+    insta::assert_snapshot!(config("[repository\nstore = \"public\"\n"), @r"
+        error: publish.toml:1:12: unclosed table, expected `]`
+            |
+          1 | [repository
+            |            ^
+        ");
+}
+
+#[test]
+fn a_foreign_architecture() {
+    insta::assert_snapshot!(config("[repository]\narchitectures = [\"amd64\"]\n"), @r#"
+        error: publish.toml:2:19: unknown architecture `amd64`
+            |
+          2 | architectures = ["amd64"]
+            |                   ^^^^^
+          hint: systemd calls it x86-64
+        "#);
+    insta::assert_snapshot!(component(&format!("{SOURCE}\n[arch]\naarch64 = \"arm64\"\n")), @r#"
+        error: components/x.toml:6:1: unknown architecture `aarch64`
+            |
+          6 | aarch64 = "arm64"
+            | ^^^^^^^
+          hint: systemd calls it arm64
+        "#);
+    insta::assert_snapshot!(config("[repository]\narchitectures = [\"vax\"]\n"), @r#"
+        error: publish.toml:2:19: unknown architecture `vax`
+            |
+          2 | architectures = ["vax"]
+            |                   ^^^
+        "#);
+}
+
+#[test]
+fn two_sources_or_none() {
+    insta::assert_snapshot!(component(&format!("{SOURCE}\n[source.github]\nrepo = \"o/r\"\n")), @r"
+        error: components/x.toml:1:2: more than one source: `github` and `directory`
+            |
+          1 | [source.directory]
+            |  ^^^^^^
+          hint: a component follows one; make another component for the other
+        ");
+    insta::assert_snapshot!(component("description = \"x\"\n"), @r#"
+        error: components/x.toml:1:1: missing field `source`
+            |
+          1 | description = "x"
+            | ^
+        "#);
+    insta::assert_snapshot!(component("[source]\n"), @r"
+        error: components/x.toml:1:1: no source
+            |
+          1 | [source]
+            | ^^^^^^^^
+          hint: add one of [source.github], [source.http], [source.directory]
+        ");
+}
+
+#[test]
+fn what_a_recipe_cannot_mean() {
+    insta::assert_snapshot!(component(&format!("{SOURCE}[[asset]]\nname = \"x\"\n[asset.files]\n\"etc/x\" = \"x\"\n")), @r#"
+        error: components/x.toml:7:2: `etc/x` would not be seen on a node
+            |
+          7 | "etc/x" = "x"
+            |  ^^^^^
+          hint: a system extension merges only `usr/` and `opt/`
+        "#);
+    insta::assert_snapshot!(component(&format!("{SOURCE}[files]\n\"/usr/x\" = {{ text = \"\" }}\n")), @r#"
+        error: components/x.toml:5:2: `/usr/x` is absolute
+            |
+          5 | "/usr/x" = { text = "" }
+            |  ^^^^^^
+          hint: paths in an image are relative to its root: `usr/x`
+        "#);
+    insta::assert_snapshot!(component(&format!("{SOURCE}[files]\n\"usr/x\" = \"x\"\n")), @r"
+        error: components/x.toml: [files] has no asset to pick `usr/x` from
+          hint: move the line to [asset.files], or use `text` or `symlink`
+        ");
+    insta::assert_snapshot!(component(&format!("{SOURCE}[services]\nenable = [\"x\"]\n")), @r#"
+        error: components/x.toml:5:12: `x` is not a unit's name
+            |
+          5 | enable = ["x"]
+            |            ^
+          hint: with its ending, such as `x.service`
+        "#);
+    insta::assert_snapshot!(component(&format!("{SOURCE}[extension]\nid = \"flatcar\"\n")), @r#"
+        error: components/x.toml:4:1: no host takes `id = "flatcar"` alone
+            |
+          4 | [extension]
+            | ^^^^^^^^^^^
+          hint: add `sysext-level` or `version-id`; either must equal the host's
+        "#);
+    insta::assert_snapshot!(component(&format!("{SOURCE}[image]\nname = \"x-{{version}}.raw\"\n")), @r"
+        error: components/x.toml: [image] name: `x-{version}.raw` must have `{arch}` in it
+        ");
+}
+
+#[test]
+fn what_this_version_cannot_do() {
+    insta::assert_snapshot!(config("[repository]\nstore = \"s3://bucket/prefix\"\n"), @r#"
+        error: publish.toml:2:10: this version cannot publish to `s3://`
+            |
+          2 | store = "s3://bucket/prefix"
+            |          ^^^^^
+          hint: name a directory, relative to this file
+        "#);
+    insta::assert_snapshot!(config("[repository]\n[signing]\nkey = { env = \"X\" }\n"), @r"
+        error: publish.toml:2:1: this version neither signs nor prunes
+            |
+          2 | [signing]
+            | ^^^^^^^^^
+          hint: leave the section out; the repository is unsigned, and clients need Verify=no
+        ");
+}
+
+#[test]
+fn no_configuration_at_all() {
+    let repo = Repo::empty();
+    insta::assert_snapshot!(wrong(&repo), @r"
+        error: publish.toml: No such file or directory (os error 2)
+          hint: `publish init` starts a repository here; --config names another file
+        ");
+    repo.publish(&["sync", "--config", "other.toml"]).code(4).says(&["other.toml", "hint: "]);
+}
+
+#[test]
+fn no_components() {
+    let repo = Repo::new();
+    fs::remove_dir(repo.path("components")).unwrap();
+    insta::assert_snapshot!(wrong(&repo), @r"
+        error: publish.toml: the folder of components, components: No such file or directory (os error 2)
+          hint: [repository] components names it, relative to this file
+        ");
+}
+
+#[test]
+fn a_file_whose_name_no_component_can_have() {
+    for name in ["-x", "a b", "ä", "a%b", ".x"] {
+        let repo = Repo::new();
+        repo.component(name, SOURCE);
+        let said = wrong(&repo);
+        assert!(said.contains(&format!("components/{name}.toml")), "{said}");
+        assert!(
+            said.contains("component name") && said.contains("hint: the file's name"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn two_components_in_one_folder() {
+    let repo = Repo::new();
+    repo.component("x", &format!("path = \"tools\"\n{SOURCE}"));
+    repo.component("y", &format!("path = \"tools/\"\n{SOURCE}"));
+    insta::assert_snapshot!(wrong(&repo), @r"
+        error: components/y.toml: component `x` has the folder `tools` already
+          hint: give each component a `path` of its own: clients tell images apart by folder
+        ");
+}
+
+#[test]
+fn a_folder_outside_the_repository() {
+    for path in ["../x", "/x", ".publish", "a/../../x", "a//b", ""] {
+        let said = component(&format!("path = \"{path}\"\n{SOURCE}"));
+        assert!(said.contains("components/x.toml:1:") && said.contains("folder"), "{path}: {said}");
+    }
+}
+
+#[test]
+fn a_file_that_is_no_text() {
+    let repo = Repo::new();
+    repo.write("components/x.toml", b"description = \"\xff\"\n");
+    let said = wrong(&repo);
+    assert!(said.contains("components/x.toml") && said.contains("UTF-8"), "{said}");
+}
+
+/// Where something is wrong, but only a reader who sees both lines can tell.
+#[test]
+fn a_caret_stands_under_the_word_also_after_tabs_and_umlauts() {
+    insta::assert_snapshot!(config("[repository]\n\tarchitectures = [\"x86-64\",\t\"amd64\"] # für alle\n"), @r#"
+        error: publish.toml:2:30: unknown architecture `amd64`
+            |
+          2 | 	architectures = ["x86-64",	"amd64"] # für alle
+            | 	                          	 ^^^^^
+          hint: systemd calls it x86-64
+        "#);
+}
+
+#[test]
+fn options_that_make_no_sense_are_usage_errors() {
+    let repo = Repo::new();
+    for args in [
+        &["sync", "--no-such"][..],
+        &["serve", "--listen", "everywhere"],
+        &["sync", "--only", "../x"],
+        &["build", "x", "--arch", "aarch64"],
+        &["inspect"],
+    ] {
+        repo.publish(args).code(2);
+    }
+}
