@@ -172,17 +172,75 @@ fn prefix<'a>(text: &mut &'a [u8], what: impl Fn(&u8) -> bool) -> &'a [u8] {
 /// Reads a version as semver, filling in what upstreams leave out: `1.58` is `1.58.0`, and leading
 /// zeros of the first three numbers do not count (`2024.01.05`).
 ///
-/// `None` where there are more than three numbers, or none.
+/// `None` where there are more than three numbers, or none, or where numbers follow a hyphen that
+/// comes too early for semver: `2024-01-05` is a date.
 #[must_use]
 pub fn semver_of(version: &str) -> Option<semver::Version> {
     let end = version.find(['-', '+']).unwrap_or(version.len());
     let (core, rest) = version.split_at(end);
     let mut numbers = core.split('.').map(str::parse::<u64>).collect::<Result<Vec<_>, _>>().ok()?;
-    if numbers.len() > 3 {
+    let dated =
+        rest.strip_prefix('-').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    if numbers.len() > 3 || numbers.len() < 3 && dated {
         return None;
     }
     numbers.resize(3, 0);
     format!("{}.{}.{}{rest}", numbers[0], numbers[1], numbers[2]).parse().ok()
+}
+
+/// What upstreams write where a pre-release begins, as a word of its own: `1.0rc1`, `1.0.beta`.
+const PRE_RELEASES: [&str; 17] = [
+    "alpha",
+    "beta",
+    "rc",
+    "cr",
+    "pre",
+    "preview",
+    "prerelease",
+    "dev",
+    "devel",
+    "snapshot",
+    "nightly",
+    "canary",
+    "milestone",
+    "ea",
+    "unstable",
+    "test",
+    "testing",
+];
+
+/// The same, but only with a number right after it: `1.0b2`. Without one it is a patch: `3.5a`.
+const NUMBERED_PRE_RELEASES: [&str; 4] = ["a", "b", "c", "m"];
+
+/// The part of a version before whatever makes it a pre-release: `1.0` of `1.0-rc1`, `1.0rc1` and
+/// `1.0.beta`. `None` if it is none.
+///
+/// As semver has it where a version is semver, and by the words that upstreams use where it is not.
+#[must_use]
+pub fn final_of(version: &str) -> Option<&str> {
+    if semver_of(version).is_some_and(|semver| !semver.pre.is_empty()) {
+        return version.split('-').next();
+    }
+    let bytes = version.as_bytes();
+    let mut at = 0;
+    while at < bytes.len() {
+        let letters = skip(&bytes[at..], |c| c.is_ascii_alphabetic());
+        let end = bytes.len() - letters.len();
+        if end == at {
+            at += 1;
+            continue;
+        }
+        let word = version[at..end].to_ascii_lowercase();
+        let numbered = bytes.get(end).is_some_and(u8::is_ascii_digit);
+        let is_marker = PRE_RELEASES.contains(&word.as_str())
+            || numbered && NUMBERED_PRE_RELEASES.contains(&word.as_str());
+        // A word that nothing comes before is part of a name: `dev-1.0`.
+        if is_marker && version[..at].contains(|c: char| c.is_ascii_digit()) {
+            return Some(version[..at].trim_end_matches(|c: char| !c.is_ascii_alphanumeric()));
+        }
+        at = end;
+    }
+    None
 }
 
 /// True when clients would take this pre-release for newer than the release it precedes:
@@ -191,10 +249,7 @@ pub fn semver_of(version: &str) -> Option<semver::Version> {
 /// A node that took such a version would never move on to the final one.
 #[must_use]
 pub fn outlives_its_final(version: &Version) -> bool {
-    let Some(pre) = version.semver().filter(|semver| !semver.pre.is_empty()) else { return false };
-    let text = version.as_str();
-    let Some(at) = text.find(&format!("-{}", pre.pre)) else { return false };
-    compare(text, &text[..at]).is_gt()
+    final_of(version.as_str()).is_some_and(|last| compare(version.as_str(), last).is_gt())
 }
 
 #[cfg(test)]
@@ -252,9 +307,37 @@ mod tests {
     #[test]
     fn a_pre_release_above_its_final_is_seen() {
         let outlives = |v: &str| outlives_its_final(&v.parse().unwrap());
-        assert!(outlives("1.0.0-rc1"));
-        assert!(outlives("1.0-beta.2"));
-        assert!(!outlives("1.0.0"));
-        assert!(!outlives("1.0.0+build-5"));
+        for bad in [
+            "1.0.0-rc1",
+            "1.0-beta.2",
+            "1.1.0rc1",
+            "1.1.0b2",
+            "1.6.0RC2",
+            "1.2.0_beta1",
+            "1.3.0.alpha1",
+            "1.4.0dev",
+            "1.7.0.pre",
+            "1.0.0c1",
+            "1.0.0-1",
+        ] {
+            assert!(outlives(bad), "{bad}");
+        }
+        for good in [
+            "1.0.0",
+            "1.0.0+build-5",
+            "3.5a",
+            "1.0.2w",
+            "2024-01-05",
+            "20240105",
+            "1.2.3.4",
+            "1.0-5",
+            "1.31.2+k3s1",
+            "r23",
+        ] {
+            assert!(!outlives(good), "{good}");
+            assert_eq!(final_of(good), None, "{good}");
+        }
+        assert_eq!(final_of("1.1.0rc1"), Some("1.1.0"));
+        assert_eq!(final_of("1.3.0.alpha1"), Some("1.3.0"));
     }
 }

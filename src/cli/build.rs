@@ -22,7 +22,8 @@ use crate::version::Version;
 #[derive(Serialize)]
 struct Result {
     component: ComponentName,
-    version: Version,
+    /// Not `version`: that is the document's own.
+    release: Version,
     images: Vec<Built>,
 }
 
@@ -109,7 +110,7 @@ pub(super) async fn run(
         }
     }
     if context.json {
-        print_json("build", &Result { component: name.clone(), version, images: built })?;
+        print_json("build", &Result { component: name.clone(), release: version, images: built })?;
     } else {
         let mut out = String::new();
         for image in &built {

@@ -349,6 +349,9 @@ fn check(
             .require(&["version"])
             .map_err(|error| format!("[source.directory] match: {error}"))?;
     }
+    if versions.min_age.is_some() && !matches!(source, SourceRule::Github(_)) {
+        return Err("[versions] min-age: this source does not tell when a version was released\nhint: leave it out, or follow the project's releases with [source.github]".to_owned());
+    }
     if let Some(tag) = &versions.tag {
         tag.require(&["version"]).map_err(|error| format!("[versions] tag: {error}"))?;
     }

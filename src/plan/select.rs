@@ -13,7 +13,7 @@ use crate::config::Component;
 use crate::config::source::SourceRule;
 use crate::config::versions::Per;
 use crate::source::Release;
-use crate::template::{Template, Vars};
+use crate::template::{Matcher, Template, Vars};
 use crate::version::{self, Version};
 
 /// An upstream release, and what becomes of it.
@@ -38,6 +38,8 @@ pub enum Out {
     Excluded,
     /// `require` does not hold.
     Requirement,
+    /// There is a `require`, but it is not semver.
+    NotSemver,
     /// It is a pre-release.
     Prerelease,
     /// It is younger than `min-age`.
@@ -58,6 +60,7 @@ impl fmt::Display for Out {
             Self::Tag { template } => write!(f, "the tag does not look like `{template}`"),
             Self::Excluded => f.write_str("excluded"),
             Self::Requirement => f.write_str("does not meet `require`"),
+            Self::NotSemver => f.write_str("not semver, so `require` cannot be told"),
             Self::Prerelease => f.write_str("a pre-release"),
             Self::TooYoung => f.write_str("younger than `min-age`"),
             Self::AgeUnknown => {
@@ -96,43 +99,137 @@ pub fn select(component: &Component, mut releases: Vec<Release>, now: Timestamp)
     // The newest first, by the clients' order of the raw tags: good enough to read, and stable.
     releases.sort_by(|a, b| version::compare(&b.tag, &a.tag).then_with(|| a.tag.cmp(&b.tag)));
     let rules = &component.versions;
+    let vars = Vars { name: component.name.as_str(), ..Vars::default() };
+    let matcher = rules.tag.as_ref().map(|template| template.matcher(&vars, &[]));
     let mut verdicts = Vec::new();
     let mut refusals = Vec::new();
     let mut wanted: Vec<(usize, Candidate)> = Vec::new();
     for release in releases {
         let tag = release.tag.clone();
-        let out = match judge(component, &release, now) {
+        let version = version_of(component, matcher.as_ref(), &tag);
+        let out = match judge(component, &release, version, now) {
             Judgement::Out(out) => Some(out),
             Judgement::Refused(refusal) => {
                 refusals.push(refusal);
                 Some(Out::Refused)
             }
             Judgement::Wanted(version) => {
-                if wanted.iter().any(|(_, known)| known.version.client_cmp(&version).is_eq()) {
-                    Some(Out::Duplicate)
-                } else {
-                    wanted
-                        .push((verdicts.len(), Candidate { version, release: Arc::new(release) }));
-                    None
-                }
+                let release = Arc::new(release);
+                wanted.push((verdicts.len(), Candidate { version, release }));
+                None
             }
         };
         verdicts.push(Verdict { tag, out });
     }
     wanted.sort_by(|(_, a), (_, b)| b.version.cmp(&a.version));
-    let mut held: BTreeMap<Branch, usize> = BTreeMap::new();
-    wanted.retain(|(verdict, candidate)| {
-        let held = held.entry(branch(rules.per, &candidate.version)).or_default();
-        *held += 1;
-        let keep = *held <= rules.newest.get();
-        if !keep {
-            verdicts[*verdict].out = Some(Out::Superseded);
+    let mut selection = Selection { wanted: Vec::new(), verdicts, refusals };
+    let wanted = selection.without_duplicates(wanted);
+    let wanted = selection.without_mixed_prefixes(wanted);
+    let wanted = selection.newest(wanted, rules.per, rules.newest.get());
+    let wanted = selection.in_both_orders(wanted);
+    selection.wanted = wanted.into_iter().map(|(_, candidate)| candidate).collect();
+    selection.tell_if_nothing_is_left();
+    selection
+}
+
+/// Wanted releases, each with the index of its verdict, the newest first.
+type Wanted = Vec<(usize, Candidate)>;
+
+impl Selection {
+    fn refuse(&mut self, verdict: usize, candidate: &Candidate, problem: String, hint: String) {
+        self.verdicts[verdict].out = Some(Out::Refused);
+        self.refusals.push(Refusal { tag: candidate.release.tag.clone(), problem, hint });
+    }
+
+    fn without_duplicates(&mut self, wanted: Wanted) -> Wanted {
+        let mut kept: Wanted = Vec::with_capacity(wanted.len());
+        for (verdict, candidate) in wanted {
+            let last = kept.last().map(|(_, last)| &last.version);
+            if last.is_some_and(|last| last.client_cmp(&candidate.version).is_eq()) {
+                self.verdicts[verdict].out = Some(Out::Duplicate);
+            } else {
+                kept.push((verdict, candidate));
+            }
         }
-        keep
-    });
-    refuse_disorder(&mut wanted, &mut verdicts, &mut refusals);
-    let wanted = wanted.into_iter().map(|(_, candidate)| candidate).collect();
-    Selection { wanted, verdicts, refusals }
+        kept
+    }
+
+    /// `v1.2` sorts below every version without a `v`: mixed, no node would move on.
+    fn without_mixed_prefixes(&mut self, wanted: Wanted) -> Wanted {
+        let prefixed = |(_, candidate): &(usize, Candidate)| {
+            let rest = candidate.version.as_str().strip_prefix(['v', 'V']);
+            rest.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+        };
+        let (with, without): (Wanted, Wanted) = wanted.into_iter().partition(prefixed);
+        if without.is_empty() {
+            return with;
+        }
+        for (verdict, candidate) in with {
+            let problem = format!(
+                "nodes would take `{}` for older than every version without a `v`",
+                candidate.version
+            );
+            let hint = "let [versions] tag or `match` take the `v` off, or exclude it".to_owned();
+            self.refuse(verdict, &candidate, problem, hint);
+        }
+        without
+    }
+
+    fn newest(&mut self, mut wanted: Wanted, per: Option<Per>, newest: usize) -> Wanted {
+        let mut held: BTreeMap<Branch, usize> = BTreeMap::new();
+        wanted.retain(|(verdict, candidate)| {
+            let held = held.entry(branch(per, &candidate.version)).or_default();
+            *held += 1;
+            if *held > newest {
+                self.verdicts[*verdict].out = Some(Out::Superseded);
+            }
+            *held <= newest
+        });
+        wanted
+    }
+
+    /// Takes out versions that semver holds newer, but clients older, than another wanted one.
+    fn in_both_orders(&mut self, wanted: Wanted) -> Wanted {
+        // The newest first for clients. What semver holds newer than the one before came too late.
+        let mut kept: Wanted = Vec::with_capacity(wanted.len());
+        let mut lowest: Option<(semver::Version, Version)> = None;
+        for (verdict, candidate) in wanted {
+            let Some(semver) = candidate.version.semver() else {
+                kept.push((verdict, candidate));
+                continue;
+            };
+            match &lowest {
+                Some((above, text)) if semver.cmp_precedence(above).is_gt() => {
+                    let problem =
+                        format!("nodes would take `{text}` for newer than `{}`", candidate.version);
+                    let hint =
+                        format!("exclude `{text}`, or give `tag` a form that orders as clients do");
+                    self.refuse(verdict, &candidate, problem, hint);
+                }
+                _ => {
+                    lowest = Some((semver, candidate.version.clone()));
+                    kept.push((verdict, candidate));
+                }
+            }
+        }
+        kept
+    }
+
+    /// An upstream of which nothing is wanted is a repository that silently stopped: upstream
+    /// changed its tags, or a rule is wrong. Only a release that waits for its age is no mistake.
+    fn tell_if_nothing_is_left(&mut self) {
+        let waits = self.verdicts.iter().any(|verdict| verdict.out == Some(Out::TooYoung));
+        if !self.wanted.is_empty() || !self.refusals.is_empty() || waits {
+            return;
+        }
+        if let Some(Verdict { tag, out: Some(out) }) = self.verdicts.first() {
+            self.refusals.push(Refusal {
+                tag: tag.clone(),
+                problem: format!("none of upstream's releases is wanted; this one is out: {out}"),
+                hint: "check [versions]; `publish plan -v` lists every release".to_owned(),
+            });
+        }
+    }
 }
 
 enum Judgement {
@@ -141,28 +238,31 @@ enum Judgement {
     Refused(Refusal),
 }
 
-fn judge(component: &Component, release: &Release, now: Timestamp) -> Judgement {
+fn judge(
+    component: &Component,
+    release: &Release,
+    version: Option<&str>,
+    now: Timestamp,
+) -> Judgement {
     let rules = &component.versions;
-    let Some(text) = version_of(component, &release.tag) else {
+    let Some(text) = version else {
         let template = rules.tag.as_ref().map_or("{version}", Template::as_str).to_owned();
         return Judgement::Out(Out::Tag { template });
     };
     if rules.exclude.iter().any(|excluded| excluded == text || *excluded == release.tag) {
         return Judgement::Out(Out::Excluded);
     }
-    let semver = version::semver_of(text);
-    let prerelease =
-        release.prerelease || semver.as_ref().is_some_and(|semver| !semver.pre.is_empty());
+    let prerelease = release.prerelease || version::final_of(text).is_some();
     if prerelease && !rules.prerelease {
         return Judgement::Out(Out::Prerelease);
     }
     if let Some(requirement) = &rules.require {
+        let Some(mut semver) = version::semver_of(text) else {
+            return Judgement::Out(Out::NotSemver);
+        };
         // Whether pre-releases are wanted was asked already; semver would ask again.
-        let holds = semver.is_some_and(|mut semver| {
-            semver.pre = semver::Prerelease::EMPTY;
-            requirement.matches(&semver)
-        });
-        if !holds {
+        semver.pre = semver::Prerelease::EMPTY;
+        if !requirement.matches(&semver) {
             return Judgement::Out(Out::Requirement);
         }
     }
@@ -197,10 +297,13 @@ fn age(published: Timestamp, now: Timestamp) -> Duration {
 
 /// The version in a tag: by the template, or a plain one, or, where tags are a forge's, one with a
 /// `v` before it.
-fn version_of<'t>(component: &Component, tag: &'t str) -> Option<&'t str> {
-    if let Some(template) = &component.versions.tag {
-        let vars = Vars { name: component.name.as_str(), ..Vars::default() };
-        return template.matcher(&vars, &[]).captures(tag).map(|(version, _)| version);
+fn version_of<'t>(
+    component: &Component,
+    matcher: Option<&Matcher>,
+    tag: &'t str,
+) -> Option<&'t str> {
+    if let Some(matcher) = matcher {
+        return matcher.captures(tag).map(|(version, _)| version);
     }
     match component.source {
         SourceRule::Github(_) => {
@@ -226,37 +329,4 @@ fn branch(per: Option<Per>, version: &Version) -> Branch {
         (Some(Per::Minor), Some(semver)) => Branch::Number(semver.major, Some(semver.minor)),
         (Some(_), None) => Branch::Odd(version.to_string()),
     }
-}
-
-/// Takes out versions that semver holds newer, but clients older, than another wanted one.
-fn refuse_disorder(
-    wanted: &mut Vec<(usize, Candidate)>,
-    verdicts: &mut [Verdict],
-    refusals: &mut Vec<Refusal>,
-) {
-    // The newest first for clients. Whatever semver holds newer than all before it came too late.
-    let mut newest: Option<(semver::Version, Version)> = None;
-    wanted.retain(|(verdict, candidate)| {
-        let Some(semver) = candidate.version.semver() else { return true };
-        match &newest {
-            Some((top, above)) if semver.cmp_precedence(top).is_gt() => {
-                verdicts[*verdict].out = Some(Out::Refused);
-                refusals.push(Refusal {
-                    tag: candidate.release.tag.clone(),
-                    problem: format!(
-                        "nodes would take `{above}` for newer than `{}`",
-                        candidate.version
-                    ),
-                    hint: format!(
-                        "exclude `{above}`, or give `tag` a form that orders as clients do"
-                    ),
-                });
-                false
-            }
-            _ => {
-                newest = Some((semver, candidate.version.clone()));
-                true
-            }
-        }
-    });
 }
