@@ -135,6 +135,7 @@ struct Wanted {
     at: Location,
     /// What the source itself says.
     sha256: Option<Sha256>,
+    size: Option<u64>,
     private: Option<String>,
     checksums: Option<String>,
 }
@@ -225,6 +226,10 @@ impl<'w> Bench<'w> {
             Location::Url(url) => self.download(url, asset).await.map_err(failed)?,
             Location::File(path) => hash(path.clone()).await?,
         };
+        if let Some(expected) = asset.size.filter(|size| *size != fetched.size) {
+            let url = asset.at.to_string();
+            return Err(failed(FetchError::Length { url, expected, got: fetched.size }));
+        }
         for promise in &promises {
             promise.check(&asset.at.to_string(), fetched.sha256).map_err(failed)?;
         }
@@ -327,18 +332,18 @@ async fn hash(path: PathBuf) -> Result<Fetched, BuildError> {
 }
 
 fn locate(rule: &AssetRule, build: &Build, vars: &Vars<'_>) -> Result<Wanted, BuildError> {
-    let (name, at, sha256, private) = match &rule.at {
+    let (name, at, asset) = match &rule.at {
         AssetAt::Url(url) => {
             let url = url.expand(vars);
             let path = url.split(['?', '#']).next().unwrap_or_default();
             let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned();
-            (name, Location::Url(url), None, None)
+            (name, Location::Url(url), None)
         }
         AssetAt::Name(name) => {
             let name = name.expand(vars);
             let asset = plan::find_asset(&build.release, &name)
                 .ok_or_else(|| BuildError::NoAsset(name.clone()))?;
-            (name, asset.at.clone(), asset.sha256, asset.private.clone())
+            (name, asset.at.clone(), Some(asset))
         }
     };
     let checksums = rule.sha256.as_ref().map(|template| {
@@ -348,7 +353,14 @@ fn locate(rule: &AssetRule, build: &Build, vars: &Vars<'_>) -> Result<Wanted, Bu
         };
         template.expand(&Vars { url: &url, ..*vars })
     });
-    Ok(Wanted { name, at, sha256, private, checksums })
+    Ok(Wanted {
+        name,
+        at,
+        sha256: asset.and_then(|asset| asset.sha256),
+        size: asset.and_then(|asset| asset.size),
+        private: asset.and_then(|asset| asset.private.clone()),
+        checksums,
+    })
 }
 
 /// The part of a build that only computes, for a thread of its own.

@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{self, Config, ConfigError};
 use crate::name::{Arch, ComponentName};
-use crate::report::{Progress, Told};
+use crate::report::{Progress, Told, say};
 use crate::store::StoreError;
 
 mod build;
@@ -141,7 +141,14 @@ pub fn main(args: Args) -> ExitCode {
         .build()
         .map_err(anyhow::Error::from)
         .and_then(|runtime| {
-            let ended = runtime.block_on(until_interrupted(run(args)));
+            let serves = matches!(args.command, Command::Serve { .. });
+            let ended = runtime.block_on(async {
+                tokio::select! {
+                    ended = run(args) => ended,
+                    // That is how it is meant to end.
+                    signal = signalled() => if serves { Ok(Ended::Well) } else { Err(signal) },
+                }
+            });
             // Builds that are still running on their threads have nothing to write to any more.
             runtime.shutdown_timeout(Duration::from_millis(100));
             ended
@@ -164,6 +171,7 @@ fn start_logging(args: &Args) {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
+        .log_internal_errors(false)
         .with_ansi(io::stderr().is_terminal())
         .without_time()
         .with_target(false)
@@ -191,23 +199,31 @@ async fn run(args: Args) -> anyhow::Result<Ended> {
     }
 }
 
-/// Runs a command until it ends or a signal comes. Dropping it half way removes its temporary
+/// Waits for a signal to end, and says which. Dropping a command half way removes its temporary
 /// files; what is published is right at every instant.
-async fn until_interrupted(
-    command: impl Future<Output = anyhow::Result<Ended>>,
-) -> anyhow::Result<Ended> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        ended = command => ended,
-        _ = interrupt.recv() => anyhow::bail!("interrupted; what is published is whole, and the next sync goes on"),
-        _ = terminate.recv() => anyhow::bail!("terminated; what is published is whole, and the next sync goes on"),
-    }
+async fn signalled() -> anyhow::Error {
+    let waiting = [
+        (SignalKind::interrupt(), "interrupted"),
+        (SignalKind::terminate(), "terminated"),
+        (SignalKind::hangup(), "the terminal is gone"),
+    ]
+    .map(|(kind, name)| {
+        Box::pin(async move {
+            match signal(kind) {
+                Ok(mut signal) => {
+                    signal.recv().await;
+                    anyhow::anyhow!("{name}; nothing is half published")
+                }
+                Err(error) => error.into(),
+            }
+        })
+    });
+    futures::future::select_all(waiting).await.0
 }
 
 fn fail(error: &anyhow::Error, json: bool) -> ExitCode {
     let told = Told::new(error.as_ref());
-    eprint!("{}", told.text());
+    say(&told.text());
     if json {
         // Where a program reads stdout, it finds a document there in any case.
         let _ = print_json("error", &serde_json::json!({ "errors": [told] }));

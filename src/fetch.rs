@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, header};
 use sha2::Digest;
 use tokio::io::AsyncWriteExt;
 use url::Url;
@@ -28,6 +28,9 @@ use error::CRAWL;
 
 /// The largest page, listing or checksum file that is read, in bytes.
 const DOCUMENT: u64 = 64 << 20;
+
+/// The longest that one request may take, in time limits: an hour at the default of 30 s.
+const LONGEST: u32 = 120;
 
 /// How often a request is tried in all.
 const TRIES: u32 = 3;
@@ -258,6 +261,9 @@ impl Client {
         mut sink: impl AsyncFnMut(&Head, &Bytes) -> Result<(), FetchError>,
     ) -> Result<Head, FetchError> {
         let shown = self.shown(url);
+        let conditional = [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE]
+            .iter()
+            .any(|name| headers.contains_key(name));
         let asked = self.http()?.get(self.rewritten(url)).headers(headers).send().await;
         let mut response = match asked {
             Ok(response) => response,
@@ -277,7 +283,14 @@ impl Client {
             length: response.content_length(),
             headers: response.headers().clone(),
         };
-        if !head.status.is_success() && head.status != StatusCode::NOT_MODIFIED {
+        // Nobody asked for a part, so a 206 is not what was asked for; and a 304 is an answer only to
+        // who has something already.
+        let expected = match head.status {
+            StatusCode::OK => true,
+            StatusCode::NOT_MODIFIED => conditional,
+            _ => false,
+        };
+        if !expected {
             return Err(refusal(shown, head.status, &head.headers));
         }
         if head.length.is_some_and(|length| length > limit) {
@@ -301,21 +314,33 @@ impl Client {
                 Err(_) => return Err(FetchError::Truncated { url: shown, received }),
             }
             let elapsed = started.elapsed();
-            if elapsed > self.timeout && received < CRAWL * elapsed.as_secs() {
+            let crawls = received < CRAWL * elapsed.as_secs();
+            if elapsed > self.timeout && crawls || elapsed > self.timeout * LONGEST {
                 return Err(FetchError::Slow { url: shown, waited: self.timeout });
             }
         }
         Ok(head)
     }
 
-    /// A URL as people know it, and where it was really asked.
+    /// A URL as people know it, and where it was really asked. Never with a password in it.
     fn shown(&self, url: &str) -> String {
         let asked = self.rewritten(url);
-        let mut shown = url.to_owned();
+        let mut shown = without_password(url);
         if asked != url {
-            let _ = write!(shown, " (rewritten to {asked})");
+            let _ = write!(shown, " (rewritten to {})", without_password(&asked));
         }
         shown
+    }
+}
+
+fn without_password(url: &str) -> String {
+    match Url::parse(url) {
+        Ok(mut parsed) if parsed.password().is_some() || !parsed.username().is_empty() => {
+            // Both only fail for URLs that cannot have a user at all.
+            let _ = parsed.set_username("").and_then(|()| parsed.set_password(None));
+            parsed.to_string()
+        }
+        _ => url.to_owned(),
     }
 }
 

@@ -381,6 +381,7 @@ mod tests {
             at: Location::Url("https://e.org/x".to_owned()),
             sha256: None,
             private: None,
+            size: None,
         };
         let releases = vec![Release { assets: [asset].into(), ..release("v1") }];
         let plan = plan(&component, &arches(), releases, &Published::default(), now());

@@ -5,7 +5,7 @@
 
 use std::error::Error;
 use std::fmt::Write as _;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write as _};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -103,7 +103,7 @@ impl Progress {
     pub fn line(&self, text: &str) {
         match &self.0 {
             Mode::Quiet => {}
-            Mode::Lines => eprintln!("{text}"),
+            Mode::Lines => say(&format!("{text}\n")),
             Mode::Bars(bars) => {
                 // A terminal that is gone is nobody's loss.
                 let _ = bars.println(text);
@@ -154,6 +154,11 @@ impl Drop for Task {
             bar.finish_and_clear();
         }
     }
+}
+
+/// Writes to stderr, as well as that goes: a log that is full or gone stops no sync.
+pub fn say(text: &str) {
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }
 
 /// A size in bytes for people: `24.1 MiB`.

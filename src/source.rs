@@ -41,6 +41,8 @@ pub struct Asset {
     pub at: Location,
     /// The digest that the source itself gives.
     pub sha256: Option<Sha256>,
+    /// The length in bytes that the source gives.
+    pub size: Option<u64>,
     /// Where an API gives it to who has a token, if the location gives it to nobody.
     pub private: Option<String>,
 }

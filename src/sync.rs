@@ -3,8 +3,10 @@
 //! Owns the order of the steps and which failure stops what: one component's never stops another.
 //! The work itself is done in the other rooms; this file reads like the picture in `lib.rs`.
 
-use futures::StreamExt;
+use std::panic::AssertUnwindSafe;
+
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -147,7 +149,8 @@ pub async fn survey_all<'c>(
     let at_once = config.document.network.concurrency.get();
     futures::stream::iter(&config.components)
         .map(async |component| {
-            survey(config, component, shop, store).await.map_err(|error| Unsurveyed {
+            let surveyed = contained(survey(config, component, shop, store)).await;
+            surveyed.map_err(|error| Unsurveyed {
                 component,
                 error: Told::of(component.name.as_str(), error.as_ref()),
             })
@@ -155,6 +158,15 @@ pub async fn survey_all<'c>(
         .buffered(at_once)
         .collect()
         .await
+}
+
+/// Keeps a crash, which is a mistake of ours or of a library, to the component it happened in.
+async fn contained<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().copied().map(str::to_owned);
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+        Err(anyhow::anyhow!("it crashed: {text}\nhint: please report this"))
+    })
 }
 
 /// Asks a component's upstream and plans.
@@ -263,7 +275,8 @@ async fn carry_out(
     let mut outcome = Outcome::new(&survey);
     let Ok(survey) = survey else { return outcome };
     let name = survey.component.name.as_str();
-    if let Err(error) = carry_out_plan(&survey, shop, store, lock, &mut outcome).await {
+    let done = contained(carry_out_plan(&survey, shop, store, lock, &mut outcome)).await;
+    if let Err(error) = done {
         outcome.errors.push(Told::of(name, error.as_ref()));
     }
     if let Err(error) = keep_cache(store, &survey).await {

@@ -14,7 +14,7 @@ use crate::config::Count;
 use crate::image::Image;
 use crate::name::{Arch, ComponentName, Sha256};
 use crate::plan::{self, Build, Candidate, Why};
-use crate::report::{Told, human_size};
+use crate::report::{Told, human_size, say};
 use crate::store::{Access, Store};
 use crate::sync;
 use crate::version::Version;
@@ -104,7 +104,7 @@ pub(super) async fn run(
             Ok((image, _)) => built.push(deliver(&image, job.arch, output)?),
             Err(error) => {
                 let subject = format!("{name} {version} {}", job.arch);
-                eprint!("{}", Told::of(&subject, &error).text());
+                say(&Told::of(&subject, &error).text());
                 failed = true;
             }
         }

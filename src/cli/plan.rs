@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{Context, Ended, print, print_json};
 use crate::name::{ComponentName, FileName};
 use crate::plan::{Action, Build, Refusal, Verdict, Why};
-use crate::report::{Told, count};
+use crate::report::{Told, count, say};
 use crate::store::{Access, Store};
 use crate::sync::{self, Survey};
 
@@ -49,7 +49,7 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Ended> {
     let errors: Vec<&Told> =
         surveys.iter().filter_map(|survey| Some(&survey.as_ref().err()?.error)).collect();
     for told in &errors {
-        eprint!("{}", told.text());
+        say(&told.text());
     }
     let surveys: Vec<&Survey<'_>> = surveys.iter().flatten().collect();
     let refused = surveys.iter().any(|survey| !survey.plan.refusals.is_empty());

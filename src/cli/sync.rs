@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{Context, Ended, print, print_json, program};
 use crate::config::Config;
-use crate::report::{count, human_size};
+use crate::report::{count, human_size, say};
 use crate::sync::{self, Outcome, Run};
 
 #[derive(Serialize)]
@@ -22,7 +22,7 @@ pub(super) async fn run(context: &Context, dry_run: bool) -> anyhow::Result<Ende
     let run = if dry_run { Run::Dry } else { Run::Real };
     let outcomes = sync::sync(&config, run, &context.progress).await?;
     for told in outcomes.iter().flat_map(|outcome| &outcome.errors) {
-        eprint!("{}", told.text());
+        say(&told.text());
     }
     if context.json {
         let result = Result {

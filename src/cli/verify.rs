@@ -12,7 +12,7 @@ use crate::config::{Component, Config, Limits, Network};
 use crate::fetch::Client;
 use crate::fetch::cache::Cache;
 use crate::name::Arch;
-use crate::report::{Told, count, human_size};
+use crate::report::{Told, count, human_size, say};
 use crate::repository::verify::{self, Origin, Target, Verified, VerifyError};
 use crate::template::{Matcher, Vars};
 
@@ -50,7 +50,7 @@ pub(super) async fn run(context: &Context, target: Option<&str>) -> anyhow::Resu
         }
     }
     for told in &errors {
-        eprint!("{}", told.text());
+        say(&told.text());
     }
     let right = errors.is_empty() && folders.iter().all(|folder| folder.problems.is_empty());
     let result = Result {

@@ -139,7 +139,11 @@ impl CacheStorage for Cache {
     }
 
     fn load(&self, uri: &Uri) -> Option<CachedResponse> {
-        let entry = self.get(&uri.to_string())?;
+        // The middleware panics at `None`, and a server may say "not modified" unasked. An empty
+        // body is an error to whoever reads it.
+        let Some(entry) = self.get(&uri.to_string()) else {
+            return Some(CachedResponse::default());
+        };
         let mut headers = HeaderMap::new();
         if let Some(link) = entry.link.and_then(|link| HeaderValue::from_str(&link).ok()) {
             headers.insert(header::LINK, link);

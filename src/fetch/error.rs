@@ -53,7 +53,7 @@ pub enum FetchError {
         source: reqwest::Error,
     },
     /// The server fell silent, or crawled.
-    #[error("{url} sent nothing for {} s, or less than {CRAWL} bytes a second", waited.as_secs_f32())]
+    #[error("{url} sent nothing for {} s, or too slowly to ever end", waited.as_secs_f32())]
     Slow {
         /// What was asked for.
         url: String,
@@ -75,6 +75,16 @@ pub enum FetchError {
         url: String,
         /// The limit.
         limit: u64,
+    },
+    /// The file has another length than the source says.
+    #[error("{url} has {got} bytes, but the release says {expected}")]
+    Length {
+        /// What was fetched.
+        url: String,
+        /// What it should have, in bytes.
+        expected: u64,
+        /// What it has.
+        got: u64,
     },
     /// The bytes are not those that were promised.
     #[error("{url} has SHA-256 {got}, but {promised_by} says {expected}")]
@@ -117,12 +127,20 @@ impl FetchError {
                 }
                 StatusCode::UNAUTHORIZED => "the token, if one is set, is not accepted",
                 StatusCode::FORBIDDEN => "the server knows the file but does not give it out",
+                StatusCode::PARTIAL_CONTENT => {
+                    "the server sent a part where the whole was asked for"
+                }
+                status if status.is_redirection() => {
+                    "it redirects to where publish does not follow: only http and https, never from https to http"
+                }
                 status if status.is_server_error() => {
                     "the server has a problem; the next sync tries again"
                 }
                 _ => return None,
             },
-            Self::RateLimited { .. } => "set GITHUB_TOKEN for a larger quota, or sync less often",
+            Self::RateLimited { .. } => {
+                "sync less often; on GitHub, GITHUB_TOKEN gives a larger quota"
+            }
             Self::Unreachable { .. } => {
                 "check the network and proxy settings; the next sync tries again"
             }
@@ -131,8 +149,11 @@ impl FetchError {
             }
             Self::Slow { .. } => "raise [network] timeout if the server is just slow",
             Self::Truncated { .. } => "the next sync tries again",
+            Self::TooLarge { limit, .. } if *limit == super::DOCUMENT => {
+                "no page that lists versions, and no checksum file, is that long"
+            }
             Self::TooLarge { .. } => "raise [limits] download if the upstream is trusted",
-            Self::Digest { .. } => {
+            Self::Digest { .. } | Self::Length { .. } => {
                 "the file changed upstream or on the way; do not publish it before you know why"
             }
             Self::Checksum { .. } => "check the template in `sha256`",

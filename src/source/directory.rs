@@ -34,6 +34,7 @@ pub(super) fn poll(
                 at: Location::File(entry.path()),
                 sha256: None,
                 private: None,
+                size: None,
             });
         }
     }

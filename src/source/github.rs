@@ -113,6 +113,7 @@ fn read(rule: &GithubRule, release: GithubRelease) -> Release {
             // Made here, because a token goes there: an answer must not choose where.
             private: Some(format!("{api}/repos/{owner}/{name}/releases/assets/{}", asset.id)),
             sha256: asset.digest.as_deref().and_then(sha256),
+            size: u64::try_from(asset.size).ok(),
             name: asset.name,
         });
     Release {
