@@ -175,6 +175,12 @@ pub enum ArchiveError {
         /// The limit in bytes.
         limit: usize,
     },
+    /// A file that its name calls an archive, but that is none: an error page, or half of one.
+    #[error("the file is no archive, although its name says so")]
+    NoArchive,
+    /// A page of HTML where something else was expected.
+    #[error("the file is a page of HTML")]
+    Html,
     /// One entry cannot be taken.
     #[error("archive entry `{path}` {problem}")]
     Entry {
@@ -207,6 +213,9 @@ pub enum Problem {
     /// A path without a single name in it.
     #[error("has an empty path")]
     EmptyPath,
+    /// A path through more folders than any real one.
+    #[error("lies in too many folders")]
+    TooDeep,
     /// A path with NUL or another control character.
     #[error("has a control character in its path")]
     Control,
@@ -287,6 +296,9 @@ impl ArchiveError {
             ArchiveError::TooMany { .. } => {
                 "raise `entries` in [limits] if the upstream is trusted"
             }
+            ArchiveError::NoArchive | ArchiveError::Html => {
+                "the server sent something else than the asset: look at what is at its URL"
+            }
             ArchiveError::Empty => "check that the recipe picks the right asset",
             ArchiveError::Spool(_) => "make room on the file system of the temporary directory",
             ArchiveError::Memory(_)
@@ -339,8 +351,13 @@ pub fn read(
             Kind::Zip
         }
         Wrapping::None if sniff::is_tar(&head) => {
-            tar::read(&mut Stream::plain(file, *limits), &mut entries, spool)?;
+            let mut stream = Stream::plain(file, *limits);
+            tar::read(&mut stream, tar::End::Marked, &mut entries, spool)?;
             Kind::Tar
+        }
+        Wrapping::None if sniff::names_an_archive(name) => return Err(ArchiveError::NoArchive),
+        Wrapping::None if sniff::is_html(&head) && !sniff::names_html(name) => {
+            return Err(ArchiveError::Html);
         }
         Wrapping::None => {
             let content = Content::from_file(file).map_err(ArchiveError::Read)?;
@@ -353,7 +370,7 @@ pub fn read(
         Wrapping::Compressed(format) => {
             let mut stream = Stream::decode(file, format, *limits)?;
             if stream.holds_tar()? {
-                tar::read(&mut stream, &mut entries, spool)?;
+                tar::read(&mut stream, tar::End::Any, &mut entries, spool)?;
                 Kind::Tar
             } else {
                 let content = entries.spool(&mut stream, spool)?;

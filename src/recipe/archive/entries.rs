@@ -12,6 +12,8 @@ use crate::recipe::spool::{Content, Spool, SpoolError};
 
 /// `PATH_MAX` of Linux, for paths and for symlink targets, in bytes.
 pub(super) const PATH_MAX: usize = 4096;
+/// Names in a path. Real trees have a few dozen; every folder on the way costs work later on.
+const DEPTH_MAX: usize = 100;
 /// `NAME_MAX` of Linux, in bytes.
 const NAME_MAX: usize = 255;
 /// All paths and targets together, in bytes. They stay in memory for the whole build, while
@@ -130,6 +132,11 @@ impl Entries {
             Some(_) => return Err(refuse(Problem::LinkNotFile)),
             None => return Err(refuse(Problem::LinkMissing)),
         };
+        // An image has room for one copy, but everything that reads it in between counts each.
+        if let Entry::File { content, .. } = &file {
+            self.announce(content.len())?;
+            self.bytes += content.len();
+        }
         self.insert(path, file)
     }
 
@@ -186,6 +193,7 @@ fn check(raw: &[u8]) -> Result<String, Problem> {
         return Err(Problem::Absolute);
     }
     let mut normal = String::with_capacity(path.len());
+    let mut depth = 0;
     for component in path.split('/') {
         match component {
             "" | "." => continue,
@@ -197,6 +205,10 @@ fn check(raw: &[u8]) -> Result<String, Problem> {
             normal.push('/');
         }
         normal.push_str(component);
+        depth += 1;
+        if depth > DEPTH_MAX {
+            return Err(Problem::TooDeep);
+        }
     }
     Ok(normal)
 }
@@ -270,7 +282,8 @@ mod tests {
         assert_eq!(problem(&[b'a'; 256]), Problem::TooLong);
         assert!(check(&[b'a'; 255]).is_ok());
         assert_eq!(problem(&b"ab/".repeat(1366)), Problem::TooLong);
-        assert!(check(&b"ab/".repeat(1365)).is_ok());
+        assert!(check(&b"ab/".repeat(100)).is_ok());
+        assert_eq!(check(&b"ab/".repeat(101)), Err(Problem::TooDeep));
     }
 
     #[test]

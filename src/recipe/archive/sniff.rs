@@ -246,6 +246,32 @@ fn skip_padding(input: &mut impl BufRead) -> io::Result<()> {
     }
 }
 
+/// Whether a file's name says that it is an archive or compressed. Never what it is: only what it
+/// must not turn out not to be.
+pub(super) fn names_an_archive(name: &str) -> bool {
+    const ENDINGS: [&str; 14] = [
+        ".tar", ".tgz", ".txz", ".tbz", ".tbz2", ".tzst", ".zip", ".gz", ".xz", ".zst", ".bz2",
+        ".taz", ".tlz", ".tb2",
+    ];
+    let name = name.to_ascii_lowercase();
+    ENDINGS.iter().any(|ending| name.ends_with(ending))
+}
+
+/// Whether a file's name says that it is a web page.
+pub(super) fn names_html(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    name.ends_with(".html") || name.ends_with(".htm")
+}
+
+/// Whether the first bytes are those of a web page, which is what many servers answer with, and
+/// status 200, when they have nothing else.
+pub(super) fn is_html(head: &[u8]) -> bool {
+    let text = head.trim_ascii_start();
+    let begins =
+        |with: &[u8]| text.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with));
+    begins(b"<!doctype html") || begins(b"<html")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -32,14 +32,24 @@ const BLOCK: usize = 512;
 /// extended attributes, which are read over.
 const EXTENSION_MAX: u64 = 1 << 20;
 
+/// What must stand behind the last entry.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// At least a block of zeros: without it, a cut between two entries would pass for the end.
+    Marked,
+    /// Anything: the compression around it has an end of its own, and some writers mark none.
+    Any,
+}
+
 /// Reads all entries, and the stream to its end.
 pub(super) fn read(
     stream: &mut Stream,
+    end: End,
     entries: &mut Entries,
     spool: &mut Spool,
 ) -> Result<(), ArchiveError> {
     let mut extensions = Extensions::default();
-    while let Some(header) = next_header(stream)? {
+    while let Some(header) = next_header(stream, end)? {
         match header.entry_type().as_byte() {
             b'L' => {
                 let name = extension(stream, &header)?;
@@ -85,9 +95,15 @@ struct Extensions {
 
 /// The next header, or nothing at the end. POSIX wants two blocks of zeros there, but there are
 /// archives with one, and with none.
-fn next_header(stream: &mut Stream) -> Result<Option<Header>, ArchiveError> {
+fn next_header(stream: &mut Stream, end: End) -> Result<Option<Header>, ArchiveError> {
     let mut header = Header::new_old();
-    if !read_block(stream, header.as_mut_bytes())? || header.as_bytes().iter().all(|b| *b == 0) {
+    if !read_block(stream, header.as_mut_bytes())? {
+        return match end {
+            End::Marked => Err(ArchiveError::Truncated(Format::Tar)),
+            End::Any => Ok(None),
+        };
+    }
+    if header.as_bytes().iter().all(|b| *b == 0) {
         return Ok(None);
     }
     if !sniff::checksum_matches(header.as_bytes()) {

@@ -250,9 +250,11 @@ fn old_and_odd_tars_are_read() {
     // No end marker at all, and half of one.
     for blocks in [0, 1] {
         let tar = [file("a", b"a"), vec![0; 512 * blocks]].concat();
-        for bytes in [tar.clone(), gzip(&tar), xz(&tar)] {
+        for bytes in [gzip(&tar), xz(&tar)] {
             assert_eq!(read_bytes(&bytes).unwrap().entries.len(), 1);
         }
+        // Without compression around it, only the mark tells the end from a cut.
+        assert_eq!(read_bytes(&tar).is_ok(), blocks == 1);
     }
     let tar = tar_of(&[header(b'5', b"./", 0).to_vec(), file("./a", b"")]);
     assert_eq!(read_bytes(&tar).unwrap().entries.into_keys().collect::<Vec<_>>(), ["a"]);
@@ -584,10 +586,9 @@ fn plain_tars_cut_inside_an_entry_are_truncated() {
     let mut accepted = 0;
     for len in (512..tar.len()).step_by(512).chain((513..tar.len()).step_by(97)) {
         match read_bytes(&tar[..len]) {
-            // Some writers end between two entries, or after half of the end marker.
+            // All entries are there, and the first block of the end marker.
             Ok(archive) => {
-                assert!(len % 512 == 0 || len > tar.len() - 512, "at {len}");
-                assert!(archive.entries.len() <= whole);
+                assert_eq!(archive.entries.len(), whole, "at {len}");
                 accepted += 1;
             }
             Err(ArchiveError::Truncated(Format::Tar)) => {}
