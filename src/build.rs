@@ -385,7 +385,7 @@ impl Job {
             .collect();
         let mut spool = Spool::new_in(&self.folder)
             .map_err(|source| BuildError::Disk { path: self.folder.clone(), source })?;
-        let made = recipe::make(component, &vars, &inputs, &self.limits, &mut spool)?;
+        let made = recipe::make(component, build.arch, &vars, &inputs, &self.limits, &mut spool)?;
         let identity = Identity {
             component: &component.name,
             name: &build.image,

@@ -12,9 +12,11 @@ use thiserror::Error;
 use crate::config::Component;
 use crate::config::component::AssetRule;
 use crate::config::files::{FileRule, Files, Mode};
+use crate::name::Arch;
 use crate::template::Vars;
 
 pub mod archive;
+mod elf;
 pub mod lint;
 mod overlay;
 mod pick;
@@ -153,6 +155,7 @@ pub struct Made {
 /// Whatever in an asset or in the component does not fit.
 pub fn make(
     component: &Component,
+    arch: Arch,
     vars: &Vars<'_>,
     inputs: &[Input<'_>],
     limits: &Limits,
@@ -189,7 +192,7 @@ pub fn make(
         let text = format!("[Unit]\nUpholds={unit}\n");
         tree.insert(&path, Node::file(0o644, Content::from_bytes(text.into_bytes())))?;
     }
-    lint::check(&tree, component)?;
+    lint::check(&tree, component, arch)?;
     Ok(Made { tree, newest })
 }
 

@@ -1,12 +1,17 @@
 //! Lint: what a finished tree must not be, because a node would break or never see it.
 
+use std::io::{self, Read};
+
 use thiserror::Error;
 
+use super::elf;
+use super::spool::Content;
 use super::tree::{Node, Tree};
 use crate::config::Component;
+use crate::name::Arch;
 
 /// A tree that no image is made of.
-#[derive(Debug, Error, PartialEq, Eq)]
+#[derive(Debug, Error)]
 pub enum LintError {
     /// There is nothing in it.
     #[error("the image would be empty")]
@@ -17,6 +22,45 @@ pub enum LintError {
     /// A file that makes systemd-sysext refuse the image.
     #[error("`{0}` makes nodes refuse the image")]
     HostFile(String),
+    /// A file or link where every host has a folder: merged, it would hide all that is in it.
+    #[error("`{path}` must be a folder: as {what}, it would hide the host's own")]
+    HidesFolder {
+        /// The path.
+        path: String,
+        /// What it is instead.
+        what: &'static str,
+    },
+    /// An extension-release that is not for this image.
+    #[error("`{0}` is an extension-release of another image")]
+    ForeignRelease(String),
+    /// A program for other machines.
+    #[error("`{path}` is a program for {machine}, but the image is for {arch}")]
+    Machine {
+        /// The program.
+        path: String,
+        /// What it runs on.
+        machine: String,
+        /// What the image is for.
+        arch: Arch,
+    },
+    /// A program that ends before its tables do.
+    #[error("`{path}` is cut: it has {size} bytes, but its header speaks of {end}")]
+    Cut {
+        /// The program.
+        path: String,
+        /// How long it is.
+        size: u64,
+        /// How long it must be.
+        end: u64,
+    },
+    /// A program that could not be read back.
+    #[error("cannot read `{path}` back")]
+    Read {
+        /// The program.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
     /// A unit to enable that is not there.
     #[error("the unit `{0}` is to be enabled, but the image has no such unit")]
     Unit(String),
@@ -30,17 +74,47 @@ impl LintError {
             Self::Empty => "add [[asset]] or [files], or files beside the component",
             Self::Hierarchy(_) => "pick what is needed into usr/ by name",
             Self::HostFile(_) => "take it out with `delete = true`",
+            Self::HidesFolder { .. } => {
+                "end the destination with a slash, or pick what is in the folder"
+            }
+            Self::ForeignRelease(_) => "pick files by name, or take it out with `delete = true`",
+            Self::Machine { .. } => "check [arch]: what upstream calls the architecture",
+            Self::Cut { .. } => "the download was not whole; add a checksum with `sha256`",
+            Self::Read { .. } => return None,
             Self::Unit(_) => "units belong into usr/lib/systemd/system/",
         };
         Some(text.to_owned())
     }
 }
 
-/// Checks a finished tree.
+/// Where every host has a folder, and an image must have one too, or nothing.
+const FOLDERS: [&str; 16] = [
+    "usr",
+    "opt",
+    "usr/bin",
+    "usr/sbin",
+    "usr/lib",
+    "usr/lib32",
+    "usr/lib64",
+    "usr/libexec",
+    "usr/local",
+    "usr/share",
+    "usr/include",
+    "usr/src",
+    "usr/lib/systemd",
+    "usr/lib/systemd/system",
+    "usr/lib/extension-release.d",
+    "usr/share/dbus-1",
+];
+
+/// Where programs are, and nothing else.
+const PROGRAMS: [&str; 4] = ["usr/bin", "usr/sbin", "usr/local/bin", "usr/local/sbin"];
+
+/// Checks a finished tree for an image of this architecture.
 ///
 /// # Errors
 /// The first thing that is wrong.
-pub fn check(tree: &Tree, component: &Component) -> Result<(), LintError> {
+pub fn check(tree: &Tree, component: &Component, arch: Arch) -> Result<(), LintError> {
     if !tree.iter().any(|(_, node)| !matches!(node, Node::Folder)) {
         return Err(LintError::Empty);
     }
@@ -53,6 +127,24 @@ pub fn check(tree: &Tree, component: &Component) -> Result<(), LintError> {
     for path in ["usr/lib/os-release", "usr/lib/initrd-release"] {
         if tree.get(path).is_some() {
             return Err(LintError::HostFile(path.to_owned()));
+        }
+    }
+    for path in FOLDERS {
+        if let Some(node) = tree.get(path).filter(|node| !matches!(node, Node::Folder)) {
+            return Err(LintError::HidesFolder { path: path.to_owned(), what: node.what() });
+        }
+    }
+    // Ours come later, one for each name the image may be merged under.
+    if let Some((path, _)) = tree.below("usr/lib/extension-release.d").next() {
+        return Err(LintError::ForeignRelease(path.to_owned()));
+    }
+    for folder in PROGRAMS {
+        for (path, node) in tree.below(folder) {
+            if let Node::File { mode, content } = node
+                && mode & 0o111 != 0
+            {
+                check_program(path, content, arch)?;
+            }
         }
     }
     for unit in &component.services.enable {
@@ -70,6 +162,23 @@ pub fn check(tree: &Tree, component: &Component) -> Result<(), LintError> {
         if !there(unit) && !template.is_some_and(|template| there(&template)) {
             return Err(LintError::Unit(unit.to_owned()));
         }
+    }
+    Ok(())
+}
+
+/// What cannot run would only be noticed on a node.
+fn check_program(path: &str, content: &Content, arch: Arch) -> Result<(), LintError> {
+    let mut head = Vec::new();
+    let read = content.open().take(elf::HEADER as u64).read_to_end(&mut head);
+    read.map_err(|source| LintError::Read { path: path.to_owned(), source })?;
+    // What is no ELF file may be a script, or whatever else its upstream means by a program.
+    let Some(elf) = elf::read(&head) else { return Ok(()) };
+    if !elf.runs_on(arch) {
+        let machine = elf.machine();
+        return Err(LintError::Machine { path: path.to_owned(), machine, arch });
+    }
+    if elf.end > content.len() {
+        return Err(LintError::Cut { path: path.to_owned(), size: content.len(), end: elf.end });
     }
     Ok(())
 }

@@ -69,7 +69,7 @@ impl Node {
         }
     }
 
-    fn what(&self) -> &'static str {
+    pub(super) fn what(&self) -> &'static str {
         match self {
             Self::Folder => "a folder",
             Self::File { .. } => "a file",

@@ -259,8 +259,9 @@ pub(super) fn names_an_archive(name: &str) -> bool {
 
 /// Whether a file's name says that it is a web page.
 pub(super) fn names_html(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    name.ends_with(".html") || name.ends_with(".htm")
+    let ending = std::path::Path::new(name).extension();
+    ending
+        .is_some_and(|ending| ["html", "htm"].iter().any(|html| ending.eq_ignore_ascii_case(html)))
 }
 
 /// Whether the first bytes are those of a web page, which is what many servers answer with, and
