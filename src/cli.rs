@@ -45,9 +45,8 @@ pub struct Args {
         hide_env_values = true
     )]
     config: Option<PathBuf>,
-    /// Only this component; may be given again
-    #[arg(long, global = true, value_name = "NAME", value_delimiter = ',', num_args = 1)]
-    only: Vec<ComponentName>,
+    #[command(flatten)]
+    only: Only,
     /// Print one JSON document instead of text
     #[arg(long, global = true)]
     json: bool,
@@ -61,6 +60,14 @@ pub struct Args {
     command: Command,
 }
 
+/// Before the command or after it; what is given in both places counts together.
+#[derive(Debug, clap::Args)]
+struct Only {
+    /// Only this component; may be given again
+    #[arg(long, value_name = "NAME", value_delimiter = ',', num_args = 1)]
+    only: Vec<ComponentName>,
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Bring the repository up to date: poll, build, publish
@@ -68,9 +75,14 @@ enum Command {
         /// Stop after the plan; nothing is written
         #[arg(long)]
         dry_run: bool,
+        #[command(flatten)]
+        only: Only,
     },
     /// Show what sync would do, and why; -v for every upstream release
-    Plan,
+    Plan {
+        #[command(flatten)]
+        only: Only,
+    },
     /// Build images of one component here; nothing is published
     Build {
         /// The component
@@ -89,6 +101,8 @@ enum Command {
         /// A directory or a URL; the configured repository, if left out
         #[arg(value_name = "URL|DIR")]
         target: Option<String>,
+        #[command(flatten)]
+        only: Only,
     },
     /// Show what is inside an image, and whether a client would take it
     Inspect {
@@ -179,20 +193,27 @@ fn start_logging(args: &Args) {
 }
 
 async fn run(args: Args) -> anyhow::Result<Ended> {
+    let mut only = args.only.only;
+    if let Command::Sync { only: more, .. }
+    | Command::Plan { only: more }
+    | Command::Verify { only: more, .. } = &args.command
+    {
+        only.extend(more.only.iter().cloned());
+    }
     let context = Context {
         config: args.config,
-        only: args.only,
+        only,
         json: args.json,
         verbose: args.verbose > 0,
         progress: Progress::new(args.quiet),
     };
     match args.command {
-        Command::Sync { dry_run } => sync::run(&context, dry_run).await,
-        Command::Plan => plan::run(&context).await,
+        Command::Sync { dry_run, .. } => sync::run(&context, dry_run).await,
+        Command::Plan { .. } => plan::run(&context).await,
         Command::Build { name, version, arch, output } => {
             build::run(&context, &name, version.as_deref(), &arch, &output).await
         }
-        Command::Verify { target } => verify::run(&context, target.as_deref()).await,
+        Command::Verify { target, .. } => verify::run(&context, target.as_deref()).await,
         Command::Inspect { image, list } => inspect::run(&context, &image, list),
         Command::Serve { listen } => serve::run(&context, listen).await,
         Command::Init { directory } => init::run(&context, &directory),
@@ -212,7 +233,7 @@ async fn signalled() -> anyhow::Error {
             match signal(kind) {
                 Ok(mut signal) => {
                     signal.recv().await;
-                    anyhow::anyhow!("{name}; nothing is half published")
+                    anyhow::anyhow!("{name}; what is published is whole")
                 }
                 Err(error) => error.into(),
             }

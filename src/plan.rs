@@ -84,6 +84,8 @@ pub enum Why {
     NewArchitecture,
     /// The manifest lists the image, but the file is gone.
     FileGone,
+    /// The manifest lists the image, but the file has not the length it was published with.
+    FileDamaged,
     /// Somebody asked for just this image.
     Asked,
 }
@@ -94,6 +96,7 @@ impl fmt::Display for Why {
             Self::NewVersion => "new version",
             Self::NewArchitecture => "new architecture",
             Self::FileGone => "listed, but the file is gone",
+            Self::FileDamaged => "listed, but the file is damaged",
             Self::Asked => "asked for",
         })
     }
@@ -141,6 +144,7 @@ pub fn plan(
                 }
             };
             let why = match (published.manifest.get(&image), published.has_file(&image)) {
+                (Some(_), true) if published.is_damaged(&image) => Why::FileDamaged,
                 (Some(_), true) => continue,
                 (Some(_), false) => Why::FileGone,
                 (None, _) => Why::NewVersion,
@@ -345,7 +349,10 @@ mod tests {
         for name in ["x-1-x86-64.raw", "x-2-x86-64.raw", "x-2-arm64.raw"] {
             manifest.add(name.parse().unwrap(), Sha256::of(b"")).unwrap();
         }
-        let published = Published::new(manifest, ["x-1-x86-64.raw", "x-2-x86-64.raw"]);
+        let published = Published::new(
+            manifest,
+            ["x-1-x86-64.raw", "x-2-x86-64.raw"].map(|name| (name.to_owned(), 1)),
+        );
         let plan = plan(&component, &arches(), releases(), &published, now());
         assert_eq!(
             images(&plan),
@@ -366,7 +373,7 @@ mod tests {
         for (name, _) in images(&first) {
             manifest.add(name.parse().unwrap(), Sha256::of(b"")).unwrap();
         }
-        let names: Vec<String> = manifest.files().map(|(name, _)| name.to_string()).collect();
+        let names: Vec<_> = manifest.files().map(|(name, _)| (name.to_string(), 1)).collect();
         let published = Published::new(manifest, names);
         assert!(plan(&component, &arches(), releases(), &published, now()).actions.is_empty());
     }

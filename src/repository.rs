@@ -2,8 +2,10 @@
 //!
 //! Owns the layout and the order of writing. Knows nothing of upstreams or of how images are made.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
+use commit::Record;
+use futures::StreamExt;
 use thiserror::Error;
 
 use crate::manifest::{Manifest, ManifestError};
@@ -72,14 +74,17 @@ impl SnapshotError {
 pub struct Published {
     /// Its manifest; empty if there is none.
     pub manifest: Manifest,
-    files: BTreeSet<String>,
+    /// Every file and its length in bytes.
+    files: BTreeMap<String, u64>,
+    /// What the files of ours should have, by their records.
+    sizes: BTreeMap<String, u64>,
 }
 
 impl Published {
     /// A folder with this manifest and these files.
     #[must_use]
-    pub fn new(manifest: Manifest, files: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        Self { manifest, files: files.into_iter().map(Into::into).collect() }
+    pub fn new(manifest: Manifest, files: impl IntoIterator<Item = (String, u64)>) -> Self {
+        Self { manifest, files: files.into_iter().collect(), sizes: BTreeMap::new() }
     }
 
     /// Reads a folder. One that is not there is empty; every other failure is one.
@@ -87,22 +92,52 @@ impl Published {
     /// # Errors
     /// The store or the manifest cannot be read.
     pub async fn read(store: &Store, folder: &Folder) -> Result<Self, SnapshotError> {
-        let manifest_path = path(folder, MANIFEST);
-        let manifest = match store.read(&manifest_path).await? {
-            None => Manifest::default(),
-            Some(bytes) => Manifest::parse(&bytes).map_err(|source| SnapshotError::Manifest {
-                path: store.root().join(&manifest_path).display().to_string(),
-                source,
-            })?,
-        };
-        let files = store.list(folder.as_str()).await?.into_iter().map(|(name, _)| name).collect();
-        Ok(Self { manifest, files })
+        let manifest = Self::read_manifest(store, folder).await?;
+        let mut published = Self::new(manifest, store.list(folder.as_str()).await?);
+        let names: Vec<FileName> =
+            published.manifest.files().map(|(name, _)| name.clone()).collect();
+        let mut records = futures::stream::iter(names)
+            .map(async |name| {
+                let record = store.read(&record_path(folder, &name)).await?;
+                let record =
+                    record.and_then(|record| serde_json::from_slice::<Record>(&record).ok());
+                Ok::<_, StoreError>((name, record))
+            })
+            .buffer_unordered(16);
+        while let Some((name, record)) = records.next().await.transpose()? {
+            published.sizes.extend(record.map(|record| (name.into(), record.size)));
+        }
+        drop(records);
+        Ok(published)
+    }
+
+    /// Reads only the manifest of a folder; an empty one if there is none.
+    ///
+    /// # Errors
+    /// As [`Published::read`].
+    pub async fn read_manifest(store: &Store, folder: &Folder) -> Result<Manifest, SnapshotError> {
+        let path = path(folder, MANIFEST);
+        let Some(bytes) = store.read(&path).await? else { return Ok(Manifest::default()) };
+        Manifest::parse(&bytes).map_err(|source| SnapshotError::Manifest {
+            path: store.root().join(&path).display().to_string(),
+            source,
+        })
     }
 
     /// Whether the folder has a file of this name.
     #[must_use]
     pub fn has_file(&self, name: &FileName) -> bool {
-        self.files.contains(name.as_str())
+        self.files.contains_key(name.as_str())
+    }
+
+    /// Whether a file has another length than when we published it. That its bytes are the same is
+    /// for `verify` to say: to read all of them at every sync would cost too much.
+    #[must_use]
+    pub fn is_damaged(&self, name: &FileName) -> bool {
+        match (self.files.get(name.as_str()), self.sizes.get(name.as_str())) {
+            (Some(is), Some(should_be)) => is != should_be,
+            _ => false,
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -119,6 +119,9 @@ impl Store {
         let failed =
             |error: io::Error| StoreError::new("cannot open the store", root.display(), error);
         if access == Access::Write {
+            // What nodes fetch must be readable for the web server, whatever the shell's habits are.
+            let mask = rustix::process::umask(rustix::fs::Mode::empty());
+            rustix::process::umask(mask & rustix::fs::Mode::from_raw_mode(0o022));
             fs::create_dir_all(root).map_err(failed)?;
         }
         let objects: Arc<dyn ObjectStore> = match fs::metadata(root) {
@@ -215,17 +218,23 @@ impl Store {
     ///
     /// # Errors
     /// The file cannot be read or the store not written; nothing appears then.
-    pub async fn create_from_file(
-        &self,
-        path: &str,
-        mut file: File,
-    ) -> Result<Created, StoreError> {
+    pub async fn create_from_file(&self, path: &str, file: File) -> Result<Created, StoreError> {
         let key = Key::from(path);
         match self.objects.head(&key).await {
-            Ok(_) => return Ok(Created::Exists),
-            Err(object_store::Error::NotFound { .. }) => {}
-            Err(error) => return Err(self.error("cannot read", path, error)),
+            Ok(_) => Ok(Created::Exists),
+            Err(object_store::Error::NotFound { .. }) => {
+                self.put_from_file(path, file).await.map(|()| Created::New)
+            }
+            Err(error) => Err(self.error("cannot read", path, error)),
         }
+    }
+
+    /// Puts a file's content at a path, in the place of what was there, whole or not at all.
+    ///
+    /// # Errors
+    /// The file cannot be read or the store not written; what was there is untouched.
+    pub async fn put_from_file(&self, path: &str, mut file: File) -> Result<(), StoreError> {
+        let key = Key::from(path);
         let upload = self
             .objects
             .put_multipart(&key)
@@ -256,10 +265,7 @@ impl Store {
             Ok(()) => writer.finish().await.map(|_| ()),
             Err(error) => writer.abort().await.and(Err(error)),
         };
-        match finished {
-            Ok(()) => Ok(Created::New),
-            Err(error) => Err(self.error("cannot write", path, error)),
-        }
+        finished.map_err(|error| self.error("cannot write", path, error))
     }
 
     /// Takes the lock of a directory, for as long as the answer lives.
@@ -280,6 +286,8 @@ impl Store {
                 .write(true)
                 .create(true)
                 .truncate(false)
+                // A link would have us write over whatever it leads to.
+                .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
                 .open(&path)
                 .map_err(failed)?;
             match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {

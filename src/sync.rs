@@ -325,25 +325,34 @@ async fn carry_out_plan(
     // A version goes out for all architectures or for none: half of one would tell half of the
     // nodes that they are behind, for good if nobody looks.
     built.retain(|(build, _)| !broken.contains(&&build.version));
-    if built.is_empty() {
-        return Ok(());
+    // Version by version, the newest first: one that does not fit on the disk any more must not
+    // keep the others from the nodes.
+    let mut published = published;
+    while let Some((first, _)) = built.first() {
+        let version = first.version.clone();
+        let (now, later): (Vec<_>, Vec<_>) =
+            built.into_iter().partition(|(build, _)| build.version == version);
+        built = later;
+        let (builds, images): (Vec<_>, Vec<_>) = now.into_iter().unzip();
+        let what = format!("{} {version}", component.name);
+        let task = shop.progress.begin(Step::Publish, &what);
+        let folder = &component.folder;
+        match commit::commit(store, lock, folder, &published, &images, &Signer::Unsigned).await {
+            Ok(manifest) => published.manifest = manifest,
+            Err(error) => {
+                outcome.errors.push(Told::of(&what, &error));
+                continue;
+            }
+        }
+        task.finish(0);
+        outcome.published.extend(builds.into_iter().zip(&images).map(|(build, (image, _))| {
+            PublishedImage {
+                size: Some(image.size),
+                sha256: Some(image.sha256),
+                ..PublishedImage::planned(build)
+            }
+        }));
     }
-
-    let task = shop
-        .progress
-        .begin(Step::Publish, &repository::path(&component.folder, repository::MANIFEST));
-    let (builds, images): (Vec<_>, Vec<_>) = built.into_iter().unzip();
-    commit::commit(store, lock, &component.folder, &published, &images, &Signer::Unsigned).await?;
-    task.finish(0);
-    outcome.published = builds
-        .into_iter()
-        .zip(&images)
-        .map(|(build, (image, _))| PublishedImage {
-            size: Some(image.size),
-            sha256: Some(image.sha256),
-            ..PublishedImage::planned(build)
-        })
-        .collect();
     let now = outcome.published.iter().map(|image| image.version.clone()).max();
     outcome.newest = outcome.newest.take().max(now);
     Ok(())

@@ -53,7 +53,7 @@ pub enum FetchError {
         source: reqwest::Error,
     },
     /// The server fell silent, or crawled.
-    #[error("{url} sent nothing for {} s, or too slowly to ever end", waited.as_secs_f32())]
+    #[error("{url} sent nothing for {} s, or less than {CRAWL} bytes a second, or did not end in time", waited.as_secs_f32())]
     Slow {
         /// What was asked for.
         url: String,
@@ -139,7 +139,7 @@ impl FetchError {
                 _ => return None,
             },
             Self::RateLimited { .. } => {
-                "sync less often; on GitHub, GITHUB_TOKEN gives a larger quota"
+                "sync less often, or, for GitHub, set GITHUB_TOKEN: it has a larger quota"
             }
             Self::Unreachable { .. } => {
                 "check the network and proxy settings; the next sync tries again"

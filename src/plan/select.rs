@@ -128,6 +128,7 @@ pub fn select(component: &Component, mut releases: Vec<Release>, now: Timestamp)
     let wanted = selection.newest(wanted, rules.per, rules.newest.get());
     let wanted = selection.in_both_orders(wanted);
     selection.wanted = wanted.into_iter().map(|(_, candidate)| candidate).collect();
+    selection.forget_old_refusals(rules.per, rules.newest.get());
     selection.tell_if_nothing_is_left();
     selection
 }
@@ -215,6 +216,22 @@ impl Selection {
         kept
     }
 
+    /// A release that could not be published anyway is no news once there are enough newer ones.
+    fn forget_old_refusals(&mut self, per: Option<Per>, newest: usize) {
+        // With branches, nobody knows which one an unreadable version belongs to.
+        let oldest = match (per, self.wanted.last()) {
+            (None, Some(oldest)) if self.wanted.len() >= newest => oldest.release.tag.clone(),
+            _ => return,
+        };
+        let is_old = |tag: &str| version::compare(tag, &oldest).is_lt();
+        self.refusals.retain(|refusal| !is_old(&refusal.tag));
+        for verdict in &mut self.verdicts {
+            if verdict.out == Some(Out::Refused) && is_old(&verdict.tag) {
+                verdict.out = Some(Out::Superseded);
+            }
+        }
+    }
+
     /// An upstream of which nothing is wanted is a repository that silently stopped: upstream
     /// changed its tags, or a rule is wrong. Only a release that waits for its age is no mistake.
     fn tell_if_nothing_is_left(&mut self) {
@@ -252,8 +269,20 @@ fn judge(
     if rules.exclude.iter().any(|excluded| excluded == text || *excluded == release.tag) {
         return Judgement::Out(Out::Excluded);
     }
-    let prerelease = release.prerelease || version::final_of(text).is_some();
-    if prerelease && !rules.prerelease {
+    if release.prerelease && !rules.prerelease {
+        return Judgement::Out(Out::Prerelease);
+    }
+    let refused = |problem: String, hint: &str| {
+        Judgement::Refused(Refusal { tag: release.tag.clone(), problem, hint: hint.to_owned() })
+    };
+    let version = match text.parse::<Version>() {
+        Ok(version) => version,
+        Err(error) => {
+            let hint = "exclude it in [versions], or let `tag` or `match` leave that part out";
+            return refused(error.to_string(), hint);
+        }
+    };
+    if version::final_of(text).is_some() && !rules.prerelease {
         return Judgement::Out(Out::Prerelease);
     }
     if let Some(requirement) = &rules.require {
@@ -273,22 +302,15 @@ fn judge(
             Some(_) => {}
         }
     }
-    let refused = |problem: String, hint: &str| {
-        Judgement::Refused(Refusal { tag: release.tag.clone(), problem, hint: hint.to_owned() })
-    };
-    match text.parse::<Version>() {
-        Err(error) => refused(
-            error.to_string(),
-            "exclude it in [versions], or let `tag` or `match` leave that part out",
-        ),
-        Ok(version) if version::outlives_its_final(&version) => refused(
+    if version::outlives_its_final(&version) {
+        return refused(
             format!(
                 "nodes would take `{version}` for newer than its final release, and never move on to that"
             ),
             "leave pre-releases out: [versions] prerelease = false",
-        ),
-        Ok(version) => Judgement::Wanted(version),
+        );
     }
+    Judgement::Wanted(version)
 }
 
 fn age(published: Timestamp, now: Timestamp) -> Duration {

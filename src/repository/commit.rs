@@ -19,6 +19,7 @@ use thiserror::Error;
 
 use super::{MANIFEST, Published, SnapshotError, path, record_path};
 use crate::image::Image;
+use crate::manifest::Manifest;
 use crate::name::{FileName, Folder, Sha256};
 use crate::sign::Signer;
 use crate::store::{Created, Lock, Store, StoreError};
@@ -121,7 +122,8 @@ pub struct InputRecord {
     pub promised_by: Vec<String>,
 }
 
-/// Publishes images into a folder. `before` is what the plan was made from.
+/// Publishes images into a folder. `before` is what the plan was made from; the answer is the
+/// manifest that is published now.
 ///
 /// # Errors
 /// Nothing that was published is touched then.
@@ -132,7 +134,7 @@ pub async fn commit(
     before: &Published,
     images: &[(Image, Record)],
     signer: &Signer,
-) -> Result<(), CommitError> {
+) -> Result<Manifest, CommitError> {
     let mut manifest = before.manifest.clone();
     for (image, _) in images {
         manifest.add(image.name.clone(), image.sha256).map_err(|published| {
@@ -140,36 +142,44 @@ pub async fn commit(
         })?;
     }
     for (image, record) in images {
-        upload(store, folder, image).await?;
+        upload(store, folder, before, image).await?;
         let mut text = serde_json::to_vec_pretty(record).expect("a record has only text keys");
         text.push(b'\n');
         store.put(&record_path(folder, &image.name), text).await?;
     }
-    let now = Published::read(store, folder).await?;
-    if now.manifest != before.manifest {
+    let now = Published::read_manifest(store, folder).await?;
+    if now != before.manifest {
         return Err(CommitError::Raced { folder: folder.clone() });
     }
-    if !manifest.includes(&now.manifest) {
+    if !manifest.includes(&now) {
         return Err(CommitError::Shrunk { folder: folder.clone() });
     }
-    if manifest != now.manifest {
+    if manifest != now {
         let ready = signer.sign(&manifest);
         store.put(&path(folder, MANIFEST), ready.manifest().to_vec()).await?;
     }
-    Ok(())
+    Ok(manifest)
 }
 
-async fn upload(store: &Store, folder: &Folder, image: &Image) -> Result<(), CommitError> {
+async fn upload(
+    store: &Store,
+    folder: &Folder,
+    before: &Published,
+    image: &Image,
+) -> Result<(), CommitError> {
     let to = path(folder, image.name.as_str());
-    let file = File::open(&image.path)
-        .map_err(|source| CommitError::Image { name: image.name.clone(), source })?;
-    match store.create_from_file(&to, file).await? {
+    match store.create_from_file(&to, open(image)?).await? {
         Created::New => Ok(()),
         // A crashed sync left it, or somebody else put it there.
         Created::Exists => {
             let there = store.digest(&to).await?;
             if there == Some(image.sha256) {
                 return Ok(());
+            }
+            // The manifest promises these very bytes, so what is there is damaged: no node takes it.
+            if before.manifest.get(&image.name) == Some(image.sha256) {
+                let file = open(image)?;
+                return Ok(store.put_from_file(&to, file).await?);
             }
             Err(CommitError::Taken {
                 path: store.root().join(&to).display().to_string(),
@@ -178,4 +188,9 @@ async fn upload(store: &Store, folder: &Folder, image: &Image) -> Result<(), Com
             })
         }
     }
+}
+
+fn open(image: &Image) -> Result<File, CommitError> {
+    let name = &image.name;
+    File::open(&image.path).map_err(|source| CommitError::Image { name: name.clone(), source })
 }

@@ -170,7 +170,7 @@ fn ci_logs_get_plain_lines() {
     let ran = repo.sync().ok().says(&[
         "polled pulse",
         "built pulse-1.0.0-arm64.raw",
-        "published pulse/SHA256SUMS",
+        "published pulse 1.1.0",
     ]);
     assert!(!ran.stderr.contains(['\u{1b}', '\r']), "{ran}");
     assert!(ran.stderr.lines().count() < 20, "{ran}");

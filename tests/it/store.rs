@@ -422,7 +422,7 @@ fn a_manifest_that_changes_meanwhile_is_not_written_over() {
     let (status, said) = running.wait();
     assert_eq!(status.code(), Some(3), "{said}");
     assert!(
-        said.contains("error: bad: the manifest of bad changed while images were built"),
+        said.contains("error: bad 1.1: the manifest of bad changed while images were built"),
         "{said}"
     );
     assert!(said.contains("hint: something else writes to this folder; sync again"), "{said}");
