@@ -13,7 +13,7 @@ use tokio::sync::{OnceCell, Semaphore};
 
 use crate::config::component::{AssetAt, AssetRule};
 use crate::config::{self, Component};
-use crate::fetch::{Client, FetchError, Fetched, Promise};
+use crate::fetch::{self, Client, FetchError, Fetched, Promise};
 use crate::image::{self, Identity, Image, ImageError};
 use crate::name::Sha256;
 use crate::plan::{self, Build};
@@ -235,7 +235,7 @@ impl<'w> Bench<'w> {
         }
         let record = InputRecord {
             from: match &asset.at {
-                Location::Url(url) => url.clone(),
+                Location::Url(url) => fetch::without_password(url),
                 Location::File(_) => asset.name.clone(),
             },
             sha256: fetched.sha256,

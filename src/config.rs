@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,6 +22,9 @@ pub mod versions;
 
 pub use component::Component;
 pub use diagnose::ConfigError;
+
+/// The longest configuration file that is read, in bytes.
+const LONGEST: u64 = 1 << 20;
 
 /// A whole configuration, read and checked.
 #[derive(Debug, Clone)]
@@ -59,6 +63,7 @@ pub struct Document {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Repository {
     /// What clients fetch, for the texts that tell people; the repository works without.
+    #[serde(default, deserialize_with = "base_url")]
     pub url: Option<Url>,
     /// A directory, relative to the configuration file.
     #[serde(default = "default_store")]
@@ -69,6 +74,28 @@ pub struct Repository {
     /// The folder of component files, relative to the configuration file.
     #[serde(default = "default_components")]
     pub components: PathBuf,
+}
+
+/// The beginning of every URL that a client asks for.
+fn base_url<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Url>, D::Error> {
+    let text = String::deserialize(from)?;
+    let bad = |problem: &str| {
+        let text = text.escape_debug();
+        serde::de::Error::custom(format!(
+            "`{text}` {problem}\nhint: such as \"https://files.example.com/\""
+        ))
+    };
+    let url = Url::parse(&text).map_err(|_| bad("is not a URL"))?;
+    if !matches!(url.scheme(), "http" | "https" | "file") {
+        return Err(bad("is nothing that clients fetch from"));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(bad("must end with the path"));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(bad("must not have a password in it: everybody would read it"));
+    }
+    Ok(Some(url))
 }
 
 fn default_store() -> StoreUrl {
@@ -291,13 +318,26 @@ pub fn load(file: &Path) -> Result<Config, ConfigError> {
     }
     components.sort_by(|a, b| a.name.cmp(&b.name));
     check_folders(&components)?;
-    Ok(Config { file: file.to_owned(), document, components })
+    let config = Config { file: file.to_owned(), document, components };
+    check_store(&config, &folder)?;
+    Ok(config)
 }
 
 fn read(file: &Path) -> Result<String, ConfigError> {
-    fs::read_to_string(file).map_err(|error| {
+    let text = || {
+        // A pipe or a device would never end, and no configuration is that long.
+        let metadata = fs::metadata(file)?;
+        if !metadata.is_file() {
+            return Err(io::Error::other("it is not a regular file"));
+        }
+        if metadata.len() > LONGEST {
+            return Err(io::Error::other(format!("it is longer than {LONGEST} bytes")));
+        }
+        fs::read_to_string(file)
+    };
+    text().map_err(|error| {
         let hint = match error.kind() {
-            std::io::ErrorKind::NotFound => {
+            io::ErrorKind::NotFound => {
                 "`publish init` starts a repository here; --config names another file"
             }
             _ => "it must be a readable text file in UTF-8",
@@ -332,6 +372,22 @@ fn check_folders(components: &[Component]) -> Result<(), ConfigError> {
             .with_hint(
                 "give each component a `path` of its own: clients tell images apart by folder",
             ));
+        }
+    }
+    Ok(())
+}
+
+/// A web server gives out all that is in the store: the configuration must not be.
+fn check_store(config: &Config, components: &Path) -> Result<(), ConfigError> {
+    let absolute = |path: &Path| fs::canonicalize(path).or_else(|_| std::path::absolute(path));
+    let store = config.store_directory();
+    let Ok(inside) = absolute(&store) else { return Ok(()) };
+    for path in [config.file.as_path(), components] {
+        if absolute(path).is_ok_and(|path| path.starts_with(&inside)) {
+            let message =
+                format!("the store {} would hold the configuration itself", store.display());
+            return Err(ConfigError::new(&config.file, message)
+                .with_hint("let [repository] store name a folder of its own"));
         }
     }
     Ok(())
@@ -436,6 +492,9 @@ mod tests {
             "[repository]\n[network]\nrewrite = { \"example.com\" = \"x\" }\n",
             "[repository]\n[limits]\nunpacked = \"4\"\n",
             "[repository]\narchitectures = []\n",
+            "[repository]\nurl = \"ftp://e.org/\"\n",
+            "[repository]\nurl = \"https://e.org/?q\"\n",
+            "[repository]\nurl = \"https://u:p@e.org/\"\n",
             "",
         ] {
             assert!(parse(Path::new("x"), text).is_err(), "{text} was taken");

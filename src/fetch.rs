@@ -192,7 +192,7 @@ impl Client {
             url: url.to_owned(),
             problem: problem.to_string(),
         })?;
-        Ok(Promise { sha256, by: url.to_owned() })
+        Ok(Promise { sha256, by: without_password(url) })
     }
 
     async fn small(&self, url: &str, headers: HeaderMap) -> Result<(Head, Bytes), FetchError> {
@@ -333,7 +333,9 @@ impl Client {
     }
 }
 
-fn without_password(url: &str) -> String {
+/// A URL for people and records: whoever may read those must not learn a password.
+#[must_use]
+pub fn without_password(url: &str) -> String {
     match Url::parse(url) {
         Ok(mut parsed) if parsed.password().is_some() || !parsed.username().is_empty() => {
             // Both only fail for URLs that cannot have a user at all.

@@ -143,6 +143,9 @@ impl FromStr for Folder {
     type Err = NameError;
     fn from_str(name: &str) -> Result<Self, NameError> {
         let trimmed = name.strip_suffix('/').unwrap_or(name);
+        if trimmed.split('/').any(|segment| segment.starts_with("SHA256SUMS")) {
+            return Err(malformed("folder", name, "has the name of a manifest"));
+        }
         for segment in trimmed.split('/') {
             check_portable("folder", segment)
                 .map_err(|_| malformed("folder", name, "must be relative, of segments that start with a letter or a digit and hold only A-Z a-z 0-9 . , _ + -"))?;
@@ -353,7 +356,18 @@ mod tests {
 
     #[test]
     fn folders_stay_below_the_root() {
-        for bad in ["", "/", "/abs", "a//b", "../a", "a/..", ".publish", "a/.b"] {
+        for bad in [
+            "SHA256SUMS",
+            "a/SHA256SUMS.gpg",
+            "",
+            "/",
+            "/abs",
+            "a//b",
+            "../a",
+            "a/..",
+            ".publish",
+            "a/.b",
+        ] {
             assert!(bad.parse::<Folder>().is_err(), "{bad:?} was taken");
         }
         assert_eq!("tools/ts/".parse::<Folder>().unwrap().as_str(), "tools/ts");

@@ -12,7 +12,7 @@ use thiserror::Error;
 use crate::config::Component;
 use crate::config::source::SourceRule;
 use crate::fetch::cache::Cache;
-use crate::fetch::{Client, FetchError};
+use crate::fetch::{Client, FetchError, without_password};
 use crate::name::{Arch, Sha256};
 
 pub mod directory;
@@ -59,7 +59,7 @@ pub enum Location {
 impl std::fmt::Display for Location {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Url(url) => f.write_str(url),
+            Self::Url(url) => f.write_str(&without_password(url)),
             Self::File(path) => path.display().fmt(f),
         }
     }

@@ -11,7 +11,7 @@ use url::Url;
 
 use super::ConfigError;
 use super::files::{FileRule, Files};
-use super::source::{HttpUrl, SourceRule};
+use super::source::{HttpUrl, NO_SOURCE, SourceRule};
 use super::versions::Versions;
 use crate::name::{Arch, ComponentName, Folder};
 use crate::template::{Template, Vars};
@@ -56,7 +56,7 @@ struct Raw {
     description: Option<String>,
     homepage: Option<Url>,
     path: Option<Folder>,
-    source: SourceRule,
+    source: Option<SourceRule>,
     #[serde(default)]
     versions: Versions,
     #[serde(default)]
@@ -302,7 +302,9 @@ pub enum Compression {
 pub fn parse(name: ComponentName, file: &Path, text: &str) -> Result<Component, ConfigError> {
     let raw: Raw =
         toml::from_str(text).map_err(|error| ConfigError::from_toml(file, text, &error))?;
-    let mut source = raw.source;
+    let mut source = raw
+        .source
+        .ok_or_else(|| ConfigError::new(file, "it has no source").with_hint(NO_SOURCE))?;
     if let SourceRule::Directory(rule) = &mut source {
         rule.path = file.parent().unwrap_or(Path::new("")).join(&rule.path);
     }

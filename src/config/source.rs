@@ -10,6 +10,9 @@ use url::Url;
 
 use crate::template::Template;
 
+/// What to do about a component that follows nothing.
+pub(super) const NO_SOURCE: &str = "add one of [source.github], [source.http], [source.directory]";
+
 /// `[source.…]`: one of a closed set.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(try_from = "SourceTable")]
@@ -46,10 +49,7 @@ impl TryFrom<SourceTable> for SourceRule {
                 names.join(" and ")
             ));
         }
-        found.pop().map(|(_, rule)| rule).ok_or_else(|| {
-            "no source\nhint: add one of [source.github], [source.http], [source.directory]"
-                .to_owned()
-        })
+        found.pop().map(|(_, rule)| rule).ok_or_else(|| format!("no source\nhint: {NO_SOURCE}"))
     }
 }
 

@@ -372,6 +372,8 @@ pub fn read(
             if stream.holds_tar()? {
                 tar::read(&mut stream, tar::End::Any, &mut entries, spool)?;
                 Kind::Tar
+            } else if sniff::names_a_tar(name) {
+                return Err(ArchiveError::NoArchive);
             } else {
                 let content = entries.spool(&mut stream, spool)?;
                 let content = content.map_err(|source| stream.error(source))?;

@@ -204,7 +204,13 @@ async fn read_manifest(
     match origin {
         Origin::Directory(root) => {
             let path = root.join(folder).join(MANIFEST);
-            fs::read(&path).map_err(|source| match source.kind() {
+            let read = || {
+                if !fs::metadata(&path)?.is_file() {
+                    return Err(io::Error::other("it is not a regular file"));
+                }
+                fs::read(&path)
+            };
+            read().map_err(|source| match source.kind() {
                 io::ErrorKind::NotFound => {
                     VerifyError::Nothing(root.join(folder).display().to_string())
                 }

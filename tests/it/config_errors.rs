@@ -155,10 +155,8 @@ fn two_sources_or_none() {
           hint: a component follows one; make another component for the other
         ");
     insta::assert_snapshot!(component("description = \"x\"\n"), @r#"
-        error: components/x.toml:1:1: missing field `source`
-            |
-          1 | description = "x"
-            | ^
+        error: components/x.toml: it has no source
+          hint: add one of [source.github], [source.http], [source.directory]
         "#);
     insta::assert_snapshot!(component("[source]\n"), @r"
         error: components/x.toml:1:1: no source

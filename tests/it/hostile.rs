@@ -3,7 +3,7 @@
 use tar::EntryType;
 
 use crate::pack::{Tar, gz, zip};
-use crate::scene::{ARCHIVE, Scene};
+use crate::scene::{ARCHIVE, PROGRAM, Rule, Scene};
 
 fn honest() -> Tar {
     Tar::new().file("bad", 0o755, "bad 1.1")
@@ -93,7 +93,10 @@ fn a_bomb_stops_at_the_limit() {
     let says = ["unpacks to more than 1048576 bytes", "raise `unpacked` in [limits]"];
     refused_with(limits, &honest().file("bomb", 0o644, &bomb).zst(), &says);
     // As a single compressed file, as a zip, and in many small parts.
-    refused_with(limits, &gz(bomb.as_bytes()), &says);
+    let single = Rule { path: "bad-{version}.gz", ..PROGRAM };
+    let scene = Scene::new(limits, &single, gz(b"bad 1.0"));
+    scene.serve(&single, "1.1", gz(bomb.as_bytes()));
+    scene.fails("bad 1.1 x86-64: cannot build", &says);
     refused_with(limits, &zip(&[("bad", 0o755, &bomb)]), &says);
     let mut many = honest();
     for number in 0..40 {

@@ -17,6 +17,7 @@
 
 mod commands;
 mod config_errors;
+mod fears;
 mod github;
 mod github_source;
 mod help;

@@ -257,6 +257,13 @@ pub(super) fn names_an_archive(name: &str) -> bool {
     ENDINGS.iter().any(|ending| name.ends_with(ending))
 }
 
+/// Whether a file's name says that there is a tar archive in it once it is decompressed.
+pub(super) fn names_a_tar(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let short = [".tgz", ".txz", ".tbz", ".tbz2", ".tzst", ".taz", ".tlz", ".tb2"];
+    name.contains(".tar.") || short.iter().any(|ending| name.ends_with(ending))
+}
+
 /// Whether a file's name says that it is a web page.
 pub(super) fn names_html(name: &str) -> bool {
     let ending = std::path::Path::new(name).extension();
