@@ -15,8 +15,9 @@ use crate::recipe::spool::Content;
 use crate::recipe::tree::{Node, Tree, TreeError};
 
 pub mod inspect;
+mod pack;
 pub mod release;
-mod squashfs;
+pub mod squashfs;
 
 use release::ExtensionRelease;
 
@@ -37,7 +38,7 @@ pub enum ImageError {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: backhand::BackhandError,
+        source: squashfs::SquashfsError,
     },
     /// The extension-release has no place in the tree.
     #[error(transparent)]
@@ -96,7 +97,7 @@ pub fn write(
         tree.insert(&release::path(name), Node::file(0o644, content))?;
     }
     match rule.format {
-        Format::Squashfs => squashfs::write(&tree, rule.compression, time, path, progress)?,
+        Format::Squashfs => pack::write(&tree, rule.compression, time, path, progress)?,
     }
     let disk = |source| ImageError::Disk { path: path.to_owned(), source };
     let (sha256, size) =

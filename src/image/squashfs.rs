@@ -1,98 +1,318 @@
-//! squashfs 4.0 images, written by `backhand`.
+//! A writer of squashfs 4.0: parallel, streaming, and the same bytes for the same input.
+//!
+//! Owns the layout of an image, from the superblock to the padding at its end. Refuses to know
+//! where contents and paths come from: they are pushed in, contents first and in any order, then
+//! all paths at once. Reading images is somebody else's work.
+//!
+//! # The format
+//! The kernel describes it in `Documentation/filesystems/squashfs.rst`, and squashfs-tools field by
+//! field in `squashfs_fs.h`; all numbers are little-endian. In the order in which they are written:
+//!
+//! | part | what | module |
+//! |---|---|---|
+//! | superblock | 96 bytes that say where the rest is | here |
+//! | compressor options | a metadata block, only if they are not the default | `compress` |
+//! | data | the blocks of files, and fragment blocks with the tails of many | `contents` |
+//! | inode table | metadata blocks of inodes | `inode`, `tree` |
+//! | directory table | metadata blocks of names | `directory` |
+//! | fragment table | where each fragment block is | here |
+//! | export table | where the inode of each number is | here |
+//! | id table | owners and groups: only 0 | here |
+//! | xattr table | extended attributes | `xattr` |
+//! | padding | zeros up to 4 KiB, for loop devices | here |
+//!
+//! A *metadata block* is 8 KiB of that table, compressed, behind its length (`metadata`).
+//! The kernel insists that tables touch: each ends where the next begins.
+//!
+//! # How it works
+//! The caller's thread reads, hashes and writes; others compress (`pipeline`). Blocks are written
+//! in the order in which they were read, so the number of threads cannot be seen in the image. A
+//! content that turns out to be there already is taken back, if need be by going back in the file.
+//! No clock is read, and nothing depends on the order of a hash table.
 
-use std::fs::File;
-use std::io::{self, BufWriter, Read, Write};
-use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::io::{self, Read, Seek, Write};
 
-use backhand::compression::{CompressionOptions, Compressor, Gzip, Lz4, Zstd};
-use backhand::{BackhandError, FilesystemCompressor, FilesystemWriter, NodeHeader};
+use thiserror::Error;
 
-use super::{ImageError, Progress};
-use crate::config::component::Compression;
-use crate::recipe::tree::{Node, Tree};
+mod compress;
+mod contents;
+mod directory;
+mod inode;
+mod metadata;
+mod output;
+mod pipeline;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod xattr;
 
-/// 256 KiB: a node that starts a program reads whole blocks, and larger ones compress better; but a
-/// tree of small files is read fastest at this size.
-const BLOCK: u32 = 256 << 10;
+pub use compress::{Bcj, Compression};
+use contents::Contents;
+use metadata::write_table;
+use output::Output;
+use tree::Tables;
 
-/// Writes a tree. Owners are 0:0, folders 0755, and every date is `time`.
-pub(super) fn write(
-    tree: &Tree,
-    compression: Compression,
-    time: u64,
-    path: &Path,
-    progress: &Progress<'_>,
-) -> Result<(), ImageError> {
-    let failed = |source: BackhandError| match source {
-        BackhandError::StdIo(source) => ImageError::Disk { path: path.to_owned(), source },
-        source => ImageError::Squashfs { path: path.to_owned(), source },
-    };
-    // squashfs dates are 32 bits wide, unsigned.
-    let time = u32::try_from(time).unwrap_or(u32::MAX);
-    let header =
-        |mode: u32| NodeHeader::new(u16::try_from(mode & 0o7777).unwrap_or(0o644), 0, 0, time);
+/// An image that could not be written.
+#[derive(Debug, Error)]
+pub enum SquashfsError {
+    /// A block size that the format does not have.
+    #[error("blocks of {0} bytes: not a power of two from 4 KiB to 1 MiB")]
+    BlockSize(u32),
+    /// A level that the compressor does not have.
+    #[error("{compressor} level {level}: not from {first} to {last}")]
+    Level {
+        /// The compressor.
+        compressor: &'static str,
+        /// The level.
+        level: i64,
+        /// Its lowest level.
+        first: i64,
+        /// Its highest level.
+        last: i64,
+    },
+    /// The compressing threads could not be started.
+    #[error("cannot start compressing")]
+    Threads(#[source] io::Error),
+    /// A content could not be read. The image is as it was before, and can go on.
+    #[error("cannot read the content")]
+    Read(#[source] io::Error),
+    /// A compressor gave up.
+    #[error("cannot compress")]
+    Compress(#[source] io::Error),
+    /// The image's file gave up: the disk, most likely.
+    #[error("cannot write the image")]
+    Write(#[source] io::Error),
+    /// It is of no use to go on after an error.
+    #[error("the image was given up after an earlier error")]
+    Broken,
+    /// A path that cannot be stored.
+    #[error("`{path}` {reason}")]
+    Path {
+        /// The path.
+        path: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A hard link to nothing, or to something else than a file or a symlink.
+    #[error("`{path}` is a hard link to `{target}`, which is no file")]
+    Link {
+        /// The link.
+        path: String,
+        /// Where it leads.
+        target: String,
+    },
+    /// An extended attribute that cannot be stored.
+    #[error("the attribute `{name}` of `{path}` {reason}")]
+    Xattr {
+        /// Whose it is.
+        path: String,
+        /// What it is called.
+        name: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// More than the format has numbers for.
+    #[error("too large for the format: {0}")]
+    TooLarge(&'static str),
+}
 
-    let done = AtomicU64::new(0);
-    let mut writer = FilesystemWriter::default();
-    writer.set_block_size(BLOCK);
-    writer.set_time(time);
-    writer.set_root_mode(0o755);
-    writer.set_root_uid(0);
-    writer.set_root_gid(0);
-    writer.set_compressor(compressor(compression).map_err(failed)?);
-    let total = tree.iter().map(|(_, node)| node.size()).sum();
-    for (at, node) in tree {
-        match node {
-            Node::Folder => writer.push_dir(at, header(0o755)),
-            Node::File { mode, content } => {
-                let reader = Counted { inner: content.open(), done: &done, total, progress };
-                writer.push_file(reader, at, header(*mode))
-            }
-            Node::Symlink { target } => writer.push_symlink(target, at, header(0o777)),
+/// What all of an image has in common.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// The compressor.
+    pub compression: Compression,
+    /// How much of a file is compressed at once: a power of two from 4 KiB to 1 MiB.
+    pub block_size: u32,
+    /// How many threads compress. Not to be seen in the image.
+    pub threads: usize,
+    /// What everything is dated, in seconds since 1970.
+    pub time: u32,
+}
+
+/// A content in the image that [`Writer::content`] took it into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ContentId(usize);
+
+/// Something with a path.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// Relative to the root, without `.` and `..`. The root's own is empty.
+    pub path: String,
+    /// Permission bits. Of no meaning for links.
+    pub mode: u16,
+    /// What it is.
+    pub node: Node,
+    /// Extended attributes, in any order. Hard links have those of what they lead to.
+    pub xattrs: Vec<(String, Vec<u8>)>,
+}
+
+/// What can be in a tree. All belongs to 0:0.
+#[derive(Debug, Clone)]
+pub enum Node {
+    /// A folder.
+    Directory,
+    /// A regular file.
+    File(ContentId),
+    /// A symbolic link to this target.
+    Symlink(String),
+    /// Another name of the file or symlink that has this path.
+    HardLink(String),
+}
+
+/// A complete image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// Its length. The file can be longer, with what was written in vain: cut it off.
+    pub size: u64,
+}
+
+/// Writes one image, from the first byte of `W` on.
+///
+/// Dropping it ends its threads, and leaves behind what is no image.
+pub struct Writer<W: Write + Seek> {
+    contents: Contents<W>,
+    options: Options,
+}
+
+impl<W: Write + Seek> Writer<W> {
+    /// Begins an image and starts its threads.
+    ///
+    /// # Errors
+    /// Options that the format does not have; a disk that is full already.
+    pub fn new(out: W, options: &Options) -> Result<Self, SquashfsError> {
+        let Options { compression, block_size, .. } = *options;
+        if !block_size.is_power_of_two() || !BLOCK_SIZES.contains(&block_size) {
+            return Err(SquashfsError::BlockSize(block_size));
         }
-        .map_err(failed)?;
+        compression.check()?;
+        let mut out = Output::new(out);
+        // Until there is an image, nothing shall take it for one.
+        out.seek(0)?;
+        out.write(&[0; SUPERBLOCK])?;
+        if let Some(options) = compression.options(block_size) {
+            let length = u16::try_from(options.len()).expect("they are a few words");
+            out.write(&(length | metadata::RAW).to_le_bytes())?;
+            out.write(&options)?;
+        }
+        Ok(Self { contents: Contents::new(out, options)?, options: *options })
     }
-    let disk = |source: io::Error| ImageError::Disk { path: path.to_owned(), source };
-    let file = File::create(path).map_err(disk)?;
-    let mut out = BufWriter::with_capacity(1 << 20, file);
-    let (_, length) = writer.write(&mut out).map_err(failed)?;
-    out.flush().map_err(disk)?;
-    let file = out.into_inner().map_err(|error| disk(error.into_error()))?;
-    // The writer may have left more behind the end than it says the image has.
-    file.set_len(length).map_err(disk)
-}
 
-fn compressor(compression: Compression) -> Result<FilesystemCompressor, BackhandError> {
-    let (id, options) = match compression {
-        Compression::Zstd => {
-            (Compressor::Zstd, Some(CompressionOptions::Zstd(Zstd { compression_level: 9 })))
-        }
-        Compression::Gzip => {
-            let options = Gzip { compression_level: 9, window_size: 15, strategies: 0 };
-            (Compressor::Gzip, Some(CompressionOptions::Gzip(options)))
-        }
-        Compression::Lz4 => {
-            (Compressor::Lz4, Some(CompressionOptions::Lz4(Lz4 { version: 1, flags: 0 })))
-        }
-        Compression::Xz => (Compressor::Xz, None),
-    };
-    FilesystemCompressor::new(id, options)
-}
-
-/// A reader that tells how far all readers together have come.
-struct Counted<'p, R> {
-    inner: R,
-    done: &'p AtomicU64,
-    total: u64,
-    progress: &'p Progress<'p>,
-}
-
-impl<R: Read> Read for Counted<'_, R> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(into)?;
-        let before = self.done.fetch_add(read as u64, Ordering::Relaxed);
-        (self.progress)(before + read as u64, self.total);
-        Ok(read)
+    /// Reads one file's content to its end. Equal contents are stored once, and have one id.
+    ///
+    /// # Errors
+    /// [`SquashfsError::Read`], after which the writer can go on without that content; all others
+    /// are final.
+    pub fn content(&mut self, reader: &mut dyn Read) -> Result<ContentId, SquashfsError> {
+        self.contents.add(reader).map(ContentId)
     }
+
+    /// Writes paths and tables, and last the superblock.
+    ///
+    /// `entries` are in the order of the bytes of their paths, each in a folder that is there too;
+    /// a root that is not there has mode 0755.
+    ///
+    /// # Errors
+    /// A tree that cannot be stored, or a failing disk.
+    pub fn finish(self, entries: &[Entry]) -> Result<Written, SquashfsError> {
+        let Options { compression, block_size, time, .. } = self.options;
+        let (mut out, data) = self.contents.finish()?;
+        let tables = tree::tables(entries, &data, compression, time)?;
+        let fragments = data.fragments;
+        drop((data.stored, data.lengths));
+        let Tables { inodes, directories, places, root, xattrs } = tables;
+
+        let inode_table = out.position();
+        out.write(&inodes)?;
+        let directory_table = out.position();
+        out.write(&directories)?;
+        drop((inodes, directories));
+        let rows: Vec<u8> = fragments.iter().flat_map(|fragment| fragment_row(*fragment)).collect();
+        let fragment_table = if rows.is_empty() {
+            NO_TABLE
+        } else {
+            write_table(&mut out, compression, &rows, &[])?
+        };
+        let rows: Vec<u8> = places.iter().flat_map(|place| place.packed().to_le_bytes()).collect();
+        let export_table = write_table(&mut out, compression, &rows, &[])?;
+        let id_table = write_table(&mut out, compression, &0u32.to_le_bytes(), &[])?;
+        let no_xattrs = xattrs.is_empty();
+        let xattr_table = if no_xattrs { NO_TABLE } else { xattrs.write(&mut out)? };
+        let used = out.position();
+        let padding = vec![0; usize::try_from(used.next_multiple_of(PADDING) - used).unwrap_or(0)];
+        out.write(&padding)?;
+        let size = out.position();
+
+        let mut flags = flag::EXPORTABLE | flag::DUPLICATES | flag::ALWAYS_FRAGMENTS;
+        if compression.options(block_size).is_some() {
+            flags |= flag::COMPRESSOR_OPTIONS;
+        }
+        if fragments.is_empty() {
+            flags |= flag::NO_FRAGMENTS;
+        }
+        if no_xattrs {
+            flags |= flag::NO_XATTRS;
+        }
+        let count =
+            |count: usize, what| u32::try_from(count).map_err(|_| SquashfsError::TooLarge(what));
+        let mut superblock = Vec::with_capacity(SUPERBLOCK);
+        superblock.extend(b"hsqs");
+        superblock.extend(count(places.len(), "a tree")?.to_le_bytes());
+        superblock.extend(time.to_le_bytes());
+        superblock.extend(block_size.to_le_bytes());
+        superblock.extend(count(fragments.len(), "too many fragments")?.to_le_bytes());
+        let log = u16::try_from(block_size.trailing_zeros()).expect("it has 32 bits");
+        // The compressor, the block size again, flags, the number of ids, and the version.
+        for field in [compression.id(), log, flags, 1, 4, 0] {
+            superblock.extend(field.to_le_bytes());
+        }
+        for field in [
+            root.packed(),
+            used,
+            id_table,
+            xattr_table,
+            inode_table,
+            directory_table,
+            fragment_table,
+            export_table,
+        ] {
+            superblock.extend(field.to_le_bytes());
+        }
+        debug_assert_eq!(superblock.len(), SUPERBLOCK);
+        out.seek(0)?;
+        out.write(&superblock)?;
+        out.flush()?;
+        Ok(Written { size })
+    }
+}
+
+const BLOCK_SIZES: std::ops::RangeInclusive<u32> = 4 << 10..=1 << 20;
+/// The length of the superblock.
+const SUPERBLOCK: usize = 96;
+/// Images end at a multiple of this.
+const PADDING: u64 = 4096;
+/// Where a table is that is not there.
+const NO_TABLE: u64 = u64::MAX;
+
+/// What the superblock says of the image.
+mod flag {
+    /// There are no fragments.
+    pub(super) const NO_FRAGMENTS: u16 = 0x0010;
+    /// Tails of large files are in fragments too.
+    pub(super) const ALWAYS_FRAGMENTS: u16 = 0x0020;
+    /// Equal contents are stored once.
+    pub(super) const DUPLICATES: u16 = 0x0040;
+    /// There is an export table.
+    pub(super) const EXPORTABLE: u16 = 0x0080;
+    /// There are no extended attributes.
+    pub(super) const NO_XATTRS: u16 = 0x0200;
+    /// Compressor options follow the superblock.
+    pub(super) const COMPRESSOR_OPTIONS: u16 = 0x0400;
+}
+
+/// Where a fragment block is, its stored length, and a field without a use.
+fn fragment_row((start, length): (u64, u32)) -> [u8; 16] {
+    let mut row = [0; 16];
+    row[..8].copy_from_slice(&start.to_le_bytes());
+    row[8..12].copy_from_slice(&length.to_le_bytes());
+    row
 }

@@ -30,6 +30,9 @@ pub enum LintError {
         /// What it is instead.
         what: &'static str,
     },
+    /// A link so long that `inspect` and `verify` could not read the image back.
+    #[error("the symlink `{0}` has a target of 256 bytes or more")]
+    LongLink(String),
     /// An extension-release that is not for this image.
     #[error("`{0}` is an extension-release of another image")]
     ForeignRelease(String),
@@ -77,6 +80,7 @@ impl LintError {
             Self::HidesFolder { .. } => {
                 "end the destination with a slash, or pick what is in the folder"
             }
+            Self::LongLink(_) => "take it out with `delete = true`, or write a shorter one",
             Self::ForeignRelease(_) => "pick files by name, or take it out with `delete = true`",
             Self::Machine { .. } => "check [arch]: what upstream calls the architecture",
             Self::Cut { .. } => "the download was not whole; add a checksum with `sha256`",
@@ -133,6 +137,10 @@ pub fn check(tree: &Tree, component: &Component, arch: Arch) -> Result<(), LintE
         if let Some(node) = tree.get(path).filter(|node| !matches!(node, Node::Folder)) {
             return Err(LintError::HidesFolder { path: path.to_owned(), what: node.what() });
         }
+    }
+    let long = |node: &Node| matches!(node, Node::Symlink { target } if target.len() >= 256);
+    if let Some((path, _)) = tree.iter().find(|(_, node)| long(node)) {
+        return Err(LintError::LongLink(path.clone()));
     }
     // Ours come later, one for each name the image may be merged under.
     if let Some((path, _)) = tree.below("usr/lib/extension-release.d").next() {
