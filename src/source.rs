@@ -32,6 +32,13 @@ pub struct Release {
     pub assets: Arc<[Asset]>,
 }
 
+impl Release {
+    /// A release of which only the tag is known, and files that may belong to it.
+    fn tagged(tag: &str, assets: &Arc<[Asset]>) -> Self {
+        Self { tag: tag.to_owned(), published: None, prerelease: false, assets: assets.clone() }
+    }
+}
+
 /// A file of a release.
 #[derive(Debug, Clone)]
 pub struct Asset {

@@ -45,7 +45,7 @@ impl Default for Versions {
 }
 
 fn some_duration<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
-    super::duration(from).map(Some)
+    super::quantity::duration(from).map(Some)
 }
 
 /// A branch of versions.

@@ -50,13 +50,5 @@ pub(super) fn poll(
         let problem = format!("no file in {} matches `{}`", rule.path.display(), rule.pattern);
         return Err(SourceError::Nothing(problem));
     }
-    Ok(tags
-        .into_iter()
-        .map(|tag| Release {
-            tag: tag.to_owned(),
-            published: None,
-            prerelease: false,
-            assets: assets.clone(),
-        })
-        .collect())
+    Ok(tags.into_iter().map(|tag| Release::tagged(tag, &assets)).collect())
 }

@@ -31,13 +31,6 @@ pub(super) async fn poll(
         let problem = format!("nothing in {} matches `{}`", rule.url.0, rule.pattern.0.as_str());
         return Err(SourceError::Nothing(problem));
     }
-    Ok(tags
-        .into_iter()
-        .map(|tag| Release {
-            tag: tag.to_owned(),
-            published: None,
-            prerelease: false,
-            assets: [].into(),
-        })
-        .collect())
+    let none = [].into();
+    Ok(tags.into_iter().map(|tag| Release::tagged(tag, &none)).collect())
 }
