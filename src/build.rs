@@ -124,7 +124,8 @@ pub struct Bench<'w> {
 /// A download, for all builds that need it.
 #[derive(Debug, Default)]
 struct Shared {
-    file: Arc<OnceCell<Fetched>>,
+    /// A failure is shared, too: asking again for each build would only take longer.
+    file: Arc<OnceCell<Result<Fetched, Arc<FetchError>>>>,
     /// Builds that are not done with it.
     users: usize,
 }
@@ -261,23 +262,26 @@ impl<'w> Bench<'w> {
 
     async fn download(&self, url: &str, asset: &Wanted) -> Result<Fetched, FetchError> {
         let cell = self.shared().entry(url.to_owned()).or_default().file.clone();
-        let fetched = cell.get_or_try_init(async || {
-            let task = self.shop.progress.begin(Step::Fetch, &asset.name);
-            let path = self.path_of(url);
-            let progress = |done, total| task.bytes(done, total);
-            let client = &self.shop.client;
-            let fetched = client.download(url, HeaderMap::new(), &path, progress).await;
-            // A private release's file is "not found" at its public address.
-            let fetched = match (fetched, &asset.private, github::download_headers()) {
-                (Err(error), Some(private), Some(headers)) if error.is_not_found() => {
-                    client.download(private, headers, &path, progress).await?
-                }
-                (fetched, ..) => fetched?,
-            };
-            task.finish(fetched.size);
-            Ok(fetched)
-        });
-        fetched.await.cloned()
+        let fetched =
+            cell.get_or_init(async || self.download_now(url, asset).await.map_err(Arc::new));
+        fetched.await.clone().map_err(FetchError::Shared)
+    }
+
+    async fn download_now(&self, url: &str, asset: &Wanted) -> Result<Fetched, FetchError> {
+        let task = self.shop.progress.begin(Step::Fetch, &asset.name);
+        let path = self.path_of(url);
+        let progress = |done, total| task.bytes(done, total);
+        let client = &self.shop.client;
+        let fetched = client.download(url, HeaderMap::new(), &path, progress).await;
+        // A private release's file is "not found" at its public address.
+        let fetched = match (fetched, &asset.private, github::download_headers()) {
+            (Err(error), Some(private), Some(headers)) if error.is_not_found() => {
+                client.download(private, headers, &path, progress).await?
+            }
+            (fetched, ..) => fetched?,
+        };
+        task.finish(fetched.size);
+        Ok(fetched)
     }
 
     /// The last one who is done with a download takes it away.
@@ -337,7 +341,10 @@ fn locate(rule: &AssetRule, build: &Build, vars: &Vars<'_>) -> Result<Wanted, Bu
             let url = url.expand(vars);
             let path = url.split(['?', '#']).next().unwrap_or_default();
             let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned();
-            (name, Location::Url(url), None)
+            let at = Location::Url(url);
+            // The release may know this very file, and its digest.
+            let asset = build.release.assets.iter().find(|asset| asset.at == at);
+            (name, at, asset)
         }
         AssetAt::Name(name) => {
             let name = name.expand(vars);

@@ -155,7 +155,7 @@ impl TryFrom<String> for StoreUrl {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Network {
-    /// How many polls and how many downloads run at once.
+    /// How many polls, and how many builds with their downloads, run at once.
     pub concurrency: Count,
     /// URL prefixes to replace before anything is asked for: a proxy or an artifact cache.
     pub rewrite: BTreeMap<String, String>,

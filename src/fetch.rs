@@ -153,6 +153,12 @@ impl Client {
             .build()
     }
 
+    /// The longest that one request may take.
+    #[must_use]
+    pub fn deadline(&self) -> Duration {
+        self.timeout * LONGEST
+    }
+
     /// The URL that is asked in the place of `url`.
     #[must_use]
     pub fn rewritten(&self, url: &str) -> String {
@@ -189,7 +195,7 @@ impl Client {
     pub async fn checksum(&self, url: &str, name: &str) -> Result<Promise, FetchError> {
         let (_, body) = self.small(url, HeaderMap::new()).await?;
         let sha256 = checksum::find(&body, name).map_err(|problem| FetchError::Checksum {
-            url: url.to_owned(),
+            url: without_password(url),
             problem: problem.to_string(),
         })?;
         Ok(Promise { sha256, by: without_password(url) })
@@ -228,7 +234,14 @@ impl Client {
         let disk = |source| FetchError::Disk { path: path.to_owned(), source };
         retry(
             async || {
-                let file = tokio::fs::File::create(path).await.map_err(disk)?;
+                // A new file each time: what an earlier try may still be writing goes into its own.
+                match tokio::fs::remove_file(path).await {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                        return Err(disk(error));
+                    }
+                    _ => {}
+                }
+                let file = tokio::fs::File::create_new(path).await.map_err(disk)?;
                 let mut file = tokio::io::BufWriter::with_capacity(1 << 20, file);
                 let mut hasher = sha2::Sha256::new();
                 let mut size = 0;
@@ -314,8 +327,10 @@ impl Client {
                 Err(_) => return Err(FetchError::Truncated { url: shown, received }),
             }
             let elapsed = started.elapsed();
-            let crawls = received < CRAWL * elapsed.as_secs();
-            if elapsed > self.timeout && crawls || elapsed > self.timeout * LONGEST {
+            if elapsed > self.deadline() {
+                return Err(FetchError::Overlong { url: shown, waited: self.deadline() });
+            }
+            if elapsed > self.timeout && received < CRAWL * elapsed.as_secs() {
                 return Err(FetchError::Slow { url: shown, waited: self.timeout });
             }
         }

@@ -131,16 +131,13 @@ pub fn plan(
     for Candidate { version, release } in wanted {
         let mut builds = Vec::new();
         let mut missing = BTreeSet::new();
+        let mut unnameable = None;
         for (arch, theirs) in arches {
             let image = match image_name(component, &version, *arch) {
                 Ok(image) => image,
                 Err(problem) => {
-                    refusals.push(Refusal {
-                        tag: release.tag.clone(),
-                        problem,
-                        hint: "change [image] name, or exclude the version".to_owned(),
-                    });
-                    continue;
+                    unnameable = Some(problem);
+                    break;
                 }
             };
             let why = match (published.manifest.get(&image), published.has_file(&image)) {
@@ -159,6 +156,14 @@ pub fn plan(
             };
             missing.extend(missing_assets(component, &build));
             builds.push(build);
+        }
+        if let Some(problem) = unnameable {
+            refusals.push(Refusal {
+                tag: release.tag.clone(),
+                problem,
+                hint: "change [image] name, or exclude the version".to_owned(),
+            });
+            continue;
         }
         if let Some(first) = missing.first() {
             let known = release.assets.iter().map(|asset| asset.name.as_str()).collect::<Vec<_>>();
@@ -207,7 +212,15 @@ pub fn image_name(
         tag: version.as_str(),
         url: "",
     };
-    component.image.name.expand(&vars).parse::<FileName>().map_err(|error| error.to_string())
+    let name = component.image.name.expand(&vars);
+    // Files beside it and on the way have its name and a little more.
+    if name.len() > 240 {
+        return Err(format!(
+            "the image's name would have {} characters, more than 240",
+            name.len()
+        ));
+    }
+    name.parse::<FileName>().map_err(|error| error.to_string())
 }
 
 /// The asset rules that hold for a version.

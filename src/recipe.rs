@@ -184,11 +184,8 @@ pub fn make(
     }
     for unit in &component.services.enable {
         let unit = unit.as_str();
-        let path = format!(
-            "usr/lib/systemd/system/multi-user.target.d/10-{}-{}.conf",
-            component.name,
-            unit.replace('.', "-")
-        );
+        let path =
+            format!("usr/lib/systemd/system/multi-user.target.d/10-{}-{unit}.conf", component.name);
         let text = format!("[Unit]\nUpholds={unit}\n");
         tree.insert(&path, Node::file(0o644, Content::from_bytes(text.into_bytes())))?;
     }

@@ -10,16 +10,13 @@ use thiserror::Error;
 
 use crate::manifest::{Manifest, ManifestError};
 use crate::name::{ComponentName, FileName, Folder};
-use crate::store::{Store, StoreError};
+use crate::store::{PRIVATE, Store, StoreError};
 
 pub mod commit;
 pub mod verify;
 
 /// The manifest's name in each folder: what sysupdate.d(5) asks a `url-file` source for.
 pub const MANIFEST: &str = "SHA256SUMS";
-
-/// What publish keeps for itself; clients never read it.
-pub const PRIVATE: &str = ".publish";
 
 /// The path of a file in a component's folder.
 #[must_use]
@@ -31,6 +28,12 @@ pub fn path(folder: &Folder, name: &str) -> String {
 #[must_use]
 pub fn record_path(folder: &Folder, image: &FileName) -> String {
     format!("{PRIVATE}/images/{folder}/{image}.json")
+}
+
+/// The folders that a sync of a component writes to.
+#[must_use]
+pub fn folders_of(folder: &Folder) -> [String; 3] {
+    [folder.to_string(), format!("{PRIVATE}/images/{folder}"), format!("{PRIVATE}/upstream")]
 }
 
 /// The path of what a component's upstream answered before.

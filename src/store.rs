@@ -5,7 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,6 +20,9 @@ use sha2::Digest;
 use thiserror::Error;
 
 use crate::name::Sha256;
+
+/// The folder that publish keeps for itself; only its own user can look into it.
+pub const PRIVATE: &str = ".publish";
 
 /// Bytes that are held at most for one part of an upload.
 const PART: usize = 4 << 20;
@@ -123,6 +126,13 @@ impl Store {
             let mask = rustix::process::umask(rustix::fs::Mode::empty());
             rustix::process::umask(mask & rustix::fs::Mode::from_raw_mode(0o022));
             fs::create_dir_all(root).map_err(failed)?;
+            // What upstreams answered is nobody else's business: some of them are private.
+            match fs::DirBuilder::new().mode(0o700).create(root.join(PRIVATE)) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(failed(error));
+                }
+                _ => {}
+            }
         }
         let objects: Arc<dyn ObjectStore> = match fs::metadata(root) {
             Ok(metadata) if metadata.is_dir() => Arc::new(
@@ -276,10 +286,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::Locked`] if a live process has it.
     pub fn lock(&self) -> Result<Lock, StoreError> {
-        let folder = self.root.join(".publish");
-        let path = folder.join("lock");
+        let path = self.root.join(PRIVATE).join("lock");
         let failed = |error: io::Error| StoreError::new("cannot write", path.display(), error);
-        fs::create_dir_all(&folder).map_err(failed)?;
         loop {
             let mut file = File::options()
                 .read(true)
@@ -338,12 +346,14 @@ impl Store {
             let name = entry.file_name();
             let half = name.to_str().and_then(|name| name.rsplit_once('#')).is_some_and(
                 |(stem, number)| {
-                    !stem.is_empty()
+                    let ours =
+                        [".raw", ".raw.json", ".json.zst"].iter().any(|end| stem.ends_with(end));
+                    (ours || stem == "SHA256SUMS")
                         && !number.is_empty()
                         && number.bytes().all(|c| c.is_ascii_digit())
                 },
             );
-            if half {
+            if half && entry.file_type().is_ok_and(|kind| kind.is_file()) {
                 fs::remove_file(entry.path()).map_err(failed)?;
             }
         }

@@ -4,6 +4,7 @@
 //! The work itself is done in the other rooms; this file reads like the picture in `lib.rs`.
 
 use std::panic::AssertUnwindSafe;
+use std::path::Path;
 
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
@@ -107,10 +108,11 @@ pub async fn sync(config: &Config, run: Run, progress: &Progress) -> anyhow::Res
     let surveys = survey_all(config, &shop, &store).await;
     let work = surveys.iter().flatten().any(|survey| !survey.plan.actions.is_empty());
     if run == Run::Dry || !work {
+        let mut outcomes: Vec<Outcome> = surveys.iter().map(planned).collect();
         if run == Run::Real {
-            keep_caches(&store, &surveys).await?;
+            keep_caches(&root, &surveys, &mut outcomes).await;
         }
-        return Ok(surveys.iter().map(planned).collect());
+        return Ok(outcomes);
     }
 
     let store = Store::directory(&root, Access::Write)?;
@@ -191,14 +193,26 @@ pub async fn survey<'c>(
     Ok(Survey { component, arches, releases, published, plan, cache })
 }
 
+/// Keeps what upstreams answered when there is nothing else to write. A component whose answers
+/// cannot be kept is up to date all the same, but it says so.
 async fn keep_caches(
-    store: &Store,
+    root: &Path,
     surveys: &[Result<Survey<'_>, Unsurveyed<'_>>],
-) -> Result<(), StoreError> {
-    for survey in surveys.iter().flatten() {
-        keep_cache(store, survey).await?;
+    outcomes: &mut [Outcome],
+) {
+    for (survey, outcome) in surveys.iter().zip(outcomes) {
+        let Ok(survey) = survey else { continue };
+        if !survey.cache.is_changed() {
+            continue;
+        }
+        let kept = match Store::directory(root, Access::Write) {
+            Ok(store) => keep_cache(&store, survey).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = kept {
+            outcome.errors.push(Told::of(survey.component.name.as_str(), &error));
+        }
     }
-    Ok(())
 }
 
 /// What upstream answered serves the next run; each file is whole at every instant, so no lock.
@@ -293,7 +307,9 @@ async fn carry_out_plan(
     outcome: &mut Outcome,
 ) -> anyhow::Result<()> {
     let component = survey.component;
-    store.sweep(component.folder.as_str(), lock)?;
+    for folder in repository::folders_of(&component.folder) {
+        store.sweep(&folder, lock)?;
+    }
     // The plan was made before we had the lock: whoever had it may have done our work.
     let published = Published::read(store, &component.folder).await?;
     let plan = plan::plan(

@@ -47,7 +47,7 @@ architectures = ["x86-64", "arm64"]        # systemd's names
 components = "components"                  # one file a component
 
 # [network]
-# concurrency = 8                          # polls and downloads at once
+# concurrency = 8                          # polls, and builds with their downloads, at once
 # timeout = "30s"                          # a server that is silent for longer counts as down
 # rewrite = { "https://github.com/" = "https://mirror.example.com/github/" }
 

@@ -11,6 +11,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use octocrab::service::middleware::cache::{CacheKey, CacheStorage, CacheWriter, CachedResponse};
 use serde::{Deserialize, Serialize};
 
+use crate::name::Sha256;
+
 /// The most bytes a saved cache may unpack to; a larger one is forgotten.
 const LIMIT: u64 = 256 << 20;
 
@@ -70,6 +72,11 @@ impl Entry {
     }
 }
 
+/// Not the URL itself: it may have a password in it.
+fn key(url: &str) -> String {
+    Sha256::of(url.as_bytes()).to_string()
+}
+
 #[derive(Debug, Default)]
 struct State {
     entries: BTreeMap<String, Entry>,
@@ -102,20 +109,26 @@ impl Cache {
         zstd::encode_all(text.as_slice(), 3).ok()
     }
 
+    /// Whether [`Cache::save`] has something to give.
+    #[must_use]
+    pub fn is_changed(&self) -> bool {
+        self.lock().changed
+    }
+
     /// What the URL answered last.
     #[must_use]
     pub fn get(&self, url: &str) -> Option<Entry> {
-        self.lock().entries.get(url).cloned()
+        self.lock().entries.get(&key(url)).cloned()
     }
 
     /// Keeps an answer, if it can be asked for again.
     pub fn put(&self, url: &str, entry: Entry) {
         let mut state = self.lock();
-        let known = state.entries.get(url);
+        let key = key(url);
         if !entry.is_worth_keeping() {
-            state.changed |= state.entries.remove(url).is_some();
-        } else if known != Some(&entry) {
-            state.entries.insert(url.to_owned(), entry);
+            state.changed |= state.entries.remove(&key).is_some();
+        } else if state.entries.get(&key) != Some(&entry) {
+            state.entries.insert(key, entry);
             state.changed = true;
         }
     }

@@ -3,6 +3,7 @@
 //! Owns the words and the judgement. Knows nothing of how requests are made.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode, header};
@@ -53,13 +54,24 @@ pub enum FetchError {
         source: reqwest::Error,
     },
     /// The server fell silent, or crawled.
-    #[error("{url} sent nothing for {} s, or less than {CRAWL} bytes a second, or did not end in time", waited.as_secs_f32())]
+    #[error("{url} sent nothing for {} s, or less than {CRAWL} bytes a second", waited.as_secs_f32())]
     Slow {
         /// What was asked for.
         url: String,
         /// The time limit.
         waited: Duration,
     },
+    /// The answer came, but would not end.
+    #[error("{url} did not end within {} s", waited.as_secs())]
+    Overlong {
+        /// What was asked for.
+        url: String,
+        /// The time limit.
+        waited: Duration,
+    },
+    /// What went wrong for another build that needs the same file.
+    #[error(transparent)]
+    Shared(Arc<FetchError>),
     /// The answer ended early.
     #[error("{url} ended early, after {received} bytes")]
     Truncated {
@@ -147,7 +159,10 @@ impl FetchError {
             Self::Tls { .. } => {
                 "install the system's CA certificates, or name them in SSL_CERT_FILE"
             }
-            Self::Slow { .. } => "raise [network] timeout if the server is just slow",
+            Self::Shared(error) => return error.hint(),
+            Self::Slow { .. } | Self::Overlong { .. } => {
+                "raise [network] timeout if the server is just slow"
+            }
             Self::Truncated { .. } => "the next sync tries again",
             Self::TooLarge { limit, .. } if *limit == super::DOCUMENT => {
                 "no page that lists versions, and no checksum file, is that long"

@@ -212,15 +212,21 @@ fn leaves(path: &str, target: &str) -> bool {
         Some(_) => Vec::new(),
         None => path.split('/').rev().skip(1).collect::<Vec<_>>().into_iter().rev().collect(),
     };
+    let mut below = false;
     for part in target.split('/') {
         match part {
             "" | "." => {}
+            // After a name, it depends on what that name is on the node: it may be a link.
+            ".." if below => return true,
             ".." => {
                 if at.pop().is_none() {
                     return true;
                 }
             }
-            name => at.push(name),
+            name => {
+                below = true;
+                at.push(name);
+            }
         }
     }
     !matches!(at.first(), Some(&("usr" | "opt")))
@@ -246,12 +252,15 @@ impl<'r> Replacer<'r> {
             return Ok(content.clone());
         }
         let mut bytes = content.read_all(TEXT_LIMIT)?;
+        let mut replaced_any = false;
         for (from, to, seen) in &mut self.rules {
             let (replaced, count) = replace(&bytes, from.as_bytes(), to.as_bytes());
             *seen |= count > 0;
+            replaced_any |= count > 0;
             bytes = replaced;
         }
-        Ok(Content::from_bytes(bytes))
+        // What did not change stays where it is, out of memory.
+        Ok(if replaced_any { Content::from_bytes(bytes) } else { content.clone() })
     }
 
     fn unseen(&self) -> Option<&'r str> {
@@ -298,6 +307,7 @@ mod tests {
             ("usr/bin/a", "/"),
             ("usr/a", "../.."),
             ("usr/bin/a", "/usr/../etc"),
+            ("usr/share/x/l2", "l1/../etc/shadow"),
         ] {
             assert!(leaves(path, target), "{path} → {target}");
         }

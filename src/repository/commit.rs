@@ -10,7 +10,7 @@
 //! 4. The manifest replaces the old one in one step, and has every line of it.
 //!
 //! A crash at any point leaves the old manifest with all its files, and perhaps images that no line
-//! names yet; the next sync finds those and goes on.
+//! names yet; the next sync takes those over if it builds the same bytes, and says so if not.
 
 use std::fs::File;
 

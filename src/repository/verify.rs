@@ -3,7 +3,7 @@
 //! Owns what "right" means for what is served. Reads only; trusts nothing that publish keeps for
 //! itself.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,13 +13,14 @@ use serde::Serialize;
 use thiserror::Error;
 use url::Url;
 
-use super::{MANIFEST, PRIVATE};
+use super::MANIFEST;
 use crate::fetch::cache::Cache;
 use crate::fetch::{Client, FetchError};
 use crate::image::inspect;
 use crate::manifest::{BEST_BEFORE, Manifest};
 use crate::name::{Arch, FileName, Sha256};
 use crate::report::{Progress, Step};
+use crate::store::PRIVATE;
 use crate::template::Matcher;
 use crate::version::Version;
 
@@ -93,23 +94,34 @@ fn finding(file: &str, problem: impl Into<String>) -> Finding {
 /// # Errors
 /// A folder cannot be read, or there is no manifest at all.
 pub fn folders(root: &Path) -> Result<Vec<String>, VerifyError> {
-    fn walk(root: &Path, at: &str, found: &mut Vec<String>) -> Result<(), VerifyError> {
+    // Links are followed, as sync and web servers follow them; but each folder is read once, so
+    // that links in a circle have an end.
+    fn walk(
+        root: &Path,
+        at: &str,
+        seen: &mut BTreeSet<PathBuf>,
+        found: &mut Vec<String>,
+    ) -> Result<(), VerifyError> {
         let path = root.join(at);
         let disk = |source| VerifyError::Disk { path: path.clone(), source };
+        if !seen.insert(fs::canonicalize(&path).map_err(disk)?) {
+            return Ok(());
+        }
         for entry in fs::read_dir(&path).map_err(disk)? {
             let entry = entry.map_err(disk)?;
             let name = entry.file_name().to_string_lossy().into_owned();
+            let is_folder = || fs::metadata(entry.path()).is_ok_and(|metadata| metadata.is_dir());
             if name == MANIFEST {
                 found.push(at.to_owned());
-            } else if name != PRIVATE && entry.file_type().map_err(disk)?.is_dir() {
+            } else if name != PRIVATE && is_folder() {
                 let below = if at.is_empty() { name } else { format!("{at}/{name}") };
-                walk(root, &below, found)?;
+                walk(root, &below, seen, found)?;
             }
         }
         Ok(())
     }
     let mut found = Vec::new();
-    walk(root, "", &mut found)?;
+    walk(root, "", &mut BTreeSet::new(), &mut found)?;
     found.sort();
     if found.is_empty() {
         return Err(VerifyError::Nothing(root.display().to_string()));
@@ -233,7 +245,7 @@ async fn read_manifest(
 
 /// What a client sees of the names alone.
 fn check_names(manifest: &Manifest, target: &Target, verified: &mut Verified) {
-    let mut seen: Vec<(Version, String)> = Vec::new();
+    let mut seen: BTreeMap<String, BTreeMap<Version, FileName>> = BTreeMap::new();
     for (name, _) in manifest.files() {
         let parts = match &target.expected {
             Some((matcher, _)) => matcher
@@ -252,15 +264,16 @@ fn check_names(manifest: &Manifest, target: &Target, verified: &mut Verified) {
         match version.parse::<Version>() {
             Err(error) => verified.problems.push(finding(name.as_str(), error.to_string())),
             Ok(version) => {
-                let same = seen
-                    .iter()
-                    .find(|(known, of)| *of == arch && known.client_cmp(&version).is_eq());
-                if let Some((known, _)) = same {
-                    let problem =
-                        format!("clients hold its version `{version}` equal to `{known}`");
-                    verified.problems.push(finding(name.as_str(), problem));
-                }
-                seen.push((version, arch));
+                seen.entry(arch).or_default().insert(version, name.clone());
+            }
+        }
+    }
+    // Versions that clients hold equal are neighbours in their order.
+    for versions in seen.values() {
+        for ((older, _), (version, name)) in versions.iter().zip(versions.iter().skip(1)) {
+            if older.client_cmp(version).is_eq() {
+                let problem = format!("clients hold its version `{version}` equal to `{older}`");
+                verified.problems.push(finding(name.as_str(), problem));
             }
         }
     }
@@ -292,10 +305,13 @@ async fn check_file(
     client: &Client,
     scratch: &Path,
 ) -> Result<(u64, Vec<String>), String> {
+    // A downloaded file goes away with this guard, whatever is found: a repository may be large.
+    let mut guard = None;
     let (path, fetched) = match origin {
         Origin::Directory(root) => (root.join(folder).join(name.as_str()), None),
         Origin::Url(base) => {
             let path = scratch.join(name.as_str());
+            guard = tempfile::TempPath::try_from_path(&path).ok();
             let url = url_of(base, folder, name.as_str());
             let fetched = client
                 .download(&url, http::HeaderMap::new(), &path, |_, _| ())
@@ -309,7 +325,6 @@ async fn check_file(
             (path, Some(fetched))
         }
     };
-    let temporary = fetched.is_some();
     let checked = tokio::task::spawn_blocking(move || {
         let (sha256, size) = match fetched {
             Some(fetched) => (fetched.sha256, fetched.size),
@@ -325,13 +340,11 @@ async fn check_file(
         } else {
             Vec::new()
         };
-        if temporary {
-            // The scratch folder goes in the end anyway; this only keeps it small meanwhile.
-            let _ = fs::remove_file(&path);
-        }
         Ok((size, problems))
     });
-    checked.await.unwrap_or_else(|error| Err(format!("the check crashed: {error}")))
+    let checked = checked.await.unwrap_or_else(|error| Err(format!("the check crashed: {error}")));
+    drop(guard);
+    checked
 }
 
 /// Digest and size of a file in place.

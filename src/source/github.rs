@@ -31,7 +31,8 @@ pub(super) async fn poll(
     let github = connect(&repo, client, cache)?;
     let repos = github.repos(&rule.repo.owner, &rule.repo.name);
     let mut page: Page<GithubRelease> =
-        asking(&repo, async || repos.releases().list().per_page(PER_PAGE).send().await).await?;
+        asking(&repo, client, async || repos.releases().list().per_page(PER_PAGE).send().await)
+            .await?;
     let mut releases = Vec::new();
     for number in 1.. {
         releases.extend(
@@ -45,7 +46,7 @@ pub(super) async fn poll(
             let problem = format!("its releases have more than {MOST_PAGES} pages");
             return Err(SourceError::GithubAnswer { repo, problem });
         }
-        match asking(&repo, async || github.get_page(&next).await).await? {
+        match asking(&repo, client, async || github.get_page(&next).await).await? {
             Some(next) => page = next,
             None => break,
         }
@@ -129,9 +130,14 @@ fn read(rule: &GithubRule, release: GithubRelease) -> Release {
 
 async fn asking<T>(
     repo: &str,
+    client: &Client,
     attempt: impl AsyncFn() -> octocrab::Result<T>,
 ) -> Result<T, SourceError> {
-    let classified = async || attempt().await.map_err(|error| classify(repo, error));
+    let waited = client.deadline();
+    let classified = async || match tokio::time::timeout(waited, attempt()).await {
+        Ok(answer) => answer.map_err(|error| classify(repo, error)),
+        Err(_) => Err(FetchError::Overlong { url: format!("github ({repo})"), waited }.into()),
+    };
     fetch::retry(classified, |error| match error {
         SourceError::Github { source, .. } | SourceError::Fetch(source) => Some(source),
         _ => None,

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use super::{Release, SourceError};
 use crate::config::source::HttpRule;
-use crate::fetch::Client;
 use crate::fetch::cache::Cache;
+use crate::fetch::{Client, without_password};
 
 /// The longest text that is taken for a version, in bytes: a pattern that matches half a page is
 /// a mistake.
@@ -28,7 +28,11 @@ pub(super) async fn poll(
         .filter(|version| !version.is_empty() && version.len() <= LONGEST)
         .collect();
     if tags.is_empty() {
-        let problem = format!("nothing in {} matches `{}`", rule.url.0, rule.pattern.0.as_str());
+        let problem = format!(
+            "nothing in {} matches `{}`",
+            without_password(rule.url.0.as_str()),
+            rule.pattern.0.as_str()
+        );
         return Err(SourceError::Nothing(problem));
     }
     let none = [].into();

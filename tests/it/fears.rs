@@ -230,3 +230,52 @@ fn a_compressed_archive_in_a_compressed_stream_is_not_a_program() {
     scene.serve(&everything, "1.1", gz(&archive));
     scene.fails("bad 1.1 x86-64: cannot build", &["no archive"]);
 }
+
+#[test]
+fn a_link_does_not_leave_through_another_link() {
+    let everything = Rule { files: "\"usr/share/bad/\" = \".\"", ..ARCHIVE };
+    let scene = Scene::new("", &everything, Tar::new().file("bad", 0o644, "bad").gz());
+    let tar = Tar::new().symlink("a/b/l1", "/usr").symlink("a/b/l2", "l1/../etc/shadow");
+    scene.serve(&everything, "1.1", tar.gz());
+    scene.fails("bad 1.1 x86-64: cannot build", &["`l1/../etc/shadow` leaves the image"]);
+}
+
+#[test]
+fn what_upstreams_answered_is_for_nobody_else() {
+    let web = Web::start();
+    web.put("/x", "x1");
+    let repo = Repo::new();
+    let url = web.url().replace("http://", "http://user:hunter2@");
+    repo.component(
+        "x",
+        &format!("[source.http]\nurl = \"{url}/x\"\nmatch = 'x(?<version>.)'\n[files]\n\"usr/x\" = {{ text = \"\" }}\n"),
+    );
+    repo.sync().ok();
+    let metadata = fs::metadata(repo.path("public/.publish")).unwrap();
+    assert_eq!(metadata.permissions().mode() & 0o777, 0o700);
+    let saved = fs::read(repo.path("public/.publish/upstream/x.json.zst")).unwrap();
+    let saved = String::from_utf8(zstd::decode_all(saved.as_slice()).unwrap()).unwrap();
+    assert!(saved.contains("\"x1\"") && !saved.contains("hunter2"), "{saved}");
+}
+
+#[test]
+fn a_download_that_fails_for_one_build_is_not_tried_for_the_next() {
+    let web = Web::start();
+    web.put("/versions", "x1");
+    web.fault("/asset", Fault::Status(500), ALWAYS);
+    let repo = Repo::new();
+    let config = fs::read_to_string(repo.path("publish.toml")).unwrap();
+    repo.write("publish.toml", config.replace("[\"x86-64\"]", "[\"x86-64\", \"arm64\"]"));
+    let url = web.url();
+    repo.component(
+        "x",
+        &format!("[source.http]\nurl = \"{url}/versions\"\nmatch = 'x(?<version>.)'\n[[asset]]\nurl = \"{url}/asset\"\n[asset.files]\n\"usr/x\" = \"asset\"\n"),
+    );
+    repo.sync().code(3).says(&[
+        "x 1 x86-64: cannot fetch asset",
+        "x 1 arm64: cannot fetch asset",
+        "500",
+    ]);
+    let asked = web.requests().iter().filter(|request| request.path == "/asset").count();
+    assert_eq!(asked, 3);
+}

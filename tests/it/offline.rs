@@ -97,7 +97,7 @@ fn the_image_is_what_the_component_says() {
         image.text("usr/lib/systemd/system/pulse.service.d/10-harden.conf").contains("DynamicUser")
     );
     let upholds =
-        image.text("usr/lib/systemd/system/multi-user.target.d/10-pulse-pulse-service.conf");
+        image.text("usr/lib/systemd/system/multi-user.target.d/10-pulse-pulse.service.conf");
     assert_eq!(upholds, "[Unit]\nUpholds=pulse.service\n");
     // A node looks for the name of the link it merges, or of the file somebody dropped.
     for name in ["pulse", "pulse-1.1.0-arm64"] {

@@ -287,11 +287,11 @@ fn enabling_needs_a_unit_that_is_there() {
     let image = Bench::new("d.tgz", bytes(), &rest("\"d.service\", \"t@1.service\"")).image();
     let folder = "usr/lib/systemd/system/multi-user.target.d";
     assert_eq!(
-        image.text(&format!("{folder}/10-it-d-service.conf")),
+        image.text(&format!("{folder}/10-it-d.service.conf")),
         "[Unit]\nUpholds=d.service\n"
     );
     assert_eq!(
-        image.text(&format!("{folder}/10-it-t@1-service.conf")),
+        image.text(&format!("{folder}/10-it-t@1.service.conf")),
         "[Unit]\nUpholds=t@1.service\n"
     );
     let release = image.text("usr/lib/extension-release.d/extension-release.it");

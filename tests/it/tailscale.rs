@@ -95,7 +95,7 @@ fn it_reproduces_the_well_known_recipe() {
             [
                 "usr/bin/tailscale",
                 "usr/bin/tailscaled",
-                "usr/lib/systemd/system/multi-user.target.d/10-tailscale-tailscaled-service.conf",
+                "usr/lib/systemd/system/multi-user.target.d/10-tailscale-tailscaled.service.conf",
                 "usr/lib/systemd/system/tailscaled.service",
                 "usr/share/tailscale/tailscaled.defaults",
             ]
@@ -103,7 +103,7 @@ fn it_reproduces_the_well_known_recipe() {
         assert_eq!(image.text("usr/bin/tailscaled"), format!("\x7fELF tailscaled 1.58.1 {theirs}"));
         assert_eq!(image.mode("usr/bin/tailscale"), 0o755);
         let upholds = image.text(
-            "usr/lib/systemd/system/multi-user.target.d/10-tailscale-tailscaled-service.conf",
+            "usr/lib/systemd/system/multi-user.target.d/10-tailscale-tailscaled.service.conf",
         );
         assert_eq!(upholds, "[Unit]\nUpholds=tailscaled.service\n");
 
