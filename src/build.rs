@@ -252,12 +252,7 @@ impl<'w> Bench<'w> {
         };
         let disk = |source| FetchError::Disk { path: path.into(), source };
         let text = tokio::fs::read(path).await.map_err(disk)?;
-        crate::fetch::checksum::find(&text, name)
-            .map(|sha256| Promise { sha256, by: path.to_owned() })
-            .map_err(|problem| FetchError::Checksum {
-                url: path.to_owned(),
-                problem: problem.to_string(),
-            })
+        Promise::read(&text, path, name)
     }
 
     async fn download(&self, url: &str, asset: &Wanted) -> Result<Fetched, FetchError> {

@@ -79,6 +79,18 @@ pub struct Promise {
 }
 
 impl Promise {
+    /// What a checksum file, fetched from `from`, says of the file called `name`.
+    ///
+    /// # Errors
+    /// [`FetchError::Checksum`]
+    pub fn read(text: &[u8], from: &str, name: &str) -> Result<Self, FetchError> {
+        let by = without_password(from);
+        match checksum::find(text, name) {
+            Ok(sha256) => Ok(Self { sha256, by }),
+            Err(problem) => Err(FetchError::Checksum { url: by, problem: problem.to_string() }),
+        }
+    }
+
     /// Checks what came against what was promised.
     ///
     /// # Errors
@@ -194,11 +206,7 @@ impl Client {
     /// As [`Client::download`], or the file says nothing of `name`.
     pub async fn checksum(&self, url: &str, name: &str) -> Result<Promise, FetchError> {
         let (_, body) = self.small(url, HeaderMap::new()).await?;
-        let sha256 = checksum::find(&body, name).map_err(|problem| FetchError::Checksum {
-            url: without_password(url),
-            problem: problem.to_string(),
-        })?;
-        Ok(Promise { sha256, by: without_password(url) })
+        Promise::read(&body, url, name)
     }
 
     async fn small(&self, url: &str, headers: HeaderMap) -> Result<(Head, Bytes), FetchError> {

@@ -310,8 +310,12 @@ async fn carry_out_plan(
     for folder in repository::folders_of(&component.folder) {
         store.sweep(&folder, lock)?;
     }
+    // Nobody who had the lock before us gave this component work.
+    if survey.plan.actions.is_empty() {
+        return Ok(());
+    }
     // The plan was made before we had the lock: whoever had it may have done our work.
-    let published = Published::read(store, &component.folder).await?;
+    let mut published = Published::read(store, &component.folder).await?;
     let plan = plan::plan(
         component,
         &survey.arches,
@@ -343,7 +347,6 @@ async fn carry_out_plan(
     built.retain(|(build, _)| !broken.contains(&&build.version));
     // Version by version, the newest first: one that does not fit on the disk any more must not
     // keep the others from the nodes.
-    let mut published = published;
     while let Some((first, _)) = built.first() {
         let version = first.version.clone();
         let (now, later): (Vec<_>, Vec<_>) =

@@ -82,10 +82,7 @@ fn the_program_itself_holds_the_lock_while_it_publishes() {
     let web = Web::start();
     let repo = Repo::new();
     follow(&repo, &web);
-    web.fault("/x-1.0", Fault::Stall, 1);
-    let running =
-        Running::start(repo.command(&["sync"]).stdout(Stdio::null()).stderr(Stdio::piped()));
-    until("the download", || web.requests().iter().any(|request| request.path == "/x-1.0"));
+    let running = stalled(&repo, &web);
     let host = rustix::system::uname();
     let process =
         format!("process {} on {} since 20", running.id(), host.nodename().to_str().unwrap());
@@ -94,6 +91,15 @@ fn the_program_itself_holds_the_lock_while_it_publishes() {
     assert!(second.json()["errors"][0]["message"].as_str().unwrap().contains(&process), "{second}");
     running.signal(Signal::TERM);
     running.wait();
+}
+
+/// A sync of that component that waits for its download.
+fn stalled(repo: &Repo, web: &Web) -> Running {
+    web.fault("/x-1.0", Fault::Stall, 1);
+    let running =
+        Running::start(repo.command(&["sync"]).stdout(Stdio::null()).stderr(Stdio::piped()));
+    until("the download", || web.requests().iter().any(|request| request.path == "/x-1.0"));
+    running
 }
 
 /// A component whose asset comes from a server.
@@ -115,10 +121,7 @@ fn interrupted_it_ends_at_once_and_cleans_up() {
         let web = Web::start();
         let repo = Repo::new();
         follow(&repo, &web);
-        web.fault("/x-1.0", Fault::Stall, 1);
-        let running =
-            Running::start(repo.command(&["sync"]).stdout(Stdio::null()).stderr(Stdio::piped()));
-        until("the download", || web.requests().iter().any(|request| request.path == "/x-1.0"));
+        let running = stalled(&repo, &web);
         until("a temporary file", || !repo.temporary().is_empty());
         let started = std::time::Instant::now();
         running.signal(signal);

@@ -249,19 +249,19 @@ fn skip_padding(input: &mut impl BufRead) -> io::Result<()> {
 /// Whether a file's name says that it is an archive or compressed. Never what it is: only what it
 /// must not turn out not to be.
 pub(super) fn names_an_archive(name: &str) -> bool {
-    const ENDINGS: [&str; 14] = [
-        ".tar", ".tgz", ".txz", ".tbz", ".tbz2", ".tzst", ".zip", ".gz", ".xz", ".zst", ".bz2",
-        ".taz", ".tlz", ".tb2",
-    ];
+    const OTHERS: [&str; 6] = [".tar", ".zip", ".gz", ".xz", ".zst", ".bz2"];
     let name = name.to_ascii_lowercase();
-    ENDINGS.iter().any(|ending| name.ends_with(ending))
+    OTHERS.iter().chain(&COMPRESSED_TARS).any(|ending| name.ends_with(ending))
 }
+
+/// What the name of a compressed tar archive ends with, besides `.tar.` and a compression.
+const COMPRESSED_TARS: [&str; 8] =
+    [".tgz", ".txz", ".tbz", ".tbz2", ".tzst", ".taz", ".tlz", ".tb2"];
 
 /// Whether a file's name says that there is a tar archive in it once it is decompressed.
 pub(super) fn names_a_tar(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    let short = [".tgz", ".txz", ".tbz", ".tbz2", ".tzst", ".taz", ".tlz", ".tb2"];
-    name.contains(".tar.") || short.iter().any(|ending| name.ends_with(ending))
+    name.contains(".tar.") || COMPRESSED_TARS.iter().any(|ending| name.ends_with(ending))
 }
 
 /// Whether a file's name says that it is a web page.
