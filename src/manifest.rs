@@ -116,6 +116,11 @@ impl Manifest {
         Ok(())
     }
 
+    /// Takes a line out, if it is there.
+    pub fn remove(&mut self, name: &FileName) {
+        self.lines.remove(name);
+    }
+
     /// Every file that is listed, by name. Freshness lines are none.
     pub fn files(&self) -> impl Iterator<Item = (&FileName, Sha256)> {
         self.lines

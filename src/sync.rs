@@ -18,6 +18,7 @@ use crate::fetch::cache::Cache;
 use crate::name::{Arch, ComponentName, FileName, Folder, Sha256};
 use crate::plan::{self, Action, Build, Plan, Why};
 use crate::report::{Progress, Step, Told};
+use crate::repository::commit::Change;
 use crate::repository::{self, Published, commit};
 use crate::sign::Signer;
 use crate::source::{self, Release};
@@ -356,7 +357,8 @@ async fn carry_out_plan(
         let what = format!("{} {version}", component.name);
         let task = shop.progress.begin(Step::Publish, &what);
         let folder = &component.folder;
-        match commit::commit(store, lock, folder, &published, &images, &Signer::Unsigned).await {
+        let change = Change { images: &images, removals: &[] };
+        match commit::commit(store, lock, folder, &published, &change, &Signer::Unsigned).await {
             Ok(manifest) => published.manifest = manifest,
             Err(error) => {
                 outcome.errors.push(Told::of(&what, &error));

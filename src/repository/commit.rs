@@ -122,8 +122,36 @@ pub struct InputRecord {
     pub promised_by: Vec<String>,
 }
 
-/// Publishes images into a folder. `before` is what the plan was made from; the answer is the
-/// manifest that is published now.
+/// What a commit does to a folder.
+#[derive(Debug, Clone, Default)]
+pub struct Change<'a> {
+    /// Images that get a line, each with what went into it.
+    pub images: &'a [(Image, Record)],
+    /// Lines that go. Nothing else ever loses its line.
+    pub removals: &'a [Removal],
+}
+
+/// A line that is taken out of the manifest. Its file stays until the grace is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Removal {
+    /// The image.
+    pub name: FileName,
+    /// Who asked for it.
+    pub why: Gone,
+}
+
+/// Why a line goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Gone {
+    /// Newer versions took its place.
+    Pruned,
+    /// A person said that it is bad.
+    Yanked,
+}
+
+/// Changes a folder. `before` is what the plan was made from; the answer is the manifest that is
+/// published now.
 ///
 /// # Errors
 /// Nothing that was published is touched then.
@@ -132,10 +160,14 @@ pub async fn commit(
     _lock: &Lock,
     folder: &Folder,
     before: &Published,
-    images: &[(Image, Record)],
+    change: &Change<'_>,
     signer: &Signer,
 ) -> Result<Manifest, CommitError> {
+    let Change { images, removals } = *change;
     let mut manifest = before.manifest.clone();
+    for removal in removals {
+        manifest.remove(&removal.name);
+    }
     for (image, _) in images {
         manifest.add(image.name.clone(), image.sha256).map_err(|published| {
             CommitError::Changed { name: image.name.clone(), published, built: image.sha256 }
@@ -151,7 +183,9 @@ pub async fn commit(
     if now != before.manifest {
         return Err(CommitError::Raced { folder: folder.clone() });
     }
-    if !manifest.includes(&now) {
+    let mut kept = now.clone();
+    removals.iter().for_each(|removal| kept.remove(&removal.name));
+    if !manifest.includes(&kept) {
         return Err(CommitError::Shrunk { folder: folder.clone() });
     }
     if manifest != now {
