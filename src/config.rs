@@ -16,10 +16,13 @@ use crate::name::{Arch, ComponentName};
 
 pub mod component;
 pub mod diagnose;
+pub mod extension;
 pub mod files;
+pub mod image;
 mod quantity;
 pub mod source;
 pub mod versions;
+pub mod xattrs;
 
 pub use component::Component;
 pub use diagnose::ConfigError;

@@ -25,12 +25,17 @@
 //! The kernel insists that tables touch: each ends where the next begins.
 //!
 //! # How it works
-//! The caller's thread reads, hashes and writes; others compress (`pipeline`). Blocks are written
-//! in the order in which they were read, so the number of threads cannot be seen in the image. A
-//! content that turns out to be there already is taken back, if need be by going back in the file.
-//! No clock is read, and nothing depends on the order of a hash table.
+//! The caller's thread reads and hashes; a [`Pool`] of threads, which images share that are written
+//! at the same time, compresses (`pipeline`). Contents can so be taken in as they come out of an
+//! archive that is still being downloaded. Their compressed blocks wait in a file without a name,
+//! and the tails of files, which share blocks with others, in another one. Only when all paths are
+//! known the image is begun: contents go in in the order of their paths, so that neither the order
+//! in which they came nor the number of threads can be seen in it. A content that turns out to be
+//! there already is taken back. No clock is read, and nothing depends on the order of a hash table.
 
+use std::fmt;
 use std::io::{self, Read, Seek, Write};
+use std::sync::Arc;
 
 use thiserror::Error;
 
@@ -46,6 +51,7 @@ mod tests;
 mod tree;
 mod xattr;
 
+use compress::Codec;
 pub use compress::{Bcj, Compression};
 use contents::Contents;
 use metadata::write_table;
@@ -123,10 +129,6 @@ pub struct Options {
     pub compression: Compression,
     /// How much of a file is compressed at once: a power of two from 4 KiB to 1 MiB.
     pub block_size: u32,
-    /// How many threads compress. Not to be seen in the image.
-    pub threads: usize,
-    /// What everything is dated, in seconds since 1970.
-    pub time: u32,
 }
 
 /// A content in the image that [`Writer::content`] took it into.
@@ -162,39 +164,66 @@ pub enum Node {
 /// A complete image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Written {
-    /// Its length. The file can be longer, with what was written in vain: cut it off.
+    /// Its length.
     pub size: u64,
 }
 
-/// Writes one image, from the first byte of `W` on.
+/// What two blocks have in common that are compressed alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Kind {
+    compression: Compression,
+    block_size: u32,
+}
+
+/// The threads that compress, for all images that are written at the same time. A clone is the
+/// same threads; they end with the last one.
+#[derive(Clone)]
+pub struct Pool(Arc<pipeline::Pool<Kind>>);
+
+impl Pool {
+    /// Starts so many threads.
+    ///
+    /// # Errors
+    /// [`SquashfsError::Threads`]
+    pub fn new(threads: usize) -> Result<Self, SquashfsError> {
+        let make = |kind: &Kind| {
+            let mut codec = Codec::for_data(kind.compression, kind.block_size)?;
+            let compress: pipeline::Compress =
+                Box::new(move |block, into| codec.compress(block, into));
+            Ok(compress)
+        };
+        let pool = pipeline::Pool::new(threads, make).map_err(SquashfsError::Threads)?;
+        Ok(Self(Arc::new(pool)))
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").finish_non_exhaustive()
+    }
+}
+
+/// Writes one image. `S` is where contents wait.
 ///
-/// Dropping it ends its threads, and leaves behind what is no image.
-pub struct Writer<W: Write + Seek> {
-    contents: Contents<W>,
+/// Dropping it leaves no image behind.
+pub struct Writer<S: Read + Write + Seek> {
+    contents: Contents<S>,
     options: Options,
 }
 
-impl<W: Write + Seek> Writer<W> {
-    /// Begins an image and starts its threads.
+impl<S: Read + Write + Seek> Writer<S> {
+    /// Gets ready for contents, which wait in two files: empty ones, of no use afterwards.
     ///
     /// # Errors
-    /// Options that the format does not have; a disk that is full already.
-    pub fn new(out: W, options: &Options) -> Result<Self, SquashfsError> {
-        let Options { compression, block_size, .. } = *options;
+    /// Options that the format does not have.
+    pub fn new(waiting: [S; 2], options: &Options, pool: &Pool) -> Result<Self, SquashfsError> {
+        let Options { compression, block_size } = *options;
         if !block_size.is_power_of_two() || !BLOCK_SIZES.contains(&block_size) {
             return Err(SquashfsError::BlockSize(block_size));
         }
         compression.check()?;
-        let mut out = Output::new(out);
-        // Until there is an image, nothing shall take it for one.
-        out.seek(0)?;
-        out.write(&[0; SUPERBLOCK])?;
-        if let Some(options) = compression.options(block_size) {
-            let length = u16::try_from(options.len()).expect("they are a few words");
-            out.write(&(length | metadata::RAW).to_le_bytes())?;
-            out.write(&options)?;
-        }
-        Ok(Self { contents: Contents::new(out, options)?, options: *options })
+        let [blocks, tails] = waiting;
+        Ok(Self { contents: Contents::new(blocks, tails, options, pool), options: *options })
     }
 
     /// Reads one file's content to its end. Equal contents are stored once, and have one id.
@@ -206,16 +235,34 @@ impl<W: Write + Seek> Writer<W> {
         self.contents.add(reader).map(ContentId)
     }
 
-    /// Writes paths and tables, and last the superblock.
+    /// Writes the image, from the first byte of `out` on; the superblock comes last, so that until
+    /// then nothing takes it for one.
     ///
-    /// `entries` are in the order of the bytes of their paths, each in a folder that is there too;
-    /// a root that is not there has mode 0755.
+    /// `time` is what everything is dated, in seconds since 1970. `entries` are in the order of the bytes of their paths, each in a folder that is there too;
+    /// a root that is not there has mode 0755. A content that no entry has is left out.
     ///
     /// # Errors
     /// A tree that cannot be stored, or a failing disk.
-    pub fn finish(self, entries: &[Entry]) -> Result<Written, SquashfsError> {
-        let Options { compression, block_size, time, .. } = self.options;
-        let (mut out, data) = self.contents.finish()?;
+    pub fn finish<W: Write + Seek>(
+        self,
+        entries: &[Entry],
+        time: u32,
+        out: W,
+    ) -> Result<Written, SquashfsError> {
+        let Options { compression, block_size } = self.options;
+        let mut out = Output::new(out);
+        out.seek(0)?;
+        out.write(&[0; SUPERBLOCK])?;
+        if let Some(options) = compression.options(block_size) {
+            let length = u16::try_from(options.len()).expect("they are a few words");
+            out.write(&(length | metadata::RAW).to_le_bytes())?;
+            out.write(&options)?;
+        }
+        let order = entries.iter().filter_map(|entry| match entry.node {
+            Node::File(ContentId(at)) => Some(at),
+            _ => None,
+        });
+        let data = self.contents.finish(order, &mut out)?;
         let tables = tree::tables(entries, &data, compression, time)?;
         let fragments = data.fragments;
         drop((data.stored, data.lengths));

@@ -1,23 +1,29 @@
 //! The bytes of files: data blocks, fragments, holes, and equal contents stored once.
 //!
 //! Owns the part of the image between the superblock and the inodes, and what inodes must know of
-//! it. Refuses to know what files are called and how many names a content has.
+//! it. Contents come in any order, and wait: their blocks compressed, their tails as they are. At
+//! the end they are put into the image in the order that is asked for, so that the image does not
+//! depend on the order in which they came. Refuses to know what files are called and how many names
+//! a content has.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::{Read, Seek, Write};
+use std::mem::replace;
 
 use sha2::{Digest as _, Sha256};
 
-use super::compress::{Codec, bound};
-use super::output::Output;
+use super::compress::bound;
+use super::output::{Output, Tails};
 use super::pipeline::{Buffer, Pipeline};
-use super::{Options, SquashfsError};
+use super::{Kind, Options, Pool, SquashfsError};
 
 /// In the length of a data or fragment block: it is stored as it is.
 const RAW: u32 = 1 << 24;
 /// How many blocks of a file that begins like an earlier one are kept back until it ends or goes
 /// on differently: a second copy of a file that is not larger is then never compressed.
 const HELD: usize = 4;
+/// How much is copied at once.
+const COPIED: usize = 256 << 10;
 
 /// The end of a file in a block that it shares with others.
 #[derive(Debug, Clone, Copy)]
@@ -29,11 +35,15 @@ pub(super) struct Tail {
 /// Where a content is.
 #[derive(Debug)]
 pub(super) struct Stored {
-    /// Its first byte in the image; `None` if it has no data blocks, or only holes.
+    /// Its first byte where it waits, and later in the image; `None` if it has no data blocks, or
+    /// only holes.
     start: Option<u64>,
     pub(super) size: u64,
     /// The first of its blocks in [`Data::lengths`].
     first: usize,
+    /// Where its tail waits.
+    waits: Option<u64>,
+    /// Where its tail is in the image.
     pub(super) tail: Option<Tail>,
 }
 
@@ -58,7 +68,7 @@ impl Data {
     pub(super) fn blocks(&self, stored: &Stored) -> &[u32] {
         let size = u64::from(self.block_size);
         let count =
-            if stored.tail.is_some() { stored.size / size } else { stored.size.div_ceil(size) };
+            if stored.waits.is_some() { stored.size / size } else { stored.size.div_ceil(size) };
         let count = usize::try_from(count).expect("there was an entry in memory for each");
         &self.lengths[stored.first..stored.first + count]
     }
@@ -99,34 +109,29 @@ struct Incoming {
     tail: Buffer,
 }
 
-/// Takes contents in and writes their blocks.
-pub(super) struct Contents<W> {
-    out: Output<W>,
-    pipeline: Pipeline<Target>,
+/// Takes contents in, and puts them into an image.
+pub(super) struct Contents<S> {
+    /// Where compressed blocks wait.
+    blocks: Output<S>,
+    tails: Tails<S>,
+    pipeline: Pipeline<Target, Kind>,
     data: Data,
-    /// The fragment block that is being filled.
-    fragment: Buffer,
     known: HashMap<[u8; 32], usize>,
     /// Of the first blocks of all contents that have one, enough of a digest to suspect equals.
     beginnings: HashSet<u64>,
     broken: bool,
 }
 
-impl<W: Write + Seek> Contents<W> {
-    /// `out` is where the first block goes.
-    pub(super) fn new(out: Output<W>, options: &Options) -> Result<Self, SquashfsError> {
-        let Options { compression, block_size, threads, .. } = *options;
+impl<S: Read + Write + Seek> Contents<S> {
+    /// Both are empty files, of no use afterwards.
+    pub(super) fn new(blocks: S, tails: S, options: &Options, pool: &Pool) -> Self {
+        let Options { compression, block_size } = *options;
         let capacity = (block_size as usize, bound(block_size));
-        let compressor = || {
-            let mut codec = Codec::for_data(compression, block_size)?;
-            Ok(move |block: &[u8], into: &mut [u8]| codec.compress(block, into))
-        };
-        let mut pipeline =
-            Pipeline::new(threads, capacity, compressor).map_err(SquashfsError::Threads)?;
-        Ok(Self {
-            out,
-            fragment: pipeline.buffer(),
-            pipeline,
+        let kind = Kind { compression, block_size };
+        Self {
+            blocks: Output::new(blocks),
+            tails: Tails::new(tails),
+            pipeline: Pipeline::new(pool.0.clone(), kind, capacity),
             data: Data {
                 block_size,
                 stored: Vec::new(),
@@ -136,7 +141,7 @@ impl<W: Write + Seek> Contents<W> {
             known: HashMap::new(),
             beginnings: HashSet::new(),
             broken: false,
-        })
+        }
     }
 
     /// Takes in one content; returns its place in [`Data::stored`].
@@ -152,7 +157,7 @@ impl<W: Write + Seek> Contents<W> {
     fn try_add(&mut self, reader: &mut dyn Read) -> Result<usize, SquashfsError> {
         let content = self.data.stored.len();
         let first = self.data.lengths.len();
-        self.data.stored.push(Stored { start: None, size: 0, first, tail: None });
+        self.data.stored.push(Stored { start: None, size: 0, first, waits: None, tail: None });
         let incoming = match self.read(reader, content) {
             Ok(incoming) => incoming,
             Err(error) => {
@@ -172,7 +177,7 @@ impl<W: Write + Seek> Contents<W> {
             self.put_block(content, block)?;
         }
         self.data.stored[content].size = incoming.size;
-        self.data.stored[content].tail = self.put_tail(incoming.tail)?;
+        self.data.stored[content].waits = self.put_tail(incoming.tail)?;
         Ok(content)
     }
 
@@ -218,7 +223,7 @@ impl<W: Write + Seek> Contents<W> {
         self.data.lengths.truncate(first);
         // Blocks are written in order: with one of this content's, all before are written, and the
         // place where it began is the end of what counts.
-        start.map_or(Ok(()), |start| self.out.seek(start))
+        start.map_or(Ok(()), |start| self.blocks.seek(start))
     }
 
     fn put_block(&mut self, content: usize, block: Buffer) -> Result<(), SquashfsError> {
@@ -231,78 +236,127 @@ impl<W: Write + Seek> Contents<W> {
         self.submit(Target::Block { content, length }, block)
     }
 
-    fn put_tail(&mut self, tail: Buffer) -> Result<Option<Tail>, SquashfsError> {
-        if tail.is_empty() || is_zero(&tail) {
-            if !tail.is_empty() {
-                self.data.lengths.push(0);
-            }
-            self.pipeline.recycle(tail);
-            return Ok(None);
+    /// Keeps a tail; `None` if there is nothing to keep.
+    fn put_tail(&mut self, tail: Buffer) -> Result<Option<u64>, SquashfsError> {
+        let mut waits = None;
+        if !tail.is_empty() && is_zero(&tail) {
+            self.data.lengths.push(0);
+        } else if !tail.is_empty() {
+            waits = Some(self.tails.push(&tail)?);
         }
-        if self.fragment.len() + tail.len() > self.data.block_size as usize {
-            self.close_fragment()?;
-        }
-        let place = Tail {
-            fragment: number(self.data.fragments.len(), "too many fragments")?,
-            offset: number(self.fragment.len(), "too large a fragment")?,
-        };
-        let fits = self.fragment.append(&tail);
-        debug_assert!(fits, "room was made");
         self.pipeline.recycle(tail);
-        Ok(Some(place))
-    }
-
-    fn close_fragment(&mut self) -> Result<(), SquashfsError> {
-        let empty = self.pipeline.buffer();
-        let block = std::mem::replace(&mut self.fragment, empty);
-        let target = Target::Fragment(self.data.fragments.len());
-        self.data.fragments.push((0, 0));
-        self.submit(target, block)
+        Ok(waits)
     }
 
     fn submit(&mut self, target: Target, block: Buffer) -> Result<(), SquashfsError> {
         while self.pipeline.is_full() {
-            self.write_next()?;
+            self.keep_next()?;
         }
         self.pipeline.submit(target, block);
         Ok(())
     }
 
-    /// Waits for the oldest block and writes it. False if there is none.
-    fn write_next(&mut self) -> Result<bool, SquashfsError> {
+    /// Waits for the oldest block and keeps it. False if there is none.
+    fn keep_next(&mut self) -> Result<bool, SquashfsError> {
         let Some(finished) = self.pipeline.next().map_err(SquashfsError::Compress)? else {
             return Ok(false);
         };
-        let (bytes, compressed) = finished.bytes();
-        let written = number(bytes.len(), "too large a block")? | if compressed { 0 } else { RAW };
-        let position = self.out.position();
-        match finished.tag {
-            Target::Block { content, length } => {
-                self.data.lengths[length] = written;
-                self.data.stored[content].start.get_or_insert(position);
-                self.out.write(bytes)?;
-            }
-            Target::Fragment(at) => {
-                self.data.fragments[at] = (position, written);
-                self.out.write(bytes)?;
-            }
-            Target::Nowhere => {}
+        let (bytes, written) = stored_as(finished.bytes())?;
+        if let Target::Block { content, length } = finished.tag {
+            self.data.lengths[length] = written;
+            self.data.stored[content].start.get_or_insert(self.blocks.position());
+            self.blocks.write(bytes)?;
         }
         self.pipeline.done(finished);
         Ok(true)
     }
 
-    /// Writes what is still under way and ends the threads.
-    pub(super) fn finish(mut self) -> Result<(Output<W>, Data), SquashfsError> {
+    /// Puts contents into an image, in this order; what does not occur there is left out.
+    ///
+    /// All blocks come first and all fragments after them: when a fragment is ready depends on the
+    /// number of threads, and must not be seen.
+    pub(super) fn finish<W: Write + Seek>(
+        mut self,
+        order: impl Iterator<Item = usize>,
+        out: &mut Output<W>,
+    ) -> Result<Data, SquashfsError> {
         if self.broken {
             return Err(SquashfsError::Broken);
         }
-        if !self.fragment.is_empty() {
-            self.close_fragment()?;
+        while self.keep_next()? {}
+        let mut seen = vec![false; self.data.stored.len()];
+        // Whether an id is one of ours is for the tree to say.
+        let mut first = |at: &usize| seen.get_mut(*at).is_some_and(|seen| !replace(seen, true));
+        let order: Vec<usize> = order.filter(|at| first(at)).collect();
+        let mut buffer = vec![0; COPIED];
+        for at in &order {
+            let blocks = self.data.blocks(&self.data.stored[*at]).iter();
+            let length = blocks.map(|length| u64::from(length & !RAW)).sum();
+            if let Some(start) = self.data.stored[*at].start {
+                self.data.stored[*at].start = Some(out.position());
+                self.blocks.copy(start, length, &mut buffer, out)?;
+            }
         }
-        while self.write_next()? {}
-        Ok((self.out, self.data))
+        let mut fragment = self.pipeline.buffer();
+        let mut tail = self.pipeline.buffer();
+        for at in order {
+            let Some(waits) = self.data.stored[at].waits else { continue };
+            let length = self.data.stored[at].size % u64::from(self.data.block_size);
+            tail.clear();
+            self.tails.read(waits, length, &mut tail)?;
+            if fragment.len() + tail.len() > self.data.block_size as usize {
+                let empty = self.pipeline.buffer();
+                self.put_fragment(replace(&mut fragment, empty), out)?;
+            }
+            self.data.stored[at].tail = Some(Tail {
+                fragment: number(self.data.fragments.len(), "too many fragments")?,
+                offset: number(fragment.len(), "too large a fragment")?,
+            });
+            let fits = fragment.append(&tail);
+            debug_assert!(fits, "room was made");
+        }
+        if !fragment.is_empty() {
+            self.put_fragment(fragment, out)?;
+        }
+        while self.write_fragment(out)? {}
+        Ok(self.data)
     }
+
+    fn put_fragment<W: Write + Seek>(
+        &mut self,
+        block: Buffer,
+        out: &mut Output<W>,
+    ) -> Result<(), SquashfsError> {
+        while self.pipeline.is_full() {
+            self.write_fragment(out)?;
+        }
+        self.pipeline.submit(Target::Fragment(self.data.fragments.len()), block);
+        self.data.fragments.push((0, 0));
+        Ok(())
+    }
+
+    /// Waits for the oldest fragment and writes it. False if there is none.
+    fn write_fragment<W: Write + Seek>(
+        &mut self,
+        out: &mut Output<W>,
+    ) -> Result<bool, SquashfsError> {
+        let Some(finished) = self.pipeline.next().map_err(SquashfsError::Compress)? else {
+            return Ok(false);
+        };
+        let (bytes, written) = stored_as(finished.bytes())?;
+        if let Target::Fragment(at) = finished.tag {
+            self.data.fragments[at] = (out.position(), written);
+            out.write(bytes)?;
+        }
+        self.pipeline.done(finished);
+        Ok(true)
+    }
+}
+
+/// A block's bytes, and its length as the image says it.
+fn stored_as((bytes, compressed): (&[u8], bool)) -> Result<(&[u8], u32), SquashfsError> {
+    let length = number(bytes.len(), "too large a block")?;
+    Ok((bytes, length | if compressed { 0 } else { RAW }))
 }
 
 fn number(number: usize, what: &'static str) -> Result<u32, SquashfsError> {
