@@ -204,9 +204,12 @@ fn what_a_recipe_cannot_mean() {
             | ^^^^^^^^^^^
           hint: add `sysext-level` or `version-id`; either must equal the host's
         "#);
-    insta::assert_snapshot!(component(&format!("{SOURCE}[image]\nname = \"x-{{version}}.raw\"\n")), @r"
-        error: components/x.toml: [image] name: `x-{version}.raw` must have `{arch}` in it
-        ");
+    insta::assert_snapshot!(component(&format!("{SOURCE}[image]\nname = \"x-{{version}}.raw\"\n")), @r#"
+        error: components/x.toml:5:9: [image] name: `x-{version}.raw` must have `{arch}` in it
+            |
+          5 | name = "x-{version}.raw"
+            |         ^^^^^^^^^^^^^^^
+        "#);
 }
 
 #[test]
