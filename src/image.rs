@@ -16,6 +16,7 @@ use crate::name::{Arch, ComponentName, FileName, Sha256};
 use crate::recipe::spool::{Content, SpoolError};
 use crate::recipe::tree::{Node, Tree, TreeError};
 
+pub mod compare;
 pub mod inspect;
 mod pack;
 pub mod release;

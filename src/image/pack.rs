@@ -75,7 +75,9 @@ impl<'p> Packer<'p> {
         let mut idle: Vec<_> = xattrs.rules().iter().map(|rule| Some(&rule.pattern)).collect();
         let mut attributes = |path: &str| {
             let (attributes, matching) = xattrs.of(path);
-            matching.into_iter().for_each(|at| idle[at] = None);
+            for at in matching {
+                idle[at] = None;
+            }
             attributes.into_iter().collect()
         };
         let mut entries = vec![Entry {
