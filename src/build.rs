@@ -464,12 +464,19 @@ impl Job {
             .map(|(rule, (name, file))| Input { rule, name: name.clone(), file: file.clone() })
             .collect();
         let path = folder.join(build.image.as_str());
+        // What an earlier attempt left, whose download was begun anew.
+        match std::fs::remove_file(&path) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                return Err(BuildError::Disk { path, source });
+            }
+            _ => {}
+        }
         let Some(codec) = image::packed(component.image.format) else {
             let mut intake = Intake::on_disk(folder);
             let (file, newest) = recipe::whole(component, &vars, &inputs, limits, &mut intake)?;
             return Ok((image::copy(&file, &build.image, &path)?, date(build, newest)));
         };
-        let mut draft = Draft::new(codec, build.arch, &self.pool, folder, progress)?;
+        let mut draft = Draft::new(codec, build.arch, &self.pool, &path, progress)?;
         let mut keep = |reader: &mut dyn Read| draft.take(reader);
         let mut intake = Intake::into_image(folder, &mut keep);
         let made = recipe::make(component, build.arch, &vars, &inputs, limits, &mut intake)?;
@@ -481,7 +488,7 @@ impl Job {
             services: !component.services.enable.is_empty(),
         };
         let time = date(build, made.newest);
-        Ok((draft.finish(made.tree, &identity, &component.xattrs, time, &path)?, time))
+        Ok((draft.finish(made.tree, &identity, &component.xattrs, time)?, time))
     }
 }
 
