@@ -354,6 +354,7 @@ fn a_full_disk_leaves_no_half_image_and_the_old_manifest() {
 #[test]
 fn a_build_that_finds_no_room_leaves_nothing() {
     let repo = simple();
+    repo.sync().ok();
     repo.release("x", "1.1", noise(1 << 20));
     let script = r#"
         mount -t tmpfs -o size=512k none "$TMPDIR"
