@@ -99,6 +99,12 @@ enum Command {
     },
     /// Read a published repository as a client does, and check every byte
     Verify {
+        /// Whose signatures count: a keyring as nodes have it
+        #[arg(long, value_name = "FILE")]
+        keyring: Option<PathBuf>,
+        /// Download nothing: only whether files are there, and their sizes
+        #[arg(long)]
+        quick: bool,
         /// A directory or a URL; the configured repository, if left out
         #[arg(value_name = "URL|DIR")]
         target: Option<String>,
@@ -217,7 +223,9 @@ async fn run(args: Args) -> anyhow::Result<Ended> {
         Command::Build { name, version, arch, output } => {
             build::run(&context, &name, version.as_deref(), &arch, &output).await
         }
-        Command::Verify { target, .. } => verify::run(&context, target.as_deref()).await,
+        Command::Verify { keyring, quick, target, .. } => {
+            verify::run(&context, target.as_deref(), keyring.as_deref(), quick).await
+        }
         Command::Inspect { image, list } => inspect::run(&context, &image, list),
         Command::Key(command) => key::run(&context, &command),
         Command::Serve { listen } => serve::run(&context, listen).await,

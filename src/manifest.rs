@@ -221,4 +221,38 @@ mod tests {
         assert_eq!(manifest.add(name, B.parse().unwrap()), Err(A.parse().unwrap()));
         assert_eq!(Manifest::parse(&manifest.render()).unwrap(), manifest);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_written_reads_back(
+            files in proptest::collection::btree_map("[A-Za-z0-9][A-Za-z0-9.,_+-]{0,40}", proptest::num::u64::ANY, 0..40),
+            upper in proptest::bool::ANY,
+            star in proptest::bool::ANY,
+        ) {
+            let mut manifest = Manifest::default();
+            let mut theirs = String::new();
+            for (name, content) in &files {
+                let digest = Sha256::of(&content.to_le_bytes());
+                manifest.add(name.parse().unwrap(), digest).unwrap();
+                let digest = if upper { digest.to_string().to_uppercase() } else { digest.to_string() };
+                theirs.push_str(&format!("{digest} {}{name}\n", if star { '*' } else { ' ' }));
+            }
+            let text = manifest.render();
+            let again = Manifest::parse(&text).unwrap();
+            proptest::prop_assert_eq!(&again, &manifest);
+            proptest::prop_assert_eq!(again.render(), text);
+            // Written by another program, it says the same, and stays as it is.
+            let other = Manifest::parse(theirs.as_bytes()).unwrap();
+            proptest::prop_assert!(other.files().eq(manifest.files()));
+            proptest::prop_assert_eq!(other.render(), theirs.into_bytes());
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused_and_what_is_read_stays(bytes: Vec<u8>) {
+            if let Ok(manifest) = Manifest::parse(&bytes) {
+                let text = manifest.render();
+                proptest::prop_assert_eq!(Manifest::parse(&text).unwrap(), manifest);
+            }
+        }
+    }
 }

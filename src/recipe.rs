@@ -16,7 +16,7 @@ use crate::name::Arch;
 use crate::template::Vars;
 
 pub mod archive;
-mod elf;
+pub(crate) mod elf;
 pub mod lint;
 mod overlay;
 mod pick;

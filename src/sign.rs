@@ -23,6 +23,8 @@ pub mod freshness;
 pub mod key;
 pub mod keyring;
 pub mod secret;
+#[cfg(test)]
+mod tests;
 
 pub use key::{KeyError, SigningKey};
 pub use keyring::{Keyring, KeyringError, SignatureError, SignedBy};
