@@ -169,6 +169,8 @@ fn read_line(line: &[u8]) -> Result<(Sha256, FileName), String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
 
     const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
@@ -235,7 +237,7 @@ mod tests {
                 let digest = Sha256::of(&content.to_le_bytes());
                 manifest.add(name.parse().unwrap(), digest).unwrap();
                 let digest = if upper { digest.to_string().to_uppercase() } else { digest.to_string() };
-                theirs.push_str(&format!("{digest} {}{name}\n", if star { '*' } else { ' ' }));
+                let _ = writeln!(theirs, "{digest} {}{name}", if star { '*' } else { ' ' });
             }
             let text = manifest.render();
             let again = Manifest::parse(&text).unwrap();

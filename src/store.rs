@@ -388,7 +388,7 @@ impl Store {
                 |(stem, number)| {
                     let ours =
                         [".raw", ".raw.json", ".json.zst"].iter().any(|end| stem.ends_with(end));
-                    (ours || stem == "SHA256SUMS")
+                    (ours || stem.starts_with("SHA256SUMS"))
                         && !number.is_empty()
                         && number.bytes().all(|c| c.is_ascii_digit())
                 },

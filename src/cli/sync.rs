@@ -147,11 +147,11 @@ fn next(config: &Config, outcomes: &[Outcome]) -> String {
             "\na node follows {} with this source in its sysupdate.d file\n  [Source]\n  Type=url-file\n  Path={url}{slash}{}/\n  MatchPattern={pattern}",
             component.name, component.folder
         );
-        out.push_str(&if config.document.signing.is_some() {
-            format!("and {url}{slash}{KEYRING} as its /etc/systemd/{KEYRING}\n")
+        let _ = if config.document.signing.is_some() {
+            writeln!(out, "and {url}{slash}{KEYRING} as its /etc/systemd/{KEYRING}")
         } else {
-            "and Verify=no in its [Transfer] section: this repository is not signed\n".to_owned()
-        });
+            writeln!(out, "and Verify=no in its [Transfer] section: this repository is not signed")
+        };
     }
     out
 }

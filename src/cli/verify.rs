@@ -197,8 +197,7 @@ fn expectation(config: &Config, component: &Component) -> Expected {
         name: component.name.to_string(),
         arches: component
             .architectures(&config.document.repository.architectures)
-            .into_iter()
-            .map(|(arch, _)| arch)
+            .into_keys()
             .collect(),
     }
 }

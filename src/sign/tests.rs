@@ -323,7 +323,7 @@ fn revoked_keys_vouch_for_nothing_and_expired_ones_say_so() {
 #[test]
 fn keyrings_hold_many_keys_in_any_form_but_no_secret() {
     let keys = [make(KeyType::Ed25519Legacy, true, &[]), make(KeyType::Ed25519Legacy, true, &[])];
-    let [one, two] = keys.each_ref().map(|key| key.to_public_key());
+    let [one, two] = keys.each_ref().map(SignedSecretKey::to_public_key);
     let text = |key: &pgp::composed::SignedPublicKey| {
         key.to_armored_bytes(ArmorOptions::default()).unwrap()
     };
@@ -357,11 +357,11 @@ fn keyrings_hold_many_keys_in_any_form_but_no_secret() {
 
 #[test]
 fn a_signer_knows_its_own_work() {
-    let signer = |key: SigningKey| Signer::Key {
+    let with = |key: SigningKey| Signer::Key {
         key: Box::new(key),
         best_before: Some(Duration::from_secs(14 * 24 * 60 * 60)),
     };
-    let own = signer(read(&make(KeyType::Ed25519Legacy, true, &[])).unwrap());
+    let own = with(read(&make(KeyType::Ed25519Legacy, true, &[])).unwrap());
     let mut manifest = Manifest::default();
     manifest.add("x.raw".parse().unwrap(), crate::name::Sha256::of(b"x")).unwrap();
     let signed = own.sign_at(&manifest, now()).unwrap();
@@ -380,7 +380,7 @@ fn a_signer_knows_its_own_work() {
     assert!(!vouches(b"changed\n", Some(binary), Some(armored)));
     let again = own.sign_at(&manifest, now() + Duration::from_secs(1)).unwrap();
     assert!(!vouches(text, Some(binary), Some(&again.files()[2].1)), "two signatures");
-    let other = signer(read(&make(KeyType::Ed25519Legacy, true, &[])).unwrap());
+    let other = with(read(&make(KeyType::Ed25519Legacy, true, &[])).unwrap());
     assert!(!other.vouches(text, Some(binary), Some(armored), now()));
     assert!(!own.is_due(signed.lines(), now()));
     assert!(own.is_due(&manifest, now()));

@@ -60,15 +60,15 @@ fn a_key_of_ours_signs_what_gpg_verifies() {
     let Some(_gpg) = Gpg::new() else { return };
     for (more, name) in [(&[][..], "EDDSA"), (&["--rsa"], "RSA")] {
         let repo = waiting(OURS);
-        let made = repo.publish(&[&["key", "generate", "--json"], more].concat()).ok().json();
-        assert_eq!(made["file"], "signing.key");
+        let told = repo.publish(&[&["key", "generate", "--json"], more].concat()).ok().json();
+        assert_eq!(told["file"], "signing.key");
         let mode = fs::metadata(repo.path("signing.key")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         repo.sync().ok().prints(&["published 1 image", "/etc/systemd/import-pubring.gpg"]);
         let said = gpg_takes(&repo);
         assert!(said.contains(&format!("using {name} key")), "{said}");
         assert!(said.contains("publish (files.example.com)"), "{said}");
-        assert!(said.contains(made["fingerprint"].as_str().unwrap()), "{said}");
+        assert!(said.contains(told["fingerprint"].as_str().unwrap()), "{said}");
         let user = "signed by publish (files.example.com)";
         repo.publish(&["verify"]).ok().prints(&[user, "every byte is right"]);
 

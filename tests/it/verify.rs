@@ -213,7 +213,7 @@ fn a_quick_look_downloads_nothing() {
     let quick = || repo.publish(&["verify", &url, "--quick"]);
     quick().ok().prints(&["every file is there; what is in them was not read", "2 files"]);
     let images: Vec<_> =
-        web.requests().into_iter().filter(|request| request.path.ends_with(".raw")).collect();
+        web.requests().into_iter().filter(|request| request.path.contains(".raw")).collect();
     assert!(images.len() == 2 && images.iter().all(|request| request.method == http::Method::HEAD));
     web.fault("/x/x-1.0-x86-64.raw", Fault::Status(404), 1);
     quick().code(3).prints(&["x-1.0-x86-64.raw: is listed, but the server has no such file"]);

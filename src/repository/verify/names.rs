@@ -179,8 +179,9 @@ mod tests {
     use crate::repository::verify::Seal;
 
     fn checked(names: &[&str]) -> Verified {
-        let text: String =
+        let lines: Vec<_> =
             names.iter().map(|name| format!("{}  {name}\n", "a".repeat(64))).collect();
+        let text = lines.concat();
         let mut verified = Verified {
             folder: String::new(),
             files: 0,

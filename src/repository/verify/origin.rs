@@ -157,3 +157,57 @@ pub fn folders(root: &Path) -> Result<Vec<String>, VerifyError> {
     }
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::config::{Limits, Network};
+    use crate::name::Sha256;
+    use crate::report::Progress;
+    use crate::repository::verify::{Look, Target, Trust, Verified, verify};
+    use crate::store::Access;
+
+    async fn look(origin: &Origin, quick: bool) -> Verified {
+        let look = Look {
+            client: &Client::new(&Network::default(), &Limits::default()),
+            at_once: 4,
+            quick,
+            trust: &Trust::Nobody,
+            now: Timestamp::now(),
+            progress: &Progress::new(true),
+        };
+        let target = Target { folder: "x".to_owned(), expected: None };
+        verify(origin, &target, &look).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_store_is_read_as_a_directory_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        fs::create_dir(root.join("x")).unwrap();
+        let write = |name: &str, text: &str| fs::write(root.join("x").join(name), text).unwrap();
+        let line = |name: &str, text: &str| format!("{}  {name}\n", Sha256::of(text.as_bytes()));
+        write("a.txt", "a");
+        write("b.txt", "b");
+        write("stray.raw", "s");
+        write(MANIFEST, &(line("a.txt", "a") + &line("b.txt", "c") + &line("d.txt", "d")));
+        let store = Store::directory(root, Access::Read).unwrap();
+        for origin in [Origin::Directory(root.to_owned()), Origin::Store(store)] {
+            let verified = look(&origin, false).await;
+            let problems: Vec<_> = verified
+                .problems
+                .iter()
+                .map(|found| (found.file.as_str(), found.problem.split(' ').next().unwrap()))
+                .collect();
+            assert_eq!(problems, [("b.txt", "has"), ("d.txt", "is")], "{verified:?}");
+            assert_eq!((verified.files, verified.bytes), (3, 1));
+            assert!(verified.warnings.iter().any(|found| found.file == "stray.raw"));
+            // A quick look reads no byte: only what is not there is seen.
+            let verified = look(&origin, true).await;
+            assert_eq!(verified.problems.len(), 1, "{verified:?}");
+            assert_eq!(verified.problems[0].problem, "is listed, but not there");
+        }
+    }
+}
