@@ -88,6 +88,11 @@ impl Signer {
         let bytes = secret("key", &signing.key)?;
         let key = SigningKey::read(&bytes, passphrase, Timestamp::now())
             .map_err(|error| told(config, "key", &error, error.hint()))?;
+        if let Some(day) = key.expires_soon(Timestamp::now()) {
+            tracing::warn!(
+                "the signing key expires on {day}, and nothing is signed with it after that"
+            );
+        }
         Ok(Self::Key { key: Box::new(key), best_before: signing.best_before })
     }
 

@@ -1,7 +1,7 @@
 //! Freshness: until when a manifest may be believed.
 //!
-//! Owns the line `BEST-BEFORE-YYYY-MM-DD` of a signed manifest. Clients since systemd 258 stop at one
-//! that is over, so that nobody can feed them an old manifest with its old signature for ever. It is
+//! Owns the line `BEST-BEFORE-YYYY-MM-DD` of a signed manifest. systemd 262 stops at one that is
+//! over, so that nobody can feed them an old manifest with its old signature for ever. It is
 //! over at 00:00 UTC at the *start* of its day, so days are rounded up. Pure: time is an argument.
 
 use std::time::Duration;
@@ -140,5 +140,27 @@ mod tests {
         assert_eq!(expiry(&Manifest::parse(text.as_bytes()).unwrap()), None);
         let text = format!("{}  BEST-BEFORE-someday\n", Sha256::of(b""));
         assert_eq!(expiry(&Manifest::parse(text.as_bytes()).unwrap()), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_promise_is_kept_and_renewed_before_it_ends(
+            now in 0i64..4_000_000_000,
+            days in 2u64..3660,
+            later in 0u64..4000 * DAY,
+        ) {
+            let now = Timestamp::from_second(now).unwrap();
+            let period = Duration::from_secs(days * DAY);
+            let mut manifest = Manifest::default();
+            promise(&mut manifest, Some(period), now);
+            let end = expiry(&manifest).unwrap();
+            proptest::prop_assert!(end >= now + period);
+            proptest::prop_assert!(end < now + period + Duration::from_secs(DAY));
+            proptest::prop_assert!(!due(&manifest, Some(period), now));
+            let later = now + Duration::from_secs(later);
+            let left = end.duration_since(later);
+            let half = jiff::SignedDuration::try_from(period / 2).unwrap();
+            proptest::prop_assert_eq!(due(&manifest, Some(period), later), left < half);
+        }
     }
 }

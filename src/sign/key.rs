@@ -68,6 +68,9 @@ impl KeyError {
     }
 }
 
+/// A key that expires so soon, in seconds, is worth a warning: nodes need the next one before.
+const SOON: u64 = 30 * 24 * 60 * 60;
+
 /// What kind of key to make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -82,6 +85,8 @@ pub struct SigningKey {
     secret: Secret,
     certificate: SignedPublicKey,
     algorithm: String,
+    /// In seconds since 1970.
+    expires: Option<u64>,
 }
 
 /// The one part that signs. The others are not kept.
@@ -132,7 +137,9 @@ impl SigningKey {
                     let mut secret = subkey.key;
                     let password = unlocking(secret.secret_params(), passphrase)?;
                     secret.remove_password(&password).map_err(|_| KeyError::Passphrase)?;
-                    return Ok(Self { secret: Secret::Subkey(secret), certificate, algorithm });
+                    let expires = earlier(primary.expires, standing.expires);
+                    let secret = Secret::Subkey(secret);
+                    return Ok(Self { secret, certificate, algorithm, expires });
                 }
                 Err(problem) => reasons.push(about("subkey", &subkey.key, &problem)),
             }
@@ -142,7 +149,8 @@ impl SigningKey {
                 let mut secret = key.primary_key;
                 let password = unlocking(secret.secret_params(), passphrase)?;
                 secret.remove_password(&password).map_err(|_| KeyError::Passphrase)?;
-                Ok(Self { secret: Secret::Primary(secret), certificate, algorithm })
+                let secret = Secret::Primary(secret);
+                Ok(Self { secret, certificate, algorithm, expires: primary.expires })
             }
             Err(problem) => {
                 reasons.push(about("key", &key.primary_key, &problem));
@@ -201,6 +209,13 @@ impl SigningKey {
         &self.algorithm
     }
 
+    /// The day on which it expires, if that is so soon that somebody should know.
+    #[must_use]
+    pub fn expires_soon(&self, now: Timestamp) -> Option<String> {
+        let soon = seconds(now) + SOON;
+        self.expires.filter(|at| *at < soon).map(certificate::date)
+    }
+
     /// The public half.
     #[must_use]
     pub fn public(&self) -> Keyring {
@@ -248,6 +263,10 @@ fn detached(
         data,
         subpackets,
     )
+}
+
+fn earlier(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    one.into_iter().chain(other).min()
 }
 
 fn time(at: Timestamp) -> PgpTime {

@@ -157,6 +157,9 @@ impl Keyring {
     /// # Errors
     /// It is none, or has a secret key in it.
     pub fn parse(bytes: &[u8]) -> Result<Self, KeyringError> {
+        if bytes.len() as u64 >= LARGEST_KEYRING {
+            return Err(KeyringError::Broken("it is too large".to_owned()));
+        }
         if bytes.get(8..12) == Some(KEYBOX) {
             return Err(KeyringError::Keybox);
         }

@@ -289,8 +289,13 @@ fn signatures_that_prove_nothing_are_named() {
     }
     let large = vec![0x88; keyring::LARGEST_SIGNATURE + 1];
     assert_eq!(verify(&large), Err(SignatureError::NotASignature));
-    // No byte of it can be changed, and nothing crashes.
-    for at in 0..good.len() {
+    // No byte of it can be changed, and nothing crashes. Only the lengths of its two numbers are
+    // counted in bits, of which some make the same bytes.
+    let bits = |at: usize| usize::from(u16::from_be_bytes([good[at], good[at + 1]]));
+    let first = 41;
+    let second = first + 2 + bits(first).div_ceil(8);
+    assert_eq!(second + 2 + bits(second).div_ceil(8), good.len());
+    for at in (0..good.len()).filter(|at| ![first, first + 1, second, second + 1].contains(at)) {
         let mut bad = good.clone();
         bad[at] ^= 0x01;
         assert!(verify(&bad).is_err(), "byte {at} does not matter");
@@ -424,4 +429,37 @@ fn signatures_of_other_things_are_none_over_a_manifest() {
         read(&key).unwrap().public().verify(DATA, &bytes, now()),
         Err(SignatureError::NotASignature)
     );
+}
+
+#[test]
+fn damaged_keyrings_and_signatures_are_refused_without_a_crash() {
+    let key = make(KeyType::Ed25519Legacy, true, &[(KeyType::Ed25519Legacy, true, 2)]);
+    let ring = key.to_public_key().to_bytes().unwrap();
+    let by_primary = signature(&key, HashAlgorithm::Sha256, None);
+    for at in 0..ring.len() {
+        let mut bad = ring.clone();
+        bad[at] ^= 0x81;
+        let Ok(bad) = Keyring::parse(&bad) else { continue };
+        // Whoever it is now, it is not who signed; or what was changed is not what signs.
+        if let Ok(by) = bad.verify(DATA, &by_primary, now()) {
+            assert_eq!(by.primary, keyring::fingerprint(&key.primary_key), "byte {at}");
+        }
+    }
+    for end in 0..ring.len() {
+        let _ = Keyring::parse(&ring[..end]);
+    }
+}
+
+#[test]
+fn a_key_that_expires_soon_says_so() {
+    let lives = |days: u32| {
+        let lifetime =
+            SubpacketData::KeyExpirationTime(pgp::types::Duration::from_secs(days * 24 * 60 * 60));
+        let key = make(KeyType::Ed25519Legacy, true, &[]);
+        read(&with_self_signature(key, HashAlgorithm::Sha256, vec![lifetime])).unwrap()
+    };
+    // It was made a hundred days ago.
+    assert_eq!(lives(110).expires_soon(now()).as_deref(), Some("2026-01-20"));
+    assert_eq!(lives(200).expires_soon(now()), None);
+    assert_eq!(lives(0).expires_soon(now()), None);
 }

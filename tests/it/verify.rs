@@ -240,7 +240,14 @@ fn what_a_server_gives_out_is_checked_with_its_signature() {
     repo.publish(&["verify", &format!("{url}/x/")]).ok().prints(&["signed by publish"]);
     // A bucket that says 403 of what is not there: nodes would stop, and it is no "not found".
     web.fault("/x/SHA256SUMS.sha256.asc", Fault::Status(403), 9);
-    repo.publish(&["verify", &url]).code(3).says(&["403"]);
+    let told = "SHA256SUMS.sha256.asc: is answered with 403";
+    repo.publish(&["verify", &url]).code(3).prints(&[&format!("error: {told}")]);
+    // Of a repository that is not signed, no node asks for one.
+    web.fault("/x/SHA256SUMS.gpg", Fault::Status(403), 9);
+    let none = Repo::new();
+    fs::remove_file(none.path("publish.toml")).unwrap();
+    web.fault("/x/import-pubring.gpg", Fault::Status(403), 9);
+    none.publish(&["verify", &format!("{url}/x/")]).ok().prints(&[&format!("warning: {told}")]);
     web.heal();
     web.fault("/x/SHA256SUMS.gpg", Fault::Status(404), 1);
     repo.publish(&["verify", &url]).code(3).prints(&["SHA256SUMS.gpg: is missing"]);

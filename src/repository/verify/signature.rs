@@ -1,9 +1,12 @@
 //! Who vouches for a manifest, and until when.
 
+use bytes::Bytes;
+use http::StatusCode;
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{Look, Origin, Trust, Verified, VerifyError};
+use crate::fetch::FetchError;
 use crate::manifest::Manifest;
 use crate::repository::MANIFEST;
 use crate::sign::{ARMORED, Keyring, SIGNATURE, freshness, same_signature};
@@ -35,17 +38,28 @@ pub(super) async fn check(
     look: &Look<'_>,
     verified: &mut Verified,
 ) -> Result<(), VerifyError> {
-    let signature = origin.read(folder, SIGNATURE, look.client).await?;
-    let armored = origin.read(folder, ARMORED, look.client).await?;
+    let (signature, refused) = ask(origin, folder, SIGNATURE, look).await?;
+    let (armored, armored_refused) = ask(origin, folder, ARMORED, look).await?;
     verified.seal.signed = signature.is_some() || armored.is_some();
     let (keyring, convinced) = match look.trust {
         Trust::Keyring(keyring) => (Some(keyring), true),
         Trust::Served(keyring) => (Some(keyring), false),
         Trust::Nobody => (None, false),
     };
+    for (name, status) in [(SIGNATURE, refused), (ARMORED, armored_refused)] {
+        let Some(status) = status else { continue };
+        let told = format!(
+            "is answered with {status}: systemd 262 goes on to the next name only if the server says 404"
+        );
+        if convinced || verified.seal.signed {
+            verified.problem(name, told);
+        } else {
+            verified.warning(name, told);
+        }
+    }
     match (&signature, &armored) {
         (None, None) => {
-            if convinced {
+            if convinced && refused.is_none() {
                 verified
                     .problem(SIGNATURE, "is missing: nodes with Verify=yes refuse the manifest");
             }
@@ -54,6 +68,7 @@ pub(super) async fn check(
         (None, Some(_)) => {
             verified.problem(SIGNATURE, "is missing: systemd 257 reads no other signature");
         }
+        (Some(_), None) if armored_refused.is_some() => {}
         (Some(_), None) => verified.warning(
             ARMORED,
             "is missing: systemd 262 asks for it first, and goes on only if the server says 404",
@@ -85,6 +100,23 @@ pub(super) async fn check(
         );
     }
     Ok(())
+}
+
+/// A signature file, if there is one; or the status of a server that will not say.
+async fn ask(
+    origin: &Origin,
+    folder: &str,
+    name: &str,
+    look: &Look<'_>,
+) -> Result<(Option<Bytes>, Option<StatusCode>), VerifyError> {
+    match origin.read(folder, name, look.client).await {
+        Err(VerifyError::Fetch(FetchError::Status { status, .. }))
+            if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) =>
+        {
+            Ok((None, Some(status)))
+        }
+        read => Ok((read?, None)),
+    }
 }
 
 fn check_one(
