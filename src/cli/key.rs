@@ -15,7 +15,7 @@ use super::{Context, Ended, print, print_json, program};
 use crate::config::{Config, SecretAt};
 use crate::report::say;
 use crate::sign::key::Kind;
-use crate::sign::{self, KEYRING, Signer, SigningKey};
+use crate::sign::{self, KEYRING, Keyring, Signer, SigningKey};
 
 /// Where a key goes if nobody says otherwise.
 const KEY: &str = "signing.key";
@@ -38,6 +38,9 @@ pub(super) enum Command {
     },
     /// Write the keyring that nodes need: the public half of the signing key
     Export {
+        /// Only the public half of this secret key, instead of the configured keyring
+        #[arg(long, value_name = "FILE")]
+        key: Option<PathBuf>,
         /// The file for the keyring; stdout, if left out
         #[arg(long, value_name = "FILE")]
         output: Option<PathBuf>,
@@ -66,7 +69,13 @@ pub(super) fn run(context: &Context, command: &Command) -> anyhow::Result<Ended>
             let kind = if *rsa { Kind::Rsa } else { Kind::Ed25519 };
             generate(context, kind, user_id.as_deref(), output.as_deref())
         }
-        Command::Export { output, armor } => export(context, output.as_deref(), *armor),
+        Command::Export { key, output, armor } => {
+            let keyring = match key {
+                Some(file) => of_file(file)?,
+                None => configured(context)?,
+            };
+            export(context, &keyring, output.as_deref(), *armor)
+        }
     }
 }
 
@@ -169,15 +178,33 @@ fn next(generated: &Generated, config: &Path, user: &str) -> String {
     out
 }
 
-fn export(context: &Context, output: Option<&Path>, armor: bool) -> anyhow::Result<Ended> {
+/// The keyring that nodes need for this configuration.
+fn configured(context: &Context) -> anyhow::Result<Keyring> {
     let config = context.load()?;
     let signer = Signer::open(&config)?;
-    let Some(keyring) = sign::client_keyring(&config, &signer)? else {
-        bail!(
+    match sign::client_keyring(&config, &signer)? {
+        Some(keyring) => Ok(keyring),
+        None => bail!(
             "{} has no [signing]\nhint: `publish key generate` makes a key, and says what to write there",
             config.file.display()
-        );
-    };
+        ),
+    }
+}
+
+/// The public half of a key that is not in use yet.
+fn of_file(file: &Path) -> anyhow::Result<Keyring> {
+    let secret = sign::secret::read(&SecretAt::File(file.to_owned()), Path::new(""))?;
+    let key = SigningKey::read(&secret, None, Timestamp::now())
+        .with_context(|| format!("cannot use {}", file.display()))?;
+    Ok(key.public())
+}
+
+fn export(
+    context: &Context,
+    keyring: &Keyring,
+    output: Option<&Path>,
+    armor: bool,
+) -> anyhow::Result<Ended> {
     let bytes = if armor { keyring.to_armored() } else { keyring.to_bytes() };
     let Some(path) = output.filter(|path| *path != Path::new("-")) else {
         if context.json {

@@ -263,9 +263,14 @@ fn a_key_is_rotated_without_a_moment_in_which_a_node_would_stop() {
     repo.publish(&["key", "generate", "--output", "next.key", "--user-id", "the next one"]).ok();
     let old_ring = fs::read(repo.path(KEYRING)).unwrap();
     // Its public half, and that of the old one for later.
-    configure(&repo, "[signing]\nkey = { file = \"next.key\" }\n");
-    repo.publish(&["key", "export", "--armor", "--output", "next.pub"]).ok();
-    repo.write("old.pub", &old_ring);
+    for (key, public) in [("next.key", "next.pub"), ("signing.key", "old.pub")] {
+        repo.publish(&["key", "export", "--key", key, "--armor", "--output", public]).ok();
+    }
+    repo.publish(&["key", "export", "--key", "next.pub"]).code(1).says(&[
+        "cannot use next.pub",
+        "it is a public key",
+        "hint: ",
+    ]);
 
     // Both keys into the keyring; the old one still signs.
     configure(&repo, &format!("{OURS}keyring = [\"next.pub\"]\n"));
