@@ -170,9 +170,9 @@ fn next(generated: &Generated, config: &Path, user: &str) -> String {
     let _ = write!(
         out,
         "\nnext\n  in {config}\n    [signing]\n    key = {place}\n    best-before = \"14d\"\n  \
-         {program} sync        signs every manifest, and puts {KEYRING} into the repository's root\n  \
-         {program} key export --output {KEYRING}\n                      \
-         the keyring that each node needs at /etc/systemd/{KEYRING}\n",
+         {program} sync\n    signs every manifest, and puts {KEYRING} into the repository's root\n  \
+         {program} key export --output {KEYRING}\n    \
+         writes the keyring that each node needs at /etc/systemd/{KEYRING}\n",
         config = config.display(),
     );
     out
