@@ -20,6 +20,7 @@ use crate::store::StoreError;
 mod build;
 mod init;
 mod inspect;
+mod key;
 mod plan;
 mod serve;
 mod sync;
@@ -98,6 +99,12 @@ enum Command {
     },
     /// Read a published repository as a client does, and check every byte
     Verify {
+        /// Whose signatures count: a keyring as nodes have it
+        #[arg(long, value_name = "FILE")]
+        keyring: Option<PathBuf>,
+        /// Download nothing: only whether files are there, and their sizes
+        #[arg(long)]
+        quick: bool,
         /// A directory or a URL; the configured repository, if left out
         #[arg(value_name = "URL|DIR")]
         target: Option<String>,
@@ -116,6 +123,9 @@ enum Command {
         #[arg(long)]
         list: bool,
     },
+    /// Make a signing key, or write the keyring that nodes need
+    #[command(subcommand)]
+    Key(key::Command),
     /// Serve the repository on a local port, to try it
     Serve {
         /// Address and port; port 0 takes a free one
@@ -216,11 +226,14 @@ async fn run(args: Args) -> anyhow::Result<Ended> {
         Command::Build { name, version, arch, output } => {
             build::run(&context, &name, version.as_deref(), &arch, &output).await
         }
-        Command::Verify { target, .. } => verify::run(&context, target.as_deref()).await,
+        Command::Verify { keyring, quick, target, .. } => {
+            verify::run(&context, target.as_deref(), keyring.as_deref(), quick).await
+        }
         Command::Inspect { image, other: None, list } => inspect::run(&context, &image, list),
         Command::Inspect { image, other: Some(other), .. } => {
             inspect::compare(&context, &image, &other)
         }
+        Command::Key(command) => key::run(&context, &command),
         Command::Serve { listen } => serve::run(&context, listen).await,
         Command::Init { directory } => init::run(&context, &directory),
     }

@@ -12,6 +12,7 @@
 //! Action::Build ─ fetch ─▶ arriving files ─ recipe ─▶ Tree ─ image ─▶ Image { name, sha256, size }
 //!                                                │
 //! Published + images ─▶ Manifest ─ sign ─▶ SignedManifest ─ commit ─▶ store
+//! Action::Sign ───────────────────┘
 //! ```
 //!
 //! A dry run is the same way, left after the plan.
@@ -33,7 +34,7 @@
 //! | [`recipe`] | assets → tree of files; every hostile archive ends here | where images go |
 //! | [`image`] | contents and a tree → `.raw`, and what is in one | where trees come from |
 //! | [`build`] | one action: fetch, recipe, image, record | stores |
-//! | [`manifest`], [`sign`] | `SHA256SUMS` and who vouches for it | files |
+//! | [`manifest`], [`sign`] | `SHA256SUMS`, who vouches for it and until when | files |
 //! | [`repository`] | the layout, the order of writing, verification | upstreams |
 //! | [`store`] | atomic writes and the lock | manifests |
 //! | [`sync`](mod@sync) | the order of the steps, and which failure stops what | the steps themselves |
@@ -50,7 +51,8 @@
 //! - Everything from outside is hostile. Archives are unpacked into values: none of their paths
 //!   becomes a path on this machine.
 //! - The same inputs give the same bytes on every machine, at any time.
-//! - Nothing changed means nothing written.
+//! - Nothing changed means nothing written, but for a signature that is stale or soon out of date.
+//! - A secret is in a file or in the environment, and after that only in [`sign::key`].
 //! - Closed sets are enums, and an exhaustive `match` is the checklist for the next member. Values
 //!   move forward. Each room has a small error type; `anyhow` is only in [`cli`] and [`sync`](mod@sync).
 

@@ -17,7 +17,7 @@ use crate::name::Arch;
 use crate::template::Vars;
 
 pub mod archive;
-mod elf;
+pub(crate) mod elf;
 pub mod intake;
 pub mod lint;
 mod overlay;

@@ -13,10 +13,11 @@ use crate::name::{ComponentName, FileName, Folder};
 use crate::store::{PRIVATE, Store, StoreError};
 
 pub mod commit;
+pub mod seal;
 pub mod verify;
 
-/// The manifest's name in each folder: what sysupdate.d(5) asks a `url-file` source for.
-pub const MANIFEST: &str = "SHA256SUMS";
+/// The manifest's name in each folder.
+pub const MANIFEST: &str = crate::manifest::FILE;
 
 /// The path of a file in a component's folder.
 #[must_use]

@@ -211,6 +211,46 @@ impl Store {
         Ok(Some(Sha256::from_hasher(hasher)))
     }
 
+    /// Copies an object into a file and hashes it on the way; `None` only if there is none.
+    ///
+    /// # Errors
+    /// Anything else than a true "not found", or the file cannot be written.
+    pub async fn fetch(&self, path: &str, to: &Path) -> Result<Option<(Sha256, u64)>, StoreError> {
+        use tokio::io::AsyncWriteExt;
+        let found = match self.objects.get(&Key::from(path)).await {
+            Ok(found) => found,
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(self.error("cannot read", path, error)),
+        };
+        let disk = |error: io::Error| StoreError::new("cannot write", to.display(), error);
+        let file = tokio::fs::File::create(to).await.map_err(disk)?;
+        let mut file = tokio::io::BufWriter::with_capacity(1 << 20, file);
+        let mut hasher = sha2::Sha256::new();
+        let mut size = 0;
+        let mut pieces = found.into_stream();
+        while let Some(piece) =
+            pieces.try_next().await.map_err(|error| self.error("cannot read", path, error))?
+        {
+            hasher.update(&piece);
+            size += piece.len() as u64;
+            file.write_all(&piece).await.map_err(disk)?;
+        }
+        file.flush().await.map_err(disk)?;
+        Ok(Some((Sha256::from_hasher(hasher), size)))
+    }
+
+    /// The length of an object in bytes; `None` only if there is none.
+    ///
+    /// # Errors
+    /// Anything else than a true "not found".
+    pub async fn size(&self, path: &str) -> Result<Option<u64>, StoreError> {
+        match self.objects.head(&Key::from(path)).await {
+            Ok(found) => Ok(Some(found.size)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(self.error("cannot read", path, error)),
+        }
+    }
+
     /// Puts bytes at a path, in the place of what was there: readers see the old or the new ones,
     /// and after a crash one of both is whole.
     ///
@@ -348,7 +388,7 @@ impl Store {
                 |(stem, number)| {
                     let ours =
                         [".raw", ".raw.json", ".json.zst"].iter().any(|end| stem.ends_with(end));
-                    (ours || stem == "SHA256SUMS")
+                    (ours || stem.starts_with("SHA256SUMS"))
                         && !number.is_empty()
                         && number.bytes().all(|c| c.is_ascii_digit())
                 },

@@ -12,15 +12,16 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::build::{Bench, Workshop};
-use crate::config::{Component, Config};
+use crate::config::{Component, Config, ConfigError, Signing};
 use crate::fetch::Client;
 use crate::fetch::cache::Cache;
 use crate::name::{Arch, ComponentName, FileName, Folder, Sha256};
 use crate::plan::{self, Action, Build, Plan, Why};
 use crate::report::{Progress, Step, Told};
 use crate::repository::commit::Change;
+use crate::repository::seal::{self, Seal};
 use crate::repository::{self, Published, commit};
-use crate::sign::Signer;
+use crate::sign::{self, Signer};
 use crate::source::{self, Release};
 use crate::store::{Access, Lock, Store, StoreError};
 use crate::version::Version;
@@ -52,6 +53,9 @@ pub struct Outcome {
     pub newest: Option<Version>,
     /// The images that were published, or would be in a dry run.
     pub published: Vec<PublishedImage>,
+    /// Why the manifest was signed without a change, or would be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signed: Option<Why>,
     /// What went wrong.
     pub errors: Vec<Told>,
 }
@@ -105,9 +109,21 @@ pub async fn sync(config: &Config, run: Run, progress: &Progress) -> anyhow::Res
     let shop = workshop(config, progress);
     let root = config.store_directory();
     let store = Store::directory(&root, Access::Read)?;
+    let signer = match run {
+        Run::Dry => signer_to_look(config, progress)?,
+        Run::Real => Some(Signer::open(config)?),
+    };
+    let keyring = match &signer {
+        Some(signer) => sign::client_keyring(config, signer)?,
+        None => None,
+    };
 
-    let surveys = survey_all(config, &shop, &store).await;
-    let work = surveys.iter().flatten().any(|survey| !survey.plan.actions.is_empty());
+    let surveys = survey_all(config, &shop, &store, signer.as_ref()).await;
+    let mut work = surveys.iter().flatten().any(|survey| !survey.plan.actions.is_empty());
+    if let Some(keyring) = &keyring {
+        work |= seal::keyring_is_due(&store, keyring).await?;
+    }
+    let signer = signer.unwrap_or_default();
     if run == Run::Dry || !work {
         let mut outcomes: Vec<Outcome> = surveys.iter().map(planned).collect();
         if run == Run::Real {
@@ -118,14 +134,47 @@ pub async fn sync(config: &Config, run: Run, progress: &Progress) -> anyhow::Res
 
     let store = Store::directory(&root, Access::Write)?;
     let lock = store.lock()?;
+    // Before anything is signed with a key that is new in it.
+    if let Some(keyring) = &keyring
+        && seal::put_keyring(&store, &lock, keyring).await?
+    {
+        progress.line(&format!("{:>10} {}", "published", sign::KEYRING));
+    }
+    let to = Target { store: &store, lock: &lock, signer: &signer };
     let mut running: FuturesUnordered<_> =
-        surveys.into_iter().map(|survey| carry_out(survey, &shop, &store, &lock)).collect();
+        surveys.into_iter().map(|survey| carry_out(survey, &shop, &to)).collect();
     let mut outcomes = Vec::new();
     while let Some(outcome) = running.next().await {
         outcomes.push(outcome);
     }
     outcomes.sort_by(|a, b| a.component.cmp(&b.component));
     Ok(outcomes)
+}
+
+/// Where everything goes, and who vouches for it.
+struct Target<'a> {
+    store: &'a Store,
+    lock: &'a Lock,
+    signer: &'a Signer,
+}
+
+/// The signer for a run that only looks. Where its secret is not to be had, as in a build of
+/// somebody's proposal, `None`: everything else can be told all the same.
+///
+/// # Errors
+/// The key is there, but cannot be used.
+pub fn signer_to_look(config: &Config, progress: &Progress) -> Result<Option<Signer>, ConfigError> {
+    let absent = |signing: &Signing| {
+        [Some(&signing.key), signing.passphrase.as_ref()]
+            .into_iter()
+            .flatten()
+            .any(|at| !sign::secret::is_there(at, config.folder()))
+    };
+    if config.document.signing.as_ref().is_some_and(absent) {
+        progress.line("warning: the signing key is not here, so signatures are not looked at");
+        return Ok(None);
+    }
+    Signer::open(config).map(Some)
 }
 
 /// The client and the limits of a run.
@@ -148,11 +197,12 @@ pub async fn survey_all<'c>(
     config: &'c Config,
     shop: &Workshop,
     store: &Store,
+    signer: Option<&Signer>,
 ) -> Vec<Result<Survey<'c>, Unsurveyed<'c>>> {
     let at_once = config.document.network.concurrency.get();
     futures::stream::iter(&config.components)
         .map(async |component| {
-            let surveyed = contained(survey(config, component, shop, store)).await;
+            let surveyed = contained(survey(config, component, shop, store, signer)).await;
             surveyed.map_err(|error| Unsurveyed {
                 component,
                 error: Told::of(component.name.as_str(), error.as_ref()),
@@ -181,6 +231,7 @@ pub async fn survey<'c>(
     component: &'c Component,
     shop: &Workshop,
     store: &Store,
+    signer: Option<&Signer>,
 ) -> anyhow::Result<Survey<'c>> {
     let arches: Vec<_> =
         component.architectures(&config.document.repository.architectures).into_iter().collect();
@@ -190,8 +241,25 @@ pub async fn survey<'c>(
     let task = shop.progress.begin(Step::Poll, component.name.as_str());
     let releases = source::poll(component, &arches, &shop.client, &cache).await?;
     task.finish(0);
-    let plan = plan::plan(component, &arches, releases.clone(), &published, Timestamp::now());
+    let mut plan = plan::plan(component, &arches, releases.clone(), &published, Timestamp::now());
+    if let Some(signer) = signer {
+        add_signing(&mut plan, store, &component.folder, signer).await?;
+    }
     Ok(Survey { component, arches, releases, published, plan, cache })
+}
+
+/// Adds the signature to what is to be done, first of all: nodes refuse a stale one.
+async fn add_signing(
+    plan: &mut Plan,
+    store: &Store,
+    folder: &Folder,
+    signer: &Signer,
+) -> anyhow::Result<()> {
+    let seal = Seal::read(store, folder, signer).await?;
+    if let Some(why) = seal.due(signer, Timestamp::now())? {
+        plan.actions.insert(0, Action::Sign { why });
+    }
+    Ok(())
 }
 
 /// Keeps what upstreams answered when there is nothing else to write. A component whose answers
@@ -230,7 +298,8 @@ fn planned(survey: &Result<Survey<'_>, Unsurveyed<'_>>) -> Outcome {
     if let Ok(survey) = survey {
         let Plan { actions, .. } = &survey.plan;
         outcome.published =
-            actions.iter().map(|Action::Build(build)| PublishedImage::planned(build)).collect();
+            actions.iter().filter_map(Action::build).map(PublishedImage::planned).collect();
+        outcome.signed = survey.plan.sign();
     }
     outcome
 }
@@ -250,6 +319,7 @@ impl Outcome {
             folder: component.folder.clone(),
             newest,
             published: Vec::new(),
+            signed: None,
             errors,
         }
     }
@@ -284,17 +354,16 @@ fn newest(
 async fn carry_out(
     survey: Result<Survey<'_>, Unsurveyed<'_>>,
     shop: &Workshop,
-    store: &Store,
-    lock: &Lock,
+    to: &Target<'_>,
 ) -> Outcome {
     let mut outcome = Outcome::new(&survey);
     let Ok(survey) = survey else { return outcome };
     let name = survey.component.name.as_str();
-    let done = contained(carry_out_plan(&survey, shop, store, lock, &mut outcome)).await;
+    let done = contained(carry_out_plan(&survey, shop, to, &mut outcome)).await;
     if let Err(error) = done {
         outcome.errors.push(Told::of(name, error.as_ref()));
     }
-    if let Err(error) = keep_cache(store, &survey).await {
+    if let Err(error) = keep_cache(to.store, &survey).await {
         outcome.errors.push(Told::of(name, &error));
     }
     outcome
@@ -303,10 +372,10 @@ async fn carry_out(
 async fn carry_out_plan(
     survey: &Survey<'_>,
     shop: &Workshop,
-    store: &Store,
-    lock: &Lock,
+    to: &Target<'_>,
     outcome: &mut Outcome,
 ) -> anyhow::Result<()> {
+    let Target { store, lock, signer } = *to;
     let component = survey.component;
     for folder in repository::folders_of(&component.folder) {
         store.sweep(&folder, lock)?;
@@ -317,18 +386,25 @@ async fn carry_out_plan(
     }
     // The plan was made before we had the lock: whoever had it may have done our work.
     let mut published = Published::read(store, &component.folder).await?;
-    let plan = plan::plan(
+    let mut plan = plan::plan(
         component,
         &survey.arches,
         survey.releases.clone(),
         &published,
         Timestamp::now(),
     );
-    if plan.actions.is_empty() {
+    add_signing(&mut plan, store, &component.folder, signer).await?;
+    if let Some(why) = plan.sign() {
+        let change = Change { sign: true, ..Change::default() };
+        let folder = &component.folder;
+        published.manifest =
+            commit::commit(store, lock, folder, &published, &change, signer).await?;
+        outcome.signed = Some(why);
+    }
+    let builds: Vec<&Build> = plan.actions.iter().filter_map(Action::build).collect();
+    if builds.is_empty() {
         return Ok(());
     }
-
-    let builds: Vec<&Build> = plan.actions.iter().map(|Action::Build(build)| build).collect();
     let bench = Bench::new(shop, component, builds.iter().copied())?;
     let builds = builds.into_iter().map(async |build| (build, bench.build(build).await));
     let mut built = Vec::new();
@@ -357,8 +433,8 @@ async fn carry_out_plan(
         let what = format!("{} {version}", component.name);
         let task = shop.progress.begin(Step::Publish, &what);
         let folder = &component.folder;
-        let change = Change { images: &images, removals: &[] };
-        match commit::commit(store, lock, folder, &published, &change, &Signer::Unsigned).await {
+        let change = Change { images: &images, ..Change::default() };
+        match commit::commit(store, lock, folder, &published, &change, signer).await {
             Ok(manifest) => published.manifest = manifest,
             Err(error) => {
                 outcome.errors.push(Told::of(&what, &error));

@@ -7,21 +7,24 @@
 //! 1. Every name is checked against the manifest: a name never gets other bytes.
 //! 2. Images go up, create-only, each whole or not at all.
 //! 3. What is known about their making goes beside them.
-//! 4. The manifest replaces the old one in one step, and has every line of it.
+//! 4. The manifest replaces the old one in one step, and has every line of it but those that are
+//!    taken out by name.
+//! 5. Its signature follows, which was made before the manifest was written.
 //!
 //! A crash at any point leaves the old manifest with all its files, and perhaps images that no line
-//! names yet; the next sync takes those over if it builds the same bytes, and says so if not.
+//! names yet; the next sync takes those over if it builds the same bytes, and says so if not. A crash
+//! before the signature leaves a stale one, which the next sync sees and makes anew.
 
 use std::fs::File;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{MANIFEST, Published, SnapshotError, path, record_path};
+use super::{Published, SnapshotError, path, record_path};
 use crate::image::Image;
 use crate::manifest::Manifest;
 use crate::name::{FileName, Folder, Sha256};
-use crate::sign::Signer;
+use crate::sign::{SignError, Signer};
 use crate::store::{Created, Lock, Store, StoreError};
 
 /// A commit that did not happen. The folder is as right as it was before.
@@ -53,6 +56,9 @@ pub enum CommitError {
         /// What would take its place.
         built: Sha256,
     },
+    /// The manifest could not be signed.
+    #[error(transparent)]
+    Sign(#[from] SignError),
     /// The manifest changed since the plan was made, although we hold the lock.
     #[error("the manifest of {folder} changed while images were built")]
     Raced {
@@ -87,7 +93,7 @@ impl CommitError {
             ),
             Self::Taken { .. } => Some("no manifest lists the file: remove it if nothing else needs it".to_owned()),
             Self::Raced { .. } => Some("something else writes to this folder; sync again".to_owned()),
-            Self::Shrunk { .. } | Self::Image { .. } => None,
+            Self::Shrunk { .. } | Self::Image { .. } | Self::Sign(_) => None,
         }
     }
 }
@@ -129,6 +135,8 @@ pub struct Change<'a> {
     pub images: &'a [(Image, Record)],
     /// Lines that go. Nothing else ever loses its line.
     pub removals: &'a [Removal],
+    /// The manifest is signed anew, also if no line changes.
+    pub sign: bool,
 }
 
 /// A line that is taken out of the manifest. Its file stays until the grace is over.
@@ -163,7 +171,7 @@ pub async fn commit(
     change: &Change<'_>,
     signer: &Signer,
 ) -> Result<Manifest, CommitError> {
-    let Change { images, removals } = *change;
+    let Change { images, removals, sign } = *change;
     let mut manifest = before.manifest.clone();
     for removal in removals {
         manifest.remove(&removal.name);
@@ -190,11 +198,14 @@ pub async fn commit(
     if !manifest.includes(&kept) {
         return Err(CommitError::Shrunk { folder: folder.clone() });
     }
-    if manifest != now {
-        let ready = signer.sign(&manifest);
-        store.put(&path(folder, MANIFEST), ready.manifest().to_vec()).await?;
+    if manifest == now && !sign {
+        return Ok(manifest);
     }
-    Ok(manifest)
+    let ready = signer.sign(&manifest)?;
+    for (name, bytes) in ready.files() {
+        store.put(&path(folder, name), bytes.clone()).await?;
+    }
+    Ok(ready.lines().clone())
 }
 
 async fn upload(

@@ -221,12 +221,12 @@ fn what_this_version_cannot_do() {
             |          ^^^^^
           hint: name a directory, relative to this file
         "#);
-    insta::assert_snapshot!(config("[repository]\n[signing]\nkey = { env = \"X\" }\n"), @r"
-        error: publish.toml:2:1: this version neither signs nor prunes
+    insta::assert_snapshot!(config("[repository]\n[retention]\ngrace = \"24h\"\n"), @r"
+        error: publish.toml:2:1: this version does not prune
             |
-          2 | [signing]
-            | ^^^^^^^^^
-          hint: leave the section out; the repository is unsigned, and clients need Verify=no
+          2 | [retention]
+            | ^^^^^^^^^^^
+          hint: leave the section out
         ");
 }
 

@@ -9,6 +9,7 @@
 //! | `pack` | archives: honest and hostile ones |
 //! | `scene` | a component whose upstream goes bad beside one whose upstream stays well |
 //! | `web`, `github` | the servers |
+//! | `gpg` | gpg and gpgv, where the machine has them |
 //! | the others | the tests, by topic |
 #![allow(
     unreachable_pub,
@@ -20,6 +21,7 @@ mod config_errors;
 mod fears;
 mod github;
 mod github_source;
+mod gpg;
 mod help;
 mod hostile;
 mod http_source;
@@ -30,7 +32,9 @@ mod pack;
 mod recipe;
 mod repo;
 mod scene;
+mod signing;
 mod store;
 mod tailscale;
 mod upstream;
+mod verify;
 mod web;
