@@ -129,6 +129,11 @@ impl Manifest {
             .map(|(name, line)| (name, line.sha256))
     }
 
+    /// The lines that say until when the manifest is fresh.
+    pub fn freshness(&self) -> impl Iterator<Item = &FileName> {
+        self.lines.keys().filter(|name| name.as_str().starts_with(BEST_BEFORE))
+    }
+
     /// True if nothing is listed.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -4,6 +4,7 @@
 //! committed, so nothing is published that did not pass this door. Knows nothing of stores.
 
 use crate::manifest::Manifest;
+use crate::repository::SIGNATURES;
 
 /// Who vouches for manifests.
 #[derive(Debug, Clone)]
@@ -16,6 +17,7 @@ pub enum Signer {
 #[derive(Debug, Clone)]
 pub struct SignedManifest {
     manifest: Vec<u8>,
+    signature: Option<Vec<u8>>,
 }
 
 impl Signer {
@@ -23,7 +25,7 @@ impl Signer {
     #[must_use]
     pub fn sign(&self, manifest: &Manifest) -> SignedManifest {
         match self {
-            Self::Unsigned => SignedManifest { manifest: manifest.render() },
+            Self::Unsigned => SignedManifest { manifest: manifest.render(), signature: None },
         }
     }
 }
@@ -33,5 +35,18 @@ impl SignedManifest {
     #[must_use]
     pub fn manifest(&self) -> &[u8] {
         &self.manifest
+    }
+
+    /// Its detached signature; `None` if nobody vouches for it.
+    #[must_use]
+    pub fn signature(&self) -> Option<&[u8]> {
+        self.signature.as_deref()
+    }
+
+    /// The signature under every name that clients ask for; none if nobody vouches for it.
+    #[must_use]
+    pub fn signatures(&self) -> Vec<(&'static str, &[u8])> {
+        let signature = self.signature();
+        SIGNATURES.iter().filter_map(|name| Some((*name, signature?))).collect()
     }
 }

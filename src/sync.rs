@@ -3,8 +3,8 @@
 //! Owns the order of the steps and which failure stops what: one component's never stops another.
 //! The work itself is done in the other rooms; this file reads like the picture in `lib.rs`.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
-use std::path::Path;
 
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
@@ -15,10 +15,11 @@ use crate::build::{Bench, Workshop};
 use crate::config::{Component, Config};
 use crate::fetch::Client;
 use crate::fetch::cache::Cache;
+use crate::image::Image;
 use crate::name::{Arch, ComponentName, FileName, Folder, Sha256};
 use crate::plan::{self, Action, Build, Plan, Why};
 use crate::report::{Progress, Step, Told};
-use crate::repository::commit::Change;
+use crate::repository::commit::{Change, CommitError, Record};
 use crate::repository::{self, Published, commit};
 use crate::sign::Signer;
 use crate::source::{self, Release};
@@ -97,33 +98,49 @@ pub enum Run {
     Real,
 }
 
+/// How often a component is planned anew because another publisher was faster.
+const ATTEMPTS: usize = 5;
+
 /// Brings the repository up to date.
 ///
 /// # Errors
 /// Only what concerns the store as a whole; a component's own errors are in its outcome.
 pub async fn sync(config: &Config, run: Run, progress: &Progress) -> anyhow::Result<Vec<Outcome>> {
-    let shop = workshop(config, progress);
-    let root = config.store_directory();
-    let store = Store::directory(&root, Access::Read)?;
+    let store = Store::configured(config, Access::Read)?;
+    sync_to(store, config, run, progress).await
+}
 
+/// The same, with a store that is open.
+///
+/// # Errors
+/// As [`sync`](fn@sync).
+pub async fn sync_to(
+    store: Store,
+    config: &Config,
+    run: Run,
+    progress: &Progress,
+) -> anyhow::Result<Vec<Outcome>> {
+    let shop = workshop(config, progress);
     let surveys = survey_all(config, &shop, &store).await;
     let work = surveys.iter().flatten().any(|survey| !survey.plan.actions.is_empty());
     if run == Run::Dry || !work {
         let mut outcomes: Vec<Outcome> = surveys.iter().map(planned).collect();
         if run == Run::Real {
-            keep_caches(&root, &surveys, &mut outcomes).await;
+            keep_caches(&store, &surveys, &mut outcomes).await;
         }
         return Ok(outcomes);
     }
 
-    let store = Store::directory(&root, Access::Write)?;
-    let lock = store.lock()?;
+    let store = store.made()?;
+    let lock = store.lock().await?;
     let mut running: FuturesUnordered<_> =
         surveys.into_iter().map(|survey| carry_out(survey, &shop, &store, &lock)).collect();
     let mut outcomes = Vec::new();
     while let Some(outcome) = running.next().await {
         outcomes.push(outcome);
     }
+    drop(running);
+    lock.release().await;
     outcomes.sort_by(|a, b| a.component.cmp(&b.component));
     Ok(outcomes)
 }
@@ -186,18 +203,21 @@ pub async fn survey<'c>(
         component.architectures(&config.document.repository.architectures).into_iter().collect();
     let saved = store.read(&repository::cache_path(&component.name)).await?;
     let cache = saved.map(|bytes| Cache::load(&bytes)).unwrap_or_default();
-    let published = Published::read(store, &component.folder).await?;
+    let mut published = Published::read(store, &component.folder).await?;
     let task = shop.progress.begin(Step::Poll, component.name.as_str());
     let releases = source::poll(component, &arches, &shop.client, &cache).await?;
     task.finish(0);
-    let plan = plan::plan(component, &arches, releases.clone(), &published, Timestamp::now());
+    let now = Timestamp::now();
+    let images = plan::wanted_images(component, &arches, releases.clone(), now);
+    published.read_records(store, &component.folder, images).await?;
+    let plan = plan::plan(component, &arches, releases.clone(), &published, now);
     Ok(Survey { component, arches, releases, published, plan, cache })
 }
 
 /// Keeps what upstreams answered when there is nothing else to write. A component whose answers
 /// cannot be kept is up to date all the same, but it says so.
 async fn keep_caches(
-    root: &Path,
+    store: &Store,
     surveys: &[Result<Survey<'_>, Unsurveyed<'_>>],
     outcomes: &mut [Outcome],
 ) {
@@ -206,7 +226,7 @@ async fn keep_caches(
         if !survey.cache.is_changed() {
             continue;
         }
-        let kept = match Store::directory(root, Access::Write) {
+        let kept = match store.clone().made() {
             Ok(store) => keep_cache(&store, survey).await,
             Err(error) => Err(error),
         };
@@ -315,58 +335,133 @@ async fn carry_out_plan(
     if survey.plan.actions.is_empty() {
         return Ok(());
     }
-    // The plan was made before we had the lock: whoever had it may have done our work.
+    let mut made = Made::default();
+    for _ in 0..ATTEMPTS {
+        // The plan was made before we had the lock, and a bucket has none: whoever wrote since then
+        // may have done our work.
+        let (published, plan) = plan_again(survey, store).await?;
+        if plan.actions.is_empty() {
+            break;
+        }
+        let builds: Vec<&Build> = plan.actions.iter().map(|Action::Build(build)| build).collect();
+        build_all(component, shop, &builds, &mut made, outcome).await?;
+        let ready: Vec<&Build> = builds
+            .into_iter()
+            .filter(|build| made.images.contains_key(&build.image))
+            .filter(|build| !made.broken.contains(&build.version))
+            .collect();
+        let done = publish_all(survey, shop, store, lock, published, &ready, &mut made, outcome).await;
+        if done == Done::All {
+            break;
+        }
+        tracing::debug!(component = component.name.as_str(), "another publisher was faster");
+        made.races += 1;
+    }
+    if made.races == ATTEMPTS {
+        let error = CommitError::Raced { folder: component.folder.clone() };
+        outcome.errors.push(Told::of(component.name.as_str(), &error));
+    }
+    let now = outcome.published.iter().map(|image| image.version.clone()).max();
+    outcome.newest = outcome.newest.take().max(now);
+    Ok(())
+}
+
+async fn plan_again(survey: &Survey<'_>, store: &Store) -> anyhow::Result<(Published, Plan)> {
+    let Survey { component, arches, releases, .. } = survey;
+    let now = Timestamp::now();
     let mut published = Published::read(store, &component.folder).await?;
-    let plan = plan::plan(
-        component,
-        &survey.arches,
-        survey.releases.clone(),
-        &published,
-        Timestamp::now(),
-    );
-    if plan.actions.is_empty() {
+    let images = plan::wanted_images(component, arches, releases.clone(), now);
+    published.read_records(store, &component.folder, images).await?;
+    let plan = plan::plan(component, arches, releases.clone(), &published, now);
+    Ok((published, plan))
+}
+
+/// What was built for a component, however often it is planned.
+#[derive(Default)]
+struct Made<'s> {
+    /// The folders that the images lie in.
+    benches: Vec<Bench<'s>>,
+    images: BTreeMap<FileName, (Image, Record)>,
+    /// A version goes out for all architectures or for none: half of one would tell half of the
+    /// nodes that they are behind, for good if nobody looks.
+    broken: BTreeSet<Version>,
+    races: usize,
+}
+
+/// Builds what is not built yet.
+async fn build_all<'s>(
+    component: &Component,
+    shop: &'s Workshop,
+    builds: &[&Build],
+    made: &mut Made<'s>,
+    outcome: &mut Outcome,
+) -> anyhow::Result<()> {
+    let missing: Vec<&Build> = builds
+        .iter()
+        .copied()
+        .filter(|build| !made.images.contains_key(&build.image))
+        .filter(|build| !made.broken.contains(&build.version))
+        .collect();
+    if missing.is_empty() {
         return Ok(());
     }
-
-    let builds: Vec<&Build> = plan.actions.iter().map(|Action::Build(build)| build).collect();
-    let bench = Bench::new(shop, component, builds.iter().copied())?;
-    let builds = builds.into_iter().map(async |build| (build, bench.build(build).await));
-    let mut built = Vec::new();
-    let mut broken: Vec<&Version> = Vec::new();
-    for (build, result) in futures::future::join_all(builds).await {
+    let bench = Bench::new(shop, component, missing.iter().copied())?;
+    let running = missing.into_iter().map(async |build| (build, bench.build(build).await));
+    for (build, result) in futures::future::join_all(running).await {
         match result {
-            Ok(made) => built.push((build, made)),
+            Ok(image) => {
+                made.images.insert(build.image.clone(), image);
+            }
             Err(error) => {
                 let subject = format!("{} {} {}", component.name, build.version, build.arch);
                 outcome.errors.push(Told::of(&subject, &error));
-                broken.push(&build.version);
+                made.broken.insert(build.version.clone());
             }
         }
     }
-    // A version goes out for all architectures or for none: half of one would tell half of the
-    // nodes that they are behind, for good if nobody looks.
-    built.retain(|(build, _)| !broken.contains(&&build.version));
-    // Version by version, the newest first: one that does not fit on the disk any more must not
-    // keep the others from the nodes.
-    while let Some((first, _)) = built.first() {
-        let version = first.version.clone();
-        let (now, later): (Vec<_>, Vec<_>) =
-            built.into_iter().partition(|(build, _)| build.version == version);
-        built = later;
-        let (builds, images): (Vec<_>, Vec<_>) = now.into_iter().unzip();
-        let what = format!("{} {version}", component.name);
+    made.benches.push(bench);
+    Ok(())
+}
+
+#[derive(PartialEq, Eq)]
+enum Done {
+    /// Everything was tried, and what went wrong is told.
+    All,
+    /// Somebody else wrote meanwhile: the rest must be planned again.
+    Raced,
+}
+
+/// Publishes version by version, the newest first: one that does not fit on the disk any more must
+/// not keep the others from the nodes.
+#[expect(clippy::too_many_arguments, reason = "the end of the pipeline needs what all of it made")]
+async fn publish_all(
+    survey: &Survey<'_>,
+    shop: &Workshop,
+    store: &Store,
+    lock: &Lock,
+    mut published: Published,
+    ready: &[&Build],
+    made: &mut Made<'_>,
+    outcome: &mut Outcome,
+) -> Done {
+    let Component { name, folder, .. } = survey.component;
+    for builds in ready.chunk_by(|a, b| a.version == b.version) {
+        let images: Vec<_> = builds.iter().map(|build| made.images[&build.image].clone()).collect();
+        let what = format!("{name} {}", builds[0].version);
         let task = shop.progress.begin(Step::Publish, &what);
-        let folder = &component.folder;
         let change = Change { images: &images, removals: &[] };
         match commit::commit(store, lock, folder, &published, &change, &Signer::Unsigned).await {
-            Ok(manifest) => published.manifest = manifest,
+            Ok(now) => published = now,
+            Err(CommitError::Raced { .. }) => return Done::Raced,
             Err(error) => {
                 outcome.errors.push(Told::of(&what, &error));
+                // Another try in this run would say the same again.
+                made.broken.insert(builds[0].version.clone());
                 continue;
             }
         }
         task.finish(0);
-        outcome.published.extend(builds.into_iter().zip(&images).map(|(build, (image, _))| {
+        outcome.published.extend(builds.iter().zip(&images).map(|(build, (image, _))| {
             PublishedImage {
                 size: Some(image.size),
                 sha256: Some(image.sha256),
@@ -374,7 +469,5 @@ async fn carry_out_plan(
             }
         }));
     }
-    let now = outcome.published.iter().map(|image| image.version.clone()).max();
-    outcome.newest = outcome.newest.take().max(now);
-    Ok(())
+    Done::All
 }

@@ -44,7 +44,7 @@ struct Refused<'a> {
 pub(super) async fn run(context: &Context) -> anyhow::Result<Ended> {
     let config = context.load()?;
     let shop = sync::workshop(&config, &context.progress);
-    let store = Store::directory(&config.store_directory(), Access::Read)?;
+    let store = Store::configured(&config, Access::Read)?;
     let surveys = sync::survey_all(&config, &shop, &store).await;
     let errors: Vec<&Told> =
         surveys.iter().filter_map(|survey| Some(&survey.as_ref().err()?.error)).collect();

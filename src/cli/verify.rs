@@ -8,7 +8,7 @@ use serde::Serialize;
 use url::Url;
 
 use super::{Context, Ended, print, print_json};
-use crate::config::{Component, Config, Limits, Network};
+use crate::config::{Component, Config, Limits, Network, StoreUrl};
 use crate::fetch::Client;
 use crate::fetch::cache::Cache;
 use crate::name::Arch;
@@ -85,7 +85,10 @@ fn origin(target: Option<&str>, config: Option<&Config>) -> anyhow::Result<Origi
         (Some(text), _) => {
             Ok(Origin::Directory(PathBuf::from(text.strip_prefix("file://").unwrap_or(text))))
         }
-        (None, Some(config)) => Ok(Origin::Directory(config.store_directory())),
+        (None, Some(config)) => match config.store() {
+            StoreUrl::Directory(path) => Ok(Origin::Directory(path)),
+            store => bail!("this version cannot read `{store}`\nhint: give the URL that clients fetch"),
+        },
         (None, None) => bail!("nothing to verify"),
     }
 }

@@ -8,13 +8,15 @@
 //! | `repo` | a folder with a configuration, the program run in it, and reading what came out |
 //! | `pack` | archives: honest and hostile ones |
 //! | `scene` | a component whose upstream goes bad beside one whose upstream stays well |
-//! | `web`, `github` | the servers |
+//! | `web`, `github`, `s3` | the servers |
+//! | `objects` | a store whose operations wait, fail or never answer |
 //! | the others | the tests, by topic |
 #![allow(
     unreachable_pub,
     reason = "`pub` says what a module gives to the others; nobody is outside"
 )]
 
+mod bucket;
 mod commands;
 mod config_errors;
 mod fears;
@@ -24,10 +26,12 @@ mod help;
 mod hostile;
 mod http_source;
 mod memory;
+mod objects;
 mod offline;
 mod pack;
 mod recipe;
 mod repo;
+mod s3;
 mod scene;
 mod store;
 mod tailscale;
