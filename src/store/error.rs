@@ -219,6 +219,11 @@ pub(super) fn is_missing(error: &object_store::Error) -> bool {
         && !["NoSuchBucket", "ContainerNotFound"].iter().any(|code| error.to_string().contains(code))
 }
 
+/// Whether no whole answer came, so that nobody knows what was done.
+pub(super) fn is_silence(error: &object_store::Error) -> bool {
+    matches!(Answer::read(error), Some(Answer::Silent(_)))
+}
+
 /// Whether the store says that a condition does not hold.
 pub(super) fn is_refused_condition(error: &object_store::Error) -> bool {
     use object_store::Error::{AlreadyExists, NotModified, Precondition};

@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use object_store::{
@@ -14,7 +15,7 @@ use object_store::{
 };
 use tokio::task::JoinSet;
 
-use super::error::{is_missing, is_refused_condition};
+use super::error::{is_missing, is_refused_condition, is_silence};
 use super::{Created, Lock, PRIVATE, Place, Store, StoreError};
 
 /// The bytes of one part; also the largest file that goes up in one request.
@@ -25,6 +26,10 @@ pub(super) const BUFFERS: usize = 8;
 
 /// How many parts of one upload are on their way at once.
 const PARTS_AT_ONCE: usize = 4;
+
+/// How long we wait before a request without an answer is sent again.
+const RETRIES: [Duration; 3] =
+    [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(5)];
 
 /// A service takes 10,000 parts at most: larger files have larger parts.
 const MOST_PARTS: u64 = 9_000;
@@ -180,15 +185,31 @@ impl Store {
     }
 
     /// Puts bytes under a condition.
+    ///
+    /// `object_store` does not send a conditional request again whose answer was lost. We do: what
+    /// it met then may be its own effect, so whoever is refused must look at what is there.
     pub(super) async fn put_if(
         &self,
         path: &str,
         bytes: Bytes,
         mode: PutMode,
     ) -> object_store::Result<object_store::PutResult> {
-        let options =
-            PutOptions { mode, attributes: self.attributes(path), ..PutOptions::default() };
-        self.objects.put_opts(&Key::from(path), PutPayload::from_bytes(bytes), options).await
+        let mut waits = RETRIES.iter();
+        loop {
+            let attributes = self.attributes(path);
+            let options = PutOptions { mode: mode.clone(), attributes, ..PutOptions::default() };
+            let payload = PutPayload::from_bytes(bytes.clone());
+            let put = self.objects.put_opts(&Key::from(path), payload, options).await;
+            match (put, waits.next()) {
+                (Err(error), Some(wait))
+                    if is_silence(&error) && !matches!(mode, PutMode::Overwrite) =>
+                {
+                    tracing::debug!(path, %error, "asked again");
+                    tokio::time::sleep(*wait).await;
+                }
+                (put, _) => return put,
+            }
+        }
     }
 }
 

@@ -19,6 +19,7 @@
 mod bucket;
 mod commands;
 mod config_errors;
+mod crash;
 mod fears;
 mod github;
 mod github_source;
@@ -29,6 +30,7 @@ mod memory;
 mod objects;
 mod offline;
 mod pack;
+mod races;
 mod recipe;
 mod repo;
 mod s3;

@@ -1,5 +1,7 @@
 //! A real S3 server in this process, over a folder, with things going wrong in front of it.
 
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -9,8 +11,11 @@ use axum::extract::{ConnectInfo, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use http::{Method, StatusCode, header};
+use s3s::access::S3Access;
 use s3s::auth::SimpleAuth;
+use s3s::dto::{CompleteMultipartUploadInput, PutObjectInput};
 use s3s::service::S3ServiceBuilder;
+use s3s::{S3Request, S3Result};
 use tempfile::TempDir;
 
 use crate::repo::Repo;
@@ -41,7 +46,6 @@ struct Waiting {
 struct Shared {
     log: Vec<web::Request>,
     wrongs: Vec<Waiting>,
-    strips: bool,
     hides: bool,
 }
 
@@ -49,7 +53,47 @@ struct Shared {
 pub struct S3 {
     folder: TempDir,
     shared: Arc<Mutex<Shared>>,
+    deaf: Arc<AtomicBool>,
     server: Server,
+}
+
+/// Takes the conditions out of what is asked, once the signature is checked.
+struct Deaf(Arc<AtomicBool>);
+
+type Allowed<'z> = Pin<Box<dyn Future<Output = S3Result<()>> + Send + 'z>>;
+
+// By hand what `async_trait` makes of `async fn`.
+impl S3Access for Deaf {
+    fn put_object<'a, 'b, 'z>(
+        &'a self,
+        request: &'b mut S3Request<PutObjectInput>,
+    ) -> Allowed<'z>
+    where
+        'a: 'z,
+        'b: 'z,
+        Self: 'z,
+    {
+        if self.0.load(Ordering::SeqCst) {
+            request.input.if_match = None;
+            request.input.if_none_match = None;
+        }
+        Box::pin(async { Ok(()) })
+    }
+
+    fn complete_multipart_upload<'a, 'b, 'z>(
+        &'a self,
+        request: &'b mut S3Request<CompleteMultipartUploadInput>,
+    ) -> Allowed<'z>
+    where
+        'a: 'z,
+        'b: 'z,
+        Self: 'z,
+    {
+        if self.0.load(Ordering::SeqCst) {
+            request.input.if_none_match = None;
+        }
+        Box::pin(async { Ok(()) })
+    }
 }
 
 impl S3 {
@@ -58,13 +102,15 @@ impl S3 {
         std::fs::create_dir(folder.path().join("the-bucket")).unwrap();
         let mut service = S3ServiceBuilder::new(s3s_fs::FileSystem::new(folder.path()).unwrap());
         service.set_auth(SimpleAuth::from_single(KEY, SECRET));
+        let deaf = Arc::new(AtomicBool::new(false));
+        service.set_access(Deaf(deaf.clone()));
         let broken = async |error| (StatusCode::INTERNAL_SERVER_ERROR, format!("{error:?}"));
         let service = HandleError::new(service.build(), broken);
         let shared = Arc::new(Mutex::new(Shared::default()));
         let app = Router::new()
             .fallback_service(service)
             .layer(middleware::from_fn_with_state(shared.clone(), front));
-        Self { folder, shared, server: Port::open().serve_app(app) }
+        Self { folder, shared, deaf, server: Port::open().serve_app(app) }
     }
 
     /// The next `times` requests of this method whose path has this in it go wrong.
@@ -79,9 +125,9 @@ impl S3 {
         self.shared.lock().unwrap().wrongs.clear();
     }
 
-    /// From now on, conditions of writing never arrive: a server that ignores them, silently.
+    /// From now on, conditions of writing are ignored, silently.
     pub fn ignore_conditions(&self) {
-        self.shared.lock().unwrap().strips = true;
+        self.deaf.store(true, Ordering::SeqCst);
     }
 
     /// From now on, what is not there is forbidden, as for a key that may not list.
@@ -119,7 +165,7 @@ impl S3 {
 async fn front(
     State(shared): State<Arc<Mutex<Shared>>>,
     ConnectInfo(cut): ConnectInfo<Cut>,
-    mut request: Request,
+    request: Request,
     next: Next,
 ) -> Response {
     let mut logged = web::Request {
@@ -130,10 +176,6 @@ async fn front(
     };
     let (wrong, hides) = {
         let mut shared = shared.lock().unwrap();
-        if shared.strips && *request.method() != Method::GET {
-            request.headers_mut().remove(header::IF_MATCH);
-            request.headers_mut().remove(header::IF_NONE_MATCH);
-        }
         let fits = |w: &&mut Waiting| {
             w.times > 0 && w.method == logged.method && logged.path.contains(&w.part_of_path)
         };

@@ -357,7 +357,7 @@ impl Connected<IncomingStream<'_, Cuttable>> for Cut {
     }
 }
 
-pub(crate) struct Cuttable(tokio::net::TcpListener);
+struct Cuttable(tokio::net::TcpListener);
 
 impl axum::serve::Listener for Cuttable {
     type Io = CuttableStream;

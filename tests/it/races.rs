@@ -1,0 +1,168 @@
+//! Every interleaving: several publishers at one bucket, of which a seeded scheduler lets one at a
+//! time do one operation. Whatever the order: no line is lost, no line is without its file, and what
+//! was to go is gone.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures::FutureExt;
+use object_store::memory::InMemory;
+use publish::image::Image;
+use publish::name::Folder;
+use publish::repository::Published;
+use publish::repository::commit::{self, Change, CommitError, Gone, Record, Removal};
+use publish::sign::Signer;
+use publish::store::Store;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use tokio::sync::Notify;
+
+use crate::crash::{image, served};
+use crate::objects::{Gate, Gated, Turn};
+
+/// Where one publisher waits for its turn.
+#[derive(Default)]
+struct Post {
+    /// Operations of one publisher may wait at once: it reads some things side by side.
+    waiting: AtomicUsize,
+    go: Notify,
+}
+
+impl Post {
+    fn gate(self: &Arc<Self>) -> Gate {
+        let this = self.clone();
+        Arc::new(move |_, _| {
+            let this = this.clone();
+            async move {
+                this.waiting.fetch_add(1, Ordering::SeqCst);
+                this.go.notified().await;
+                Turn::Go
+            }
+            .boxed()
+        })
+    }
+}
+
+/// What one publisher wants.
+#[derive(Clone, Default)]
+struct Wish {
+    images: Vec<(Image, Record)>,
+    removals: Vec<Removal>,
+}
+
+/// As `sync` does it: read, plan, commit; and again, if somebody was faster.
+async fn publish(store: Store, wish: Wish) {
+    let folder: Folder = "x".parse().unwrap();
+    let lock = store.lock().await.unwrap();
+    for _ in 0..20 {
+        let published = Published::read(&store, &folder).await.unwrap();
+        let change = Change { images: &wish.images, removals: &wish.removals };
+        match commit::commit(&store, &lock, &folder, &published, &change, &Signer::Unsigned).await {
+            Ok(_) => return,
+            Err(CommitError::Raced { .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+    panic!("twenty races in a row are lost");
+}
+
+type Publisher = Pin<Box<dyn Future<Output = ()>>>;
+
+/// Lets the publisher go on until it waits again, or ends.
+async fn step(publisher: &mut Publisher, post: &Post) -> bool {
+    if post.waiting.load(Ordering::SeqCst) > 0 {
+        post.waiting.fetch_sub(1, Ordering::SeqCst);
+        post.go.notify_one();
+    }
+    std::future::poll_fn(|context| {
+        let ended = publisher.as_mut().poll(context).is_ready();
+        if ended || post.waiting.load(Ordering::SeqCst) > 0 {
+            return std::task::Poll::Ready(ended);
+        }
+        std::task::Poll::Pending
+    })
+    .await
+}
+
+/// One schedule; gives how many steps it had.
+async fn race(objects: &InMemory, wishes: &[Wish], random: &mut StdRng) -> usize {
+    let posts: Vec<Arc<Post>> = wishes.iter().map(|_| Arc::default()).collect();
+    let mut running: Vec<(Publisher, Arc<Post>)> = Vec::new();
+    for (wish, post) in wishes.iter().zip(&posts) {
+        let gate = post.gate();
+        let store = Store::with_objects(Arc::new(objects.clone()))
+            .through(move |objects| Gated::new(objects, gate.clone()));
+        running.push((Box::pin(publish(store, wish.clone())), post.clone()));
+    }
+    let mut steps = 0;
+    while !running.is_empty() {
+        let turn = random.gen_range(0..running.len());
+        let (publisher, post) = &mut running[turn];
+        if step(publisher, post).await {
+            drop(running.swap_remove(turn));
+        }
+        steps += 1;
+        // Clients read at any time.
+        if steps % 7 == 0 {
+            served(objects, "x").await;
+        }
+    }
+    steps
+}
+
+/// Runs so many schedules, and gives how many different results of the race there were in the lengths.
+async fn races(folder: &Path, publishers: usize, schedules: u64) {
+    let name = |text: &str| format!("x-{text}-x86-64.raw");
+    let there: Vec<_> =
+        ["1.0", "1.1"].iter().map(|v| image(folder, &name(v), v.as_bytes())).collect();
+    let before = InMemory::new();
+    publish(
+        Store::with_objects(Arc::new(before.clone())),
+        Wish { images: there, removals: Vec::new() },
+    )
+    .await;
+    // Each adds one of its own; two add the same one; one takes a line out.
+    let same = image(folder, &name("2.0"), b"the same");
+    let mut wishes: Vec<Wish> = (0..publishers)
+        .map(|number| {
+            let version = format!("3.{number}");
+            let own = image(folder, &name(&version), version.as_bytes());
+            Wish { images: vec![own], removals: Vec::new() }
+        })
+        .collect();
+    wishes[0].images.push(same.clone());
+    wishes[1].images.push(same);
+    wishes[1].removals.push(Removal { name: name("1.0").parse().unwrap(), why: Gone::Pruned });
+    let mut wanted: BTreeSet<String> = ["1.1", "2.0"].map(name).into();
+    wanted.extend((0..publishers).map(|number| name(&format!("3.{number}"))));
+
+    let mut lengths = BTreeSet::new();
+    for seed in 0..schedules {
+        let objects = before.fork();
+        let mut random = StdRng::seed_from_u64(seed);
+        lengths.insert(race(&objects, &wishes, &mut random).await);
+        let now: BTreeSet<String> = served(&objects, "x").await.into_iter().collect();
+        assert_eq!(now, wanted, "{publishers} publishers, seed {seed}");
+    }
+    assert!(lengths.len() > 3, "the publishers never got in each other's way: {lengths:?}");
+    eprintln!(
+        "{publishers} publishers: {schedules} schedules of {} to {} steps",
+        lengths.first().unwrap(),
+        lengths.last().unwrap()
+    );
+}
+
+#[tokio::test]
+async fn two_publishers_in_every_order() {
+    let folder = tempfile::tempdir().unwrap();
+    races(folder.path(), 2, 6_000).await;
+}
+
+#[tokio::test]
+async fn three_publishers_in_every_order() {
+    let folder = tempfile::tempdir().unwrap();
+    races(folder.path(), 3, 4_000).await;
+}
