@@ -20,6 +20,7 @@ use crate::store::StoreError;
 mod build;
 mod init;
 mod inspect;
+mod key;
 mod plan;
 mod serve;
 mod sync;
@@ -113,6 +114,9 @@ enum Command {
         #[arg(long)]
         list: bool,
     },
+    /// Make a signing key, or write the keyring that nodes need
+    #[command(subcommand)]
+    Key(key::Command),
     /// Serve the repository on a local port, to try it
     Serve {
         /// Address and port; port 0 takes a free one
@@ -215,6 +219,7 @@ async fn run(args: Args) -> anyhow::Result<Ended> {
         }
         Command::Verify { target, .. } => verify::run(&context, target.as_deref()).await,
         Command::Inspect { image, list } => inspect::run(&context, &image, list),
+        Command::Key(command) => key::run(&context, &command),
         Command::Serve { listen } => serve::run(&context, listen).await,
         Command::Init { directory } => init::run(&context, &directory),
     }

@@ -18,6 +18,7 @@ pub mod component;
 pub mod diagnose;
 pub mod files;
 mod quantity;
+pub mod signing;
 pub mod source;
 mod store;
 pub mod versions;
@@ -26,6 +27,7 @@ pub use component::Component;
 pub use diagnose::ConfigError;
 use quantity::duration;
 pub use quantity::{Count, Size};
+pub use signing::{SecretAt, Signing};
 pub use store::{BucketUrl, CacheControl, Service, StoreUrl};
 
 /// The longest configuration file that is read, in bytes.
@@ -48,11 +50,10 @@ pub struct Config {
 pub struct Document {
     /// Where the repository is and what it holds.
     pub repository: Repository,
-    /// Reserved for the signing key: refused until images can be signed, because to leave a
-    /// repository unsigned that was asked to be signed would be worse than to stop.
-    #[serde(default, rename = "signing")]
-    _signing: Option<NotYet>,
-    /// Reserved for pruning, refused for the same reason.
+    /// Who vouches for it; nobody, if left out.
+    #[serde(default)]
+    pub signing: Option<Signing>,
+    /// Reserved for pruning: refused, because to leave out what was asked for would be worse.
     #[serde(default, rename = "retention")]
     _retention: Option<NotYet>,
     /// How upstreams are reached.
@@ -171,9 +172,7 @@ struct NotYet;
 
 impl<'de> Deserialize<'de> for NotYet {
     fn deserialize<D: serde::Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
-        Err(serde::de::Error::custom(
-            "this version neither signs nor prunes\nhint: leave the section out; the repository is unsigned, and clients need Verify=no",
-        ))
+        Err(serde::de::Error::custom("this version does not prune\nhint: leave the section out"))
     }
 }
 
@@ -285,6 +284,18 @@ fn check_store(config: &Config, components: &Path) -> Result<(), ConfigError> {
     let store = config.store();
     let Some(directory) = store.directory() else { return Ok(()) };
     let Ok(inside) = absolute(directory) else { return Ok(()) };
+    for at in config.document.signing.iter().flat_map(|s| [Some(&s.key), s.passphrase.as_ref()]) {
+        if let Some(SecretAt::File(file)) = at
+            && absolute(&config.folder().join(file)).is_ok_and(|file| file.starts_with(&inside))
+        {
+            let message = format!(
+                "[signing] the secret {} would be in the store, where everybody may read it",
+                file.display()
+            );
+            return Err(ConfigError::new(&config.file, message)
+                .with_hint("move it out; if it was ever served, make a new key"));
+        }
+    }
     for path in [config.file.as_path(), components] {
         if absolute(path).is_ok_and(|path| path.starts_with(&inside)) {
             let message =
@@ -297,11 +308,16 @@ fn check_store(config: &Config, components: &Path) -> Result<(), ConfigError> {
 }
 
 impl Config {
+    /// The folder of the configuration file: what its paths are relative to.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.file.parent().unwrap_or(Path::new(""))
+    }
+
     /// Where the repository is; a directory is relative to the current folder.
     #[must_use]
     pub fn store(&self) -> StoreUrl {
-        let base = self.file.parent().unwrap_or(Path::new(""));
-        self.document.repository.store.relative_to(base)
+        self.document.repository.store.relative_to(self.folder())
     }
 
     /// Keeps only the components of these names; all if there are none.
@@ -370,7 +386,6 @@ mod tests {
         for text in [
             "[repository]\nstore = \"ftp://e.org/\"\n",
             "[repository.cache-control]\nimages = \"a\\nb\"\n",
-            "[repository]\n[signing]\nkey = { file = \"x\" }\n",
             "[repository]\n[network]\nconcurrency = 0\n",
             "[repository]\n[network]\ntimeout = \"soon\"\n",
             "[repository]\n[network]\nrewrite = { \"example.com\" = \"x\" }\n",

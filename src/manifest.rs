@@ -13,6 +13,9 @@ use crate::name::{FileName, NameError, Sha256};
 /// The most lines that are read; clients take more, but such a folder is no accident.
 const MOST_LINES: usize = 1_000_000;
 
+/// What the file is called in each folder: what sysupdate.d(5) asks a `url-file` source for.
+pub const FILE: &str = "SHA256SUMS";
+
 /// The prefix of a line that says until when the manifest is fresh (systemd 262).
 pub const BEST_BEFORE: &str = "BEST-BEFORE-";
 
@@ -129,9 +132,12 @@ impl Manifest {
             .map(|(name, line)| (name, line.sha256))
     }
 
-    /// The lines that say until when the manifest is fresh.
-    pub fn freshness(&self) -> impl Iterator<Item = &FileName> {
-        self.lines.keys().filter(|name| name.as_str().starts_with(BEST_BEFORE))
+    /// The lines that say until when the manifest is fresh. There should be one at most.
+    pub fn freshness(&self) -> impl Iterator<Item = (&FileName, Sha256)> {
+        self.lines
+            .iter()
+            .filter(|(name, _)| name.as_str().starts_with(BEST_BEFORE))
+            .map(|(name, line)| (name, line.sha256))
     }
 
     /// True if nothing is listed.

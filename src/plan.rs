@@ -41,6 +41,33 @@ pub struct Plan {
 pub enum Action {
     /// Build an image and publish it.
     Build(Build),
+    /// Sign the manifest, whose lines stay as they are.
+    Sign {
+        /// The reason.
+        why: Why,
+    },
+}
+
+impl Action {
+    /// The image to build, if that is what is to be done.
+    #[must_use]
+    pub fn build(&self) -> Option<&Build> {
+        match self {
+            Self::Build(build) => Some(build),
+            Self::Sign { .. } => None,
+        }
+    }
+}
+
+impl Plan {
+    /// Why the manifest is to be signed even if no image comes out, if it is.
+    #[must_use]
+    pub fn sign(&self) -> Option<Why> {
+        self.actions.iter().find_map(|action| match action {
+            Action::Sign { why } => Some(*why),
+            Action::Build(_) => None,
+        })
+    }
 }
 
 /// An image to build.
@@ -74,7 +101,7 @@ impl Build {
     }
 }
 
-/// Why an image is built.
+/// Why an image is built, or a manifest signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Why {
@@ -88,6 +115,12 @@ pub enum Why {
     FileDamaged,
     /// Somebody asked for just this image.
     Asked,
+    /// Nobody has signed the manifest yet.
+    NotSigned,
+    /// The signature is not the configured key's, or not over this manifest.
+    StaleSignature,
+    /// Less than half is left of the time that clients may believe the manifest.
+    Renew,
 }
 
 impl fmt::Display for Why {
@@ -98,6 +131,9 @@ impl fmt::Display for Why {
             Self::FileGone => "listed, but the file is gone",
             Self::FileDamaged => "listed, but the file is damaged",
             Self::Asked => "asked for",
+            Self::NotSigned => "not signed yet",
+            Self::StaleSignature => "the signature is not this key's, or not of this manifest",
+            Self::Renew => "in time before it expires",
         })
     }
 }
@@ -317,7 +353,7 @@ mod tests {
     }
 
     fn images(plan: &Plan) -> Vec<(String, Why)> {
-        let builds = plan.actions.iter().map(|Action::Build(build)| build);
+        let builds = plan.actions.iter().filter_map(Action::build);
         builds.map(|build| (build.image.to_string(), build.why)).collect()
     }
 

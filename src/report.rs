@@ -18,6 +18,8 @@ use crate::recipe::RecipeError;
 use crate::recipe::archive::ArchiveError;
 use crate::repository::SnapshotError;
 use crate::repository::commit::CommitError;
+use crate::repository::seal::Orphaned;
+use crate::sign::{KeyError, KeyringError};
 use crate::source::SourceError;
 use crate::store::StoreError;
 
@@ -259,6 +261,9 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
             .or_else(|| error.downcast_ref::<CommitError>()?.hint())
             .or_else(|| error.downcast_ref::<SnapshotError>()?.hint())
             .or_else(|| error.downcast_ref::<StoreError>()?.hint())
+            .or_else(|| error.downcast_ref::<Orphaned>()?.hint())
+            .or_else(|| error.downcast_ref::<KeyError>()?.hint())
+            .or_else(|| error.downcast_ref::<KeyringError>()?.hint())
             .or_else(|| {
                 error
                     .downcast_ref::<InspectError>()

@@ -14,13 +14,14 @@ use crate::name::{ComponentName, FileName, Folder};
 use crate::store::{Listed, PRIVATE, Seen, Store, StoreError};
 
 pub mod commit;
+pub mod seal;
 pub mod verify;
 
-/// The manifest's name in each folder: what sysupdate.d(5) asks a `url-file` source for.
-pub const MANIFEST: &str = "SHA256SUMS";
+/// The manifest's name in each folder.
+pub const MANIFEST: &str = crate::manifest::FILE;
 
 /// The names of its signature: all clients read the first, systemd 262 asks for the second before.
-pub const SIGNATURES: [&str; 2] = ["SHA256SUMS.gpg", "SHA256SUMS.sha256.asc"];
+pub const SIGNATURES: [&str; 2] = [crate::sign::SIGNATURE, crate::sign::ARMORED];
 
 /// The path of a file in a component's folder.
 #[must_use]

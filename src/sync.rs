@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::build::{Bench, Workshop};
-use crate::config::{Component, Config};
+use crate::config::{Component, Config, ConfigError, Signing};
 use crate::fetch::Client;
 use crate::fetch::cache::Cache;
 use crate::image::Image;
@@ -20,8 +20,9 @@ use crate::name::{Arch, ComponentName, FileName, Folder, Sha256};
 use crate::plan::{self, Action, Build, Plan, Why};
 use crate::report::{Progress, Step, Told};
 use crate::repository::commit::{Change, CommitError, Record};
+use crate::repository::seal::{self, Seal};
 use crate::repository::{self, Published, commit};
-use crate::sign::Signer;
+use crate::sign::{self, Signer};
 use crate::source::{self, Release};
 use crate::store::{Access, Lock, Store, StoreError};
 use crate::version::Version;
@@ -53,6 +54,9 @@ pub struct Outcome {
     pub newest: Option<Version>,
     /// The images that were published, or would be in a dry run.
     pub published: Vec<PublishedImage>,
+    /// Why the manifest was signed without a change, or would be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signed: Option<Why>,
     /// What went wrong.
     pub errors: Vec<Told>,
 }
@@ -121,8 +125,20 @@ pub async fn sync_to(
     progress: &Progress,
 ) -> anyhow::Result<Vec<Outcome>> {
     let shop = workshop(config, progress);
-    let surveys = survey_all(config, &shop, &store).await;
-    let work = surveys.iter().flatten().any(|survey| !survey.plan.actions.is_empty());
+    let signer = match run {
+        Run::Dry => signer_to_look(config, progress)?,
+        Run::Real => Some(Signer::open(config)?),
+    };
+    let keyring = match &signer {
+        Some(signer) => sign::client_keyring(config, signer)?,
+        None => None,
+    };
+    let surveys = survey_all(config, &shop, &store, signer.as_ref()).await;
+    let mut work = surveys.iter().flatten().any(|survey| !survey.plan.actions.is_empty());
+    if let Some(keyring) = &keyring {
+        work |= seal::keyring_is_due(&store, keyring).await?;
+    }
+    let signer = signer.unwrap_or_default();
     if run == Run::Dry || !work {
         let mut outcomes: Vec<Outcome> = surveys.iter().map(planned).collect();
         if run == Run::Real {
@@ -133,8 +149,15 @@ pub async fn sync_to(
 
     let store = store.made()?;
     let lock = store.lock().await?;
+    // Before anything is signed with a key that is new in it.
+    if let Some(keyring) = &keyring {
+        if seal::put_keyring(&store, &lock, keyring).await? {
+            progress.line(&format!("{:>10} {}", "published", sign::KEYRING));
+        }
+    }
+    let to = Target { store: &store, lock: &lock, signer: &signer };
     let mut running: FuturesUnordered<_> =
-        surveys.into_iter().map(|survey| carry_out(survey, &shop, &store, &lock)).collect();
+        surveys.into_iter().map(|survey| carry_out(survey, &shop, to)).collect();
     let mut outcomes = Vec::new();
     while let Some(outcome) = running.next().await {
         outcomes.push(outcome);
@@ -143,6 +166,33 @@ pub async fn sync_to(
     lock.release().await;
     outcomes.sort_by(|a, b| a.component.cmp(&b.component));
     Ok(outcomes)
+}
+
+/// Where everything goes, and who vouches for it.
+#[derive(Clone, Copy)]
+struct Target<'a> {
+    store: &'a Store,
+    lock: &'a Lock,
+    signer: &'a Signer,
+}
+
+/// The signer for a run that only looks. Where its secret is not to be had, as in a build of
+/// somebody's proposal, `None`: everything else can be told all the same.
+///
+/// # Errors
+/// The key is there, but cannot be used.
+pub fn signer_to_look(config: &Config, progress: &Progress) -> Result<Option<Signer>, ConfigError> {
+    let absent = |signing: &Signing| {
+        [Some(&signing.key), signing.passphrase.as_ref()]
+            .into_iter()
+            .flatten()
+            .any(|at| !sign::secret::is_there(at, config.folder()))
+    };
+    if config.document.signing.as_ref().is_some_and(absent) {
+        progress.line("warning: the signing key is not here, so signatures are not looked at");
+        return Ok(None);
+    }
+    Signer::open(config).map(Some)
 }
 
 /// The client and the limits of a run.
@@ -165,11 +215,12 @@ pub async fn survey_all<'c>(
     config: &'c Config,
     shop: &Workshop,
     store: &Store,
+    signer: Option<&Signer>,
 ) -> Vec<Result<Survey<'c>, Unsurveyed<'c>>> {
     let at_once = config.document.network.concurrency.get();
     futures::stream::iter(&config.components)
         .map(async |component| {
-            let surveyed = contained(survey(config, component, shop, store)).await;
+            let surveyed = contained(survey(config, component, shop, store, signer)).await;
             surveyed.map_err(|error| Unsurveyed {
                 component,
                 error: Told::of(component.name.as_str(), error.as_ref()),
@@ -198,20 +249,41 @@ pub async fn survey<'c>(
     component: &'c Component,
     shop: &Workshop,
     store: &Store,
+    signer: Option<&Signer>,
 ) -> anyhow::Result<Survey<'c>> {
     let arches: Vec<_> =
         component.architectures(&config.document.repository.architectures).into_iter().collect();
     let saved = store.read(&repository::cache_path(&component.name)).await?;
     let cache = saved.map(|bytes| Cache::load(&bytes)).unwrap_or_default();
-    let mut published = Published::read(store, &component.folder).await?;
+    let published = Published::read(store, &component.folder).await?;
     let task = shop.progress.begin(Step::Poll, component.name.as_str());
     let releases = source::poll(component, &arches, &shop.client, &cache).await?;
     task.finish(0);
-    let now = Timestamp::now();
-    let images = plan::wanted_images(component, &arches, releases.clone(), now);
-    published.read_records(store, &component.folder, images).await?;
-    let plan = plan::plan(component, &arches, releases.clone(), &published, now);
+    let (published, plan) =
+        plan_for(component, &arches, &releases, published, store, signer).await?;
     Ok(Survey { component, arches, releases, published, plan, cache })
+}
+
+/// Reads what the plan must know, and plans.
+async fn plan_for(
+    component: &Component,
+    arches: &[(Arch, String)],
+    releases: &[Release],
+    mut published: Published,
+    store: &Store,
+    signer: Option<&Signer>,
+) -> anyhow::Result<(Published, Plan)> {
+    let now = Timestamp::now();
+    let images = plan::wanted_images(component, arches, releases.to_vec(), now);
+    published.read_records(store, &component.folder, images).await?;
+    let mut plan = plan::plan(component, arches, releases.to_vec(), &published, now);
+    if let Some(signer) = signer {
+        // First of all: nodes refuse a stale one.
+        if let Some(why) = Seal::of(&published).due(signer, now)? {
+            plan.actions.insert(0, Action::Sign { why });
+        }
+    }
+    Ok((published, plan))
 }
 
 /// Keeps what upstreams answered when there is nothing else to write. A component whose answers
@@ -250,7 +322,8 @@ fn planned(survey: &Result<Survey<'_>, Unsurveyed<'_>>) -> Outcome {
     if let Ok(survey) = survey {
         let Plan { actions, .. } = &survey.plan;
         outcome.published =
-            actions.iter().map(|Action::Build(build)| PublishedImage::planned(build)).collect();
+            actions.iter().filter_map(Action::build).map(PublishedImage::planned).collect();
+        outcome.signed = survey.plan.sign();
     }
     outcome
 }
@@ -270,6 +343,7 @@ impl Outcome {
             folder: component.folder.clone(),
             newest,
             published: Vec::new(),
+            signed: None,
             errors,
         }
     }
@@ -304,17 +378,16 @@ fn newest(
 async fn carry_out(
     survey: Result<Survey<'_>, Unsurveyed<'_>>,
     shop: &Workshop,
-    store: &Store,
-    lock: &Lock,
+    to: Target<'_>,
 ) -> Outcome {
     let mut outcome = Outcome::new(&survey);
     let Ok(survey) = survey else { return outcome };
     let name = survey.component.name.as_str();
-    let done = contained(carry_out_plan(&survey, shop, store, lock, &mut outcome)).await;
+    let done = contained(carry_out_plan(&survey, shop, to, &mut outcome)).await;
     if let Err(error) = done {
         outcome.errors.push(Told::of(name, error.as_ref()));
     }
-    if let Err(error) = keep_cache(store, &survey).await {
+    if let Err(error) = keep_cache(to.store, &survey).await {
         outcome.errors.push(Told::of(name, &error));
     }
     outcome
@@ -323,13 +396,12 @@ async fn carry_out(
 async fn carry_out_plan(
     survey: &Survey<'_>,
     shop: &Workshop,
-    store: &Store,
-    lock: &Lock,
+    to: Target<'_>,
     outcome: &mut Outcome,
 ) -> anyhow::Result<()> {
-    let component = survey.component;
+    let Survey { component, arches, releases, .. } = survey;
     for folder in repository::folders_of(&component.folder) {
-        store.sweep(&folder, lock)?;
+        to.store.sweep(&folder, to.lock)?;
     }
     // Nobody who had the lock before us gave this component work.
     if survey.plan.actions.is_empty() {
@@ -339,18 +411,29 @@ async fn carry_out_plan(
     for _ in 0..ATTEMPTS {
         // The plan was made before we had the lock, and a bucket has none: whoever wrote since then
         // may have done our work.
-        let (published, plan) = plan_again(survey, store).await?;
-        if plan.actions.is_empty() {
-            break;
+        let published = Published::read(to.store, &component.folder).await?;
+        let signer = Some(to.signer);
+        let (mut published, plan) =
+            plan_for(component, arches, releases, published, to.store, signer).await?;
+        if let Some(why) = plan.sign() {
+            match sign_again(&component.folder, to, &published).await {
+                Ok(now) => published = now,
+                Err(CommitError::Raced { .. }) => {
+                    made.races += 1;
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            }
+            outcome.signed = Some(why);
         }
-        let builds: Vec<&Build> = plan.actions.iter().map(|Action::Build(build)| build).collect();
+        let builds: Vec<&Build> = plan.actions.iter().filter_map(Action::build).collect();
         build_all(component, shop, &builds, &mut made, outcome).await?;
         let ready: Vec<&Build> = builds
             .into_iter()
             .filter(|build| made.images.contains_key(&build.image))
             .filter(|build| !made.broken.contains(&build.version))
             .collect();
-        let done = publish_all(survey, shop, store, lock, published, &ready, &mut made, outcome).await;
+        let done = publish_all(component, shop, to, published, &ready, &mut made, outcome).await;
         if done == Done::All {
             break;
         }
@@ -366,14 +449,14 @@ async fn carry_out_plan(
     Ok(())
 }
 
-async fn plan_again(survey: &Survey<'_>, store: &Store) -> anyhow::Result<(Published, Plan)> {
-    let Survey { component, arches, releases, .. } = survey;
-    let now = Timestamp::now();
-    let mut published = Published::read(store, &component.folder).await?;
-    let images = plan::wanted_images(component, arches, releases.clone(), now);
-    published.read_records(store, &component.folder, images).await?;
-    let plan = plan::plan(component, arches, releases.clone(), &published, now);
-    Ok((published, plan))
+/// Signs the manifest as it is.
+async fn sign_again(
+    folder: &Folder,
+    to: Target<'_>,
+    published: &Published,
+) -> Result<Published, CommitError> {
+    let change = Change { sign: true, ..Change::default() };
+    commit::commit(to.store, to.lock, folder, published, &change, to.signer).await
 }
 
 /// What was built for a component, however often it is planned.
@@ -433,24 +516,23 @@ enum Done {
 
 /// Publishes version by version, the newest first: one that does not fit on the disk any more must
 /// not keep the others from the nodes.
-#[expect(clippy::too_many_arguments, reason = "the end of the pipeline needs what all of it made")]
 async fn publish_all(
-    survey: &Survey<'_>,
+    component: &Component,
     shop: &Workshop,
-    store: &Store,
-    lock: &Lock,
+    to: Target<'_>,
     mut published: Published,
     ready: &[&Build],
     made: &mut Made<'_>,
     outcome: &mut Outcome,
 ) -> Done {
-    let Component { name, folder, .. } = survey.component;
+    let Component { name, folder, .. } = component;
+    let Target { store, lock, signer } = to;
     for builds in ready.chunk_by(|a, b| a.version == b.version) {
         let images: Vec<_> = builds.iter().map(|build| made.images[&build.image].clone()).collect();
         let what = format!("{name} {}", builds[0].version);
         let task = shop.progress.begin(Step::Publish, &what);
-        let change = Change { images: &images, removals: &[] };
-        match commit::commit(store, lock, folder, &published, &change, &Signer::Unsigned).await {
+        let change = Change { images: &images, ..Change::default() };
+        match commit::commit(store, lock, folder, &published, &change, signer).await {
             Ok(now) => published = now,
             Err(CommitError::Raced { .. }) => return Done::Raced,
             Err(error) => {

@@ -46,7 +46,7 @@ pub(super) async fn run(
     let component = config.component(name)?;
     let shop = sync::workshop(&config, &context.progress);
     let store = Store::configured(&config, Access::Read)?;
-    let survey = sync::survey(&config, component, &shop, &store)
+    let survey = sync::survey(&config, component, &shop, &store, None)
         .await
         .with_context(|| format!("{name}: cannot build"))?;
 

@@ -22,6 +22,8 @@ struct Result<'a> {
 struct Planned<'a> {
     component: &'a ComponentName,
     builds: Vec<PlannedBuild<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sign: Option<Why>,
     refused: Vec<Refused<'a>>,
     releases: &'a [Verdict],
 }
@@ -45,7 +47,8 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Ended> {
     let config = context.load()?;
     let shop = sync::workshop(&config, &context.progress);
     let store = Store::configured(&config, Access::Read)?;
-    let surveys = sync::survey_all(&config, &shop, &store).await;
+    let signer = sync::signer_to_look(&config, &context.progress)?;
+    let surveys = sync::survey_all(&config, &shop, &store, signer.as_ref()).await;
     let errors: Vec<&Told> =
         surveys.iter().filter_map(|survey| Some(&survey.as_ref().err()?.error)).collect();
     for told in &errors {
@@ -68,7 +71,7 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Ended> {
 }
 
 fn builds<'s>(survey: &'s Survey<'_>) -> impl Iterator<Item = &'s Build> {
-    survey.plan.actions.iter().map(|Action::Build(build)| build)
+    survey.plan.actions.iter().filter_map(Action::build)
 }
 
 fn planned<'s>(survey: &'s Survey<'_>) -> Planned<'s> {
@@ -82,6 +85,7 @@ fn planned<'s>(survey: &'s Survey<'_>) -> Planned<'s> {
                 why: build.why,
             })
             .collect(),
+        sign: survey.plan.sign(),
         refused: survey
             .plan
             .refusals
@@ -96,10 +100,10 @@ fn text(survey: &Survey<'_>, verbose: bool) -> String {
     let mut out = String::new();
     let name = &survey.component.name;
     let number = builds(survey).count();
-    let what = if number == 0 {
-        "nothing to do".to_owned()
-    } else {
-        format!("{} to build", count(number, "image"))
+    let what = match (number, survey.plan.sign()) {
+        (0, None) => "nothing to do".to_owned(),
+        (0, Some(why)) => format!("to be signed: {why}"),
+        _ => format!("{} to build", count(number, "image")),
     };
     let _ = writeln!(out, "{name}: {what}");
     let width = builds(survey).map(|build| build.image.as_str().len()).max().unwrap_or(0);

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::{Context, Ended, print, print_json, program};
 use crate::config::Config;
 use crate::report::{count, human_size, say};
+use crate::sign::KEYRING;
 use crate::sync::{self, Outcome, Run};
 
 #[derive(Serialize)]
@@ -27,7 +28,10 @@ pub(super) async fn run(context: &Context, dry_run: bool) -> anyhow::Result<Ende
     if context.json {
         let result = Result {
             dry_run,
-            changed: !dry_run && outcomes.iter().any(|outcome| !outcome.published.is_empty()),
+            changed: !dry_run
+                && outcomes
+                    .iter()
+                    .any(|outcome| !outcome.published.is_empty() || outcome.signed.is_some()),
             store: config.store().to_string(),
             components: &outcomes,
         };
@@ -43,12 +47,20 @@ fn summary(config: &Config, run: Run, outcomes: &[Outcome]) -> String {
     let store = config.store();
     let failed = outcomes.iter().filter(|outcome| !outcome.errors.is_empty()).count();
     let images: usize = outcomes.iter().map(|outcome| outcome.published.len()).sum();
+    let signed = outcomes.iter().filter(|outcome| outcome.signed.is_some()).count();
     let mut out = String::new();
     match (images, run) {
         (0, _) if outcomes.is_empty() => {
             let folder = &config.document.repository.components;
             let _ = writeln!(out, "nothing to do: {} has no component", folder.display());
             return out;
+        }
+        (0, _) if signed > 0 => {
+            let (what, end) = match run {
+                Run::Dry => ("would sign", "; this was a dry run"),
+                Run::Real => ("signed", ""),
+            };
+            let _ = writeln!(out, "{what} {} in {store}{end}", count(signed, "manifest"));
         }
         (0, _) => {
             let current = outcomes.len() - failed;
@@ -71,14 +83,17 @@ fn summary(config: &Config, run: Run, outcomes: &[Outcome]) -> String {
             let _ = writeln!(out, "published {} to {store}", count(images, "image"));
         }
     }
-    for outcome in
-        outcomes.iter().filter(|outcome| !outcome.published.is_empty() || outcome.newest.is_some())
-    {
+    for outcome in outcomes.iter().filter(|outcome| {
+        !outcome.published.is_empty() || outcome.signed.is_some() || outcome.newest.is_some()
+    }) {
         let newest =
             outcome.newest.as_ref().map(|newest| format!(", newest {newest}")).unwrap_or_default();
         let _ = writeln!(out, "\n  {} in {}/{newest}", outcome.component, outcome.folder);
         let width =
             outcome.published.iter().map(|image| image.image.as_str().len()).max().unwrap_or(0);
+        if let Some(why) = outcome.signed {
+            let _ = writeln!(out, "    {:width$}  {:>9}  {why}", "SHA256SUMS", "signed");
+        }
         for image in &outcome.published {
             let size = image.size.map(human_size).unwrap_or_default();
             let _ = writeln!(out, "    {:width$}  {size:>9}  {}", image.image, image.why);
@@ -132,8 +147,11 @@ fn next(config: &Config, outcomes: &[Outcome]) -> String {
             "\na node follows {} with this source in its sysupdate.d file\n  [Source]\n  Type=url-file\n  Path={url}{slash}{}/\n  MatchPattern={pattern}",
             component.name, component.folder
         );
-        let _ =
-            writeln!(out, "and Verify=no in its [Transfer] section: this repository is not signed");
+        out.push_str(&if config.document.signing.is_some() {
+            format!("and {url}{slash}{KEYRING} as its /etc/systemd/{KEYRING}\n")
+        } else {
+            "and Verify=no in its [Transfer] section: this repository is not signed\n".to_owned()
+        });
     }
     out
 }

@@ -32,7 +32,7 @@ use super::{MANIFEST, Published, SIGNATURES, SnapshotError, path, record_path};
 use crate::image::Image;
 use crate::manifest::Manifest;
 use crate::name::{FileName, Folder, Sha256};
-use crate::sign::{SignedManifest, Signer};
+use crate::sign::{SignError, SignedManifest, Signer};
 use crate::store::{Created, Listed, Lock, Store, StoreError};
 
 /// A commit that did not happen. The folder is as right as it was before.
@@ -64,6 +64,9 @@ pub enum CommitError {
         /// What would take its place.
         built: Sha256,
     },
+    /// The manifest could not be signed.
+    #[error(transparent)]
+    Sign(#[from] SignError),
     /// The manifest changed since the plan was made.
     #[error("the manifest of {folder} changed meanwhile")]
     Raced {
@@ -98,7 +101,7 @@ impl CommitError {
             ),
             Self::Taken { .. } => Some("no manifest lists the file: remove it if nothing else needs it".to_owned()),
             Self::Raced { .. } => Some("something else writes to this folder all the time; sync again".to_owned()),
-            Self::Shrunk { .. } | Self::Image { .. } => None,
+            Self::Shrunk { .. } | Self::Image { .. } | Self::Sign(_) => None,
         }
     }
 }
@@ -140,6 +143,8 @@ pub struct Change<'a> {
     pub images: &'a [(Image, Record)],
     /// Lines that go. Nothing else ever loses its line.
     pub removals: &'a [Removal],
+    /// The manifest is signed anew, also if no line changes.
+    pub sign: bool,
 }
 
 /// A line that is taken out of the manifest. Its file stays until the grace is over.
@@ -177,7 +182,7 @@ pub async fn commit(
     change: &Change<'_>,
     signer: &Signer,
 ) -> Result<Published, CommitError> {
-    let Change { images, removals } = *change;
+    let Change { images, removals, sign } = *change;
     let mut manifest = before.manifest.clone();
     for removal in removals {
         manifest.remove(&removal.name);
@@ -187,10 +192,10 @@ pub async fn commit(
             CommitError::Changed { name: image.name.clone(), published, built: image.sha256 }
         })?;
     }
-    let signed = signer.sign(&manifest);
-    check_lines(folder, before, removals, signed.manifest())?;
+    let signed = signer.sign(&manifest)?;
+    check_lines(folder, before, removals, signed.lines())?;
 
-    let mut after = Published { manifest, ..before.clone() };
+    let mut after = Published { manifest: signed.lines().clone(), ..before.clone() };
     for (image, record) in images {
         upload(store, lock, folder, before, image).await?;
         let mut text = serde_json::to_vec_pretty(record).expect("a record has only text keys");
@@ -203,16 +208,17 @@ pub async fn commit(
     }
     let raced = || CommitError::Raced { folder: folder.clone() };
     let to = path(folder, MANIFEST);
-    // A folder without a manifest that has no line to get stays without one.
-    let is_served = before.served() == Some(signed.manifest())
-        || (before.served().is_none() && signed.manifest().is_empty());
-    if !is_served {
+    let is_changed = manifest != before.manifest;
+    if (is_changed || sign) && before.served() != Some(signed.manifest()) {
         let bytes = Bytes::copy_from_slice(signed.manifest());
         after.served = store.replace(&to, bytes, &before.served, lock).await?.ok_or_else(raced)?;
     } else if store.look(&to).await? != before.served {
         return Err(raced());
     }
-    publish_signatures(store, lock, folder, &mut after, &signed).await?;
+    if !is_changed && !sign {
+        return Ok(Published { manifest, ..after });
+    }
+    publish_signatures(store, lock, folder, &mut after, &signed, signer).await?;
     Ok(after)
 }
 
@@ -222,15 +228,17 @@ fn check_lines(
     folder: &Folder,
     before: &Published,
     removals: &[Removal],
-    bytes: &[u8],
+    ready: &Manifest,
 ) -> Result<(), CommitError> {
-    let shrunk = || CommitError::Shrunk { folder: folder.clone() };
-    let ready = Manifest::parse(bytes).map_err(|_| shrunk())?;
     let mut kept = before.manifest.clone();
     removals.iter().for_each(|removal| kept.remove(&removal.name));
-    let fresh: Vec<FileName> = kept.freshness().cloned().collect();
+    let fresh: Vec<FileName> = kept.freshness().map(|(name, _)| name.clone()).collect();
     fresh.iter().for_each(|name| kept.remove(name));
-    if ready.includes(&kept) { Ok(()) } else { Err(shrunk()) }
+    if ready.includes(&kept) {
+        Ok(())
+    } else {
+        Err(CommitError::Shrunk { folder: folder.clone() })
+    }
 }
 
 /// Puts the signatures in the place of those that were there, as long as the manifest is ours.
@@ -240,10 +248,11 @@ async fn publish_signatures(
     folder: &Folder,
     after: &mut Published,
     signed: &SignedManifest,
+    signer: &Signer,
 ) -> Result<(), CommitError> {
-    'names: for (name, signature) in signed.signatures() {
+    'names: for (name, signature) in &signed.files()[1..] {
         let to = path(folder, name);
-        let index = SIGNATURES.iter().position(|known| *known == name).expect("one of ours");
+        let index = SIGNATURES.iter().position(|known| known == name).expect("one of ours");
         for _ in 0..ATTEMPTS {
             let bytes = Bytes::copy_from_slice(signature);
             let seen = &after.signatures[index];
@@ -256,6 +265,12 @@ async fn publish_signatures(
             let served = store.look(&path(folder, MANIFEST)).await?;
             if served.bytes().map(|bytes| &**bytes) != Some(signed.manifest()) {
                 // Another publisher went on from our manifest, and signs its own.
+                return Ok(());
+            }
+            let there = after.signatures[index].bytes().map(|bytes| &**bytes);
+            if signer.vouches(signed.manifest(), there, there, Timestamp::now()) {
+                // Another publisher wrote the same manifest, and both files are to have one and the
+                // same signature: who was first at this one writes the other, too.
                 return Ok(());
             }
         }

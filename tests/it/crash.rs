@@ -301,7 +301,7 @@ fn every_crash_of_an_upload_in_parts(name: &str, before: Before) {
         let lock = store.lock().await?;
         store.sweep("x", &lock)?;
         let published = Published::read(&store, &to).await?;
-        let change = Change { images: &images, removals: &[] };
+        let change = Change { images: &images, ..Change::default() };
         let signer = Signer::Unsigned;
         commit::commit(&store, &lock, &to, &published, &change, &signer).await?;
         Ok::<_, CommitError>(())

@@ -59,7 +59,7 @@ async fn publish(store: Store, wish: Wish) {
     let lock = store.lock().await.unwrap();
     for _ in 0..20 {
         let published = Published::read(&store, &folder).await.unwrap();
-        let change = Change { images: &wish.images, removals: &wish.removals };
+        let change = Change { images: &wish.images, removals: &wish.removals, sign: false };
         match commit::commit(&store, &lock, &folder, &published, &change, &Signer::Unsigned).await {
             Ok(_) => return,
             Err(CommitError::Raced { .. }) => {}
