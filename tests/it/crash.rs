@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use futures::FutureExt;
+use jiff::Timestamp;
 use object_store::memory::InMemory;
 use object_store::path::Path as Key;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -18,7 +19,8 @@ use publish::name::{Folder, Sha256};
 use publish::report::Progress;
 use publish::repository::Published;
 use publish::repository::commit::{self, Change, CommitError, Record};
-use publish::sign::Signer;
+use publish::sign::key::Kind;
+use publish::sign::{Signer, SigningKey};
 use publish::store::{Access, Store};
 use publish::sync::{self, Run};
 use tempfile::TempDir;
@@ -116,6 +118,14 @@ pub async fn served(objects: &dyn ObjectStore, folder: &str) -> Vec<String> {
         names.push(name.to_owned());
     }
     names
+}
+
+/// Whether both signatures of a folder are right, and one and the same.
+pub async fn is_signed(store: &Store, folder: &str, signer: &Signer) -> bool {
+    let published = Published::read(store, &folder.parse().unwrap()).await.unwrap();
+    let signatures: Vec<_> = published.signatures().map(|(_, bytes)| bytes).collect();
+    let served = published.served().unwrap_or_default();
+    signer.vouches(served, signatures[0], signatures[1], Timestamp::now())
 }
 
 /// Lets everything pass but the operation of this number.
@@ -225,7 +235,9 @@ fn break_everywhere(
 
 /// Two components, of which one is published already, and a new version of each.
 fn scene() -> (Repo, BTreeMap<&'static str, Vec<String>>) {
-    let repo = Repo::new();
+    let repo = Repo::with("[signing]\nkey = { file = \"signing.key\" }\n");
+    let key = SigningKey::generate(Kind::Ed25519, "Test <test@example.com>", Timestamp::now());
+    repo.write("signing.key", &*key.unwrap());
     for name in ["x", "y"] {
         repo.simple(name);
     }
@@ -260,7 +272,14 @@ fn every_crash_of_a_sync(name: &str, before: Before) {
     let work = async |store| {
         sync_to(&repo, store).await;
     };
-    let heal = async |store| assert_eq!(sync_to(&repo, store).await, 0);
+    let config = config::load(&repo.path("publish.toml")).unwrap();
+    let signer = Signer::open(&config).unwrap();
+    let heal = async |store: Store| {
+        assert_eq!(sync_to(&repo, store.clone()).await, 0);
+        for folder in ["x", "y"] {
+            assert!(is_signed(&store, folder, &signer).await, "{folder} is not signed right");
+        }
+    };
     break_everywhere(name, &before, &wanted, work, heal);
 }
 
