@@ -27,6 +27,7 @@ mod help;
 mod hostile;
 mod http_source;
 mod memory;
+mod moto;
 mod objects;
 mod offline;
 mod pack;
