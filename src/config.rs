@@ -298,8 +298,7 @@ fn check_store(config: &Config, components: &Path) -> Result<(), ConfigError> {
     }
     for path in [config.file.as_path(), components] {
         if absolute(path).is_ok_and(|path| path.starts_with(&inside)) {
-            let message =
-                format!("the store {store} would hold the configuration itself");
+            let message = format!("the store {store} would hold the configuration itself");
             return Err(ConfigError::new(&config.file, message)
                 .with_hint("let [repository] store name a folder of its own"));
         }

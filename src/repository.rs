@@ -112,10 +112,8 @@ impl Published {
             let path = path(folder, MANIFEST);
             let served = store.look(&path).await?;
             let bytes = served.bytes().map_or(&[][..], |bytes| bytes);
-            let manifest = Manifest::parse(bytes).map_err(|source| SnapshotError::Manifest {
-                path: store.locate(&path),
-                source,
-            })?;
+            let manifest = Manifest::parse(bytes)
+                .map_err(|source| SnapshotError::Manifest { path: store.locate(&path), source })?;
             Ok::<_, SnapshotError>((manifest, served))
         };
         let files = async { Ok(store.list(folder.as_str()).await?) };
@@ -144,9 +142,8 @@ impl Published {
         folder: &Folder,
         images: impl IntoIterator<Item = FileName>,
     ) -> Result<(), StoreError> {
-        let unknown = |name: &FileName| {
-            self.manifest.get(name).is_some() && !self.records.contains_key(name)
-        };
+        let unknown =
+            |name: &FileName| self.manifest.get(name).is_some() && !self.records.contains_key(name);
         let images: Vec<FileName> = images.into_iter().filter(unknown).collect();
         let mut records = futures::stream::iter(images)
             .map(async |name| {

@@ -146,7 +146,11 @@ impl Store {
             StoreUrl::Bucket(url) => {
                 let bucket::Clients { objects, creating } = bucket::clients(url)?;
                 let place = Place::Bucket(url.to_string());
-                Ok(Self { creating, cache_control: cache_control.clone(), ..Self::new(objects, place) })
+                Ok(Self {
+                    creating,
+                    cache_control: cache_control.clone(),
+                    ..Self::new(objects, place)
+                })
             }
         }
     }
@@ -245,7 +249,8 @@ impl Store {
         };
         let (size, modified) = (found.meta.size, time(&found.meta));
         let (store, path) = (self.clone(), path.to_owned());
-        let pieces = found.into_stream().map_err(move |error| store.error("cannot read", &path, error));
+        let pieces =
+            found.into_stream().map_err(move |error| store.error("cannot read", &path, error));
         Ok(Some(Opened { size, modified, pieces: pieces.boxed() }))
     }
 
@@ -272,7 +277,8 @@ impl Store {
     pub async fn folders(&self, folder: &str) -> Result<Vec<String>, StoreError> {
         let listed = self.objects.list_with_delimiter(Some(&Key::from(folder))).await;
         let listed = listed.map_err(|error| self.error("cannot list", folder, error))?;
-        let names = listed.common_prefixes.iter().filter_map(|path| Some(path.filename()?.to_owned()));
+        let names =
+            listed.common_prefixes.iter().filter_map(|path| Some(path.filename()?.to_owned()));
         let mut names: Vec<_> = names.collect();
         names.sort();
         Ok(names)

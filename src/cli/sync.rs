@@ -119,8 +119,7 @@ fn are(number: usize, noun: &str) -> String {
 /// What a newcomer may want to type now.
 fn next(config: &Config, outcomes: &[Outcome]) -> String {
     let program = program();
-    let mut steps =
-        vec![(format!("{program} verify"), "check every byte of it, as a client does")];
+    let mut steps = vec![(format!("{program} verify"), "check every byte of it, as a client does")];
     if config.store().directory().is_some() {
         steps.push((format!("{program} serve"), "serve it on this machine, to try it"));
     }

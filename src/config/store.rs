@@ -208,7 +208,8 @@ mod tests {
 
     #[test]
     fn every_form_reads_as_it_is_written() {
-        for text in ["public", "/srv/www", "s3://bucket", "s3://my.bucket/a/b", "gs://abc/x", "az://con/x"]
+        for text in
+            ["public", "/srv/www", "s3://bucket", "s3://my.bucket/a/b", "gs://abc/x", "az://con/x"]
         {
             assert_eq!(read(text).unwrap().to_string(), text);
         }
@@ -220,9 +221,21 @@ mod tests {
     #[test]
     fn what_is_no_store_is_refused() {
         for text in [
-            "", "file://", "file://x", "ftp://e.org/", "https://e.org/", "s3://", "s3://ab",
-            "s3://Bucket", "s3://bucket//a", "s3://bucket/../a", "s3://bucket/a?b", "s3:///a",
-            "s3://bucket/a b", "s3://key:secret@bucket/a", "s3://bucket:9000/a",
+            "",
+            "file://",
+            "file://x",
+            "ftp://e.org/",
+            "https://e.org/",
+            "s3://",
+            "s3://ab",
+            "s3://Bucket",
+            "s3://bucket//a",
+            "s3://bucket/../a",
+            "s3://bucket/a?b",
+            "s3:///a",
+            "s3://bucket/a b",
+            "s3://key:secret@bucket/a",
+            "s3://bucket:9000/a",
         ] {
             assert!(read(text).is_err(), "{text} was taken");
         }

@@ -234,11 +234,7 @@ fn check_lines(
     removals.iter().for_each(|removal| kept.remove(&removal.name));
     let fresh: Vec<FileName> = kept.freshness().map(|(name, _)| name.clone()).collect();
     fresh.iter().for_each(|name| kept.remove(name));
-    if ready.includes(&kept) {
-        Ok(())
-    } else {
-        Err(CommitError::Shrunk { folder: folder.clone() })
-    }
+    if ready.includes(&kept) { Ok(()) } else { Err(CommitError::Shrunk { folder: folder.clone() }) }
 }
 
 /// Puts the signatures in the place of those that were there, as long as the manifest is ours.

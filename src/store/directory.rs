@@ -48,8 +48,9 @@ impl Store {
         match &self.place {
             Place::Bucket(_) => Ok(self),
             Place::Directory(root) if root.is_dir() => {
-                make(root)
-                    .map_err(|error| StoreError::new("cannot open the store", root.display(), error))?;
+                make(root).map_err(|error| {
+                    StoreError::new("cannot open the store", root.display(), error)
+                })?;
                 Ok(self)
             }
             Place::Directory(root) => Self::directory(root, Access::Write),

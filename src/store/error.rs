@@ -67,13 +67,15 @@ impl StoreError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Locked { holder: Some(Holder { expires: Some(_), .. }), .. } => Some(
-                "wait for it to end; a lock that was not renewed in time counts for nothing".to_owned(),
+                "wait for it to end; a lock that was not renewed in time counts for nothing"
+                    .to_owned(),
             ),
             Self::Locked { .. } => Some(
                 "wait for it to end; a lock whose process is gone counts for nothing".to_owned(),
             ),
             Self::LockLost { .. } => Some(
-                "nothing was written after that; sync again, and only one publisher at a time".to_owned(),
+                "nothing was written after that; sync again, and only one publisher at a time"
+                    .to_owned(),
             ),
             Self::Object { source, .. } => {
                 let mut cause: Option<&(dyn Error + 'static)> = Some(source.as_ref());
@@ -134,7 +136,9 @@ impl fmt::Display for Answer {
                 Ok(())
             }
             Self::Silent(why) => write!(f, "no answer: {why}"),
-            Self::Elsewhere => f.write_str("the server sends us to another place, and does not say where"),
+            Self::Elsewhere => {
+                f.write_str("the server sends us to another place, and does not say where")
+            }
             Self::NoCredentials(why) => write!(f, "no credentials: {why}"),
         }
     }
@@ -145,7 +149,9 @@ impl Answer {
         let text = error.to_string();
         // The machine that is asked for keys if the environment has none: most are not such a one.
         if text.contains("169.254.") || text.contains("metadata.google.internal") {
-            return Some(Self::NoCredentials("the environment has none, and no cloud gives us any".to_owned()));
+            return Some(Self::NoCredentials(
+                "the environment has none, and no cloud gives us any".to_owned(),
+            ));
         }
         if text.contains("Received redirect without LOCATION") {
             return Some(Self::Elsewhere);
@@ -158,7 +164,11 @@ impl Answer {
                 Some(shortened(value))
             };
             let code = within("Code").unwrap_or_default();
-            return Some(Self::Refused { status, code, message: within("Message").unwrap_or_default() });
+            return Some(Self::Refused {
+                status,
+                code,
+                message: within("Message").unwrap_or_default(),
+            });
         }
         let mut cause: Option<&(dyn Error + 'static)> = Some(error);
         while let Some(error) = cause {
@@ -178,7 +188,10 @@ impl Answer {
         let (status, code) = match self {
             Self::Refused { status, code, .. } => (*status, code.as_str()),
             Self::Silent(_) => {
-                return Some("is AWS_ENDPOINT_URL right, and the server up? it was asked several times".to_owned());
+                return Some(
+                    "is AWS_ENDPOINT_URL right, and the server up? it was asked several times"
+                        .to_owned(),
+                );
             }
             Self::Elsewhere => return Some("set AWS_REGION to the bucket's region".to_owned()),
             Self::NoCredentials(_) => {
@@ -186,16 +199,29 @@ impl Answer {
             }
         };
         let hint = match (status, code) {
-            (_, "SignatureDoesNotMatch") => "the secret is not the one of this key: check AWS_SECRET_ACCESS_KEY",
-            (_, "InvalidAccessKeyId") => "the service does not know this key: check AWS_ACCESS_KEY_ID, and AWS_ENDPOINT_URL if it is not Amazon's",
+            (_, "SignatureDoesNotMatch") => {
+                "the secret is not the one of this key: check AWS_SECRET_ACCESS_KEY"
+            }
+            (_, "InvalidAccessKeyId") => {
+                "the service does not know this key: check AWS_ACCESS_KEY_ID, and AWS_ENDPOINT_URL if it is not Amazon's"
+            }
             (_, "ExpiredToken" | "InvalidToken") => "the session is over: get new credentials",
             (_, "RequestTimeTooSkewed") => "this machine's clock is wrong: set it",
-            (_, "NoSuchBucket" | "ContainerNotFound") => "there is no such bucket: make it first, or correct [repository] store",
-            (_, "AuthorizationHeaderMalformed" | "PermanentRedirect" | "IllegalLocationConstraintException") => {
-                "set AWS_REGION to the bucket's region"
+            (_, "NoSuchBucket" | "ContainerNotFound") => {
+                "there is no such bucket: make it first, or correct [repository] store"
             }
-            (401 | 403, _) => "these credentials may not do that. They need s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket: without the last one a bucket answers 403 for what is not there, and that counts as an error",
-            (429 | 500..=599, _) => "the server is overloaded or broken: it was asked several times; sync again later",
+            (
+                _,
+                "AuthorizationHeaderMalformed"
+                | "PermanentRedirect"
+                | "IllegalLocationConstraintException",
+            ) => "set AWS_REGION to the bucket's region",
+            (401 | 403, _) => {
+                "these credentials may not do that. They need s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket: without the last one a bucket answers 403 for what is not there, and that counts as an error"
+            }
+            (429 | 500..=599, _) => {
+                "the server is overloaded or broken: it was asked several times; sync again later"
+            }
             _ => return None,
         };
         Some(hint.to_owned())
@@ -216,7 +242,9 @@ fn shortened(text: &str) -> String {
 /// thing: taken for an empty repository, it would be built anew.
 pub(super) fn is_missing(error: &object_store::Error) -> bool {
     matches!(error, object_store::Error::NotFound { .. })
-        && !["NoSuchBucket", "ContainerNotFound"].iter().any(|code| error.to_string().contains(code))
+        && !["NoSuchBucket", "ContainerNotFound"]
+            .iter()
+            .any(|code| error.to_string().contains(code))
 }
 
 /// Whether no whole answer came, so that nobody knows what was done.
@@ -235,7 +263,9 @@ mod tests {
     use super::*;
 
     fn answered(body: &str) -> StoreError {
-        let text = format!("Error performing PUT http://h/b/k in 1.2ms - Server returned non-2xx status code: {body}");
+        let text = format!(
+            "Error performing PUT http://h/b/k in 1.2ms - Server returned non-2xx status code: {body}"
+        );
         let error = object_store::Error::Generic { store: "S3", source: text.into() };
         StoreError::of("cannot write", "s3://b/k", error)
     }
@@ -259,7 +289,10 @@ mod tests {
             ("403 Forbidden: <Error><Code>RequestTimeTooSkewed</Code></Error>", "clock"),
             ("403 Forbidden: <Error><Code>AccessDenied</Code></Error>", "s3:ListBucket"),
             ("503 Service Unavailable: ", "overloaded"),
-            ("400 Bad Request: <Error><Code>AuthorizationHeaderMalformed</Code></Error>", "AWS_REGION"),
+            (
+                "400 Bad Request: <Error><Code>AuthorizationHeaderMalformed</Code></Error>",
+                "AWS_REGION",
+            ),
         ] {
             let said = answered(body).hint().unwrap_or_default();
             assert!(said.contains(hint), "{body}: {said}");

@@ -60,7 +60,9 @@ fn a_repository_in_a_bucket() {
     assert_eq!(listed(&s3.path("x")), ["x-1.0-x86-64.raw", "x-1.1-x86-64.raw"]);
     let requests = s3.requests();
     assert!(put(&requests, "/x/SHA256SUMS").header("if-match").is_some());
-    assert!(!requests.iter().any(|r| r.method == Method::PUT && r.path.ends_with("x-1.0-x86-64.raw")));
+    assert!(
+        !requests.iter().any(|r| r.method == Method::PUT && r.path.ends_with("x-1.0-x86-64.raw"))
+    );
     repo.publish(&["plan"]).ok().prints(&["nothing to do"]);
     repo.publish(&["serve"]).code(1).says(&["s3://the-bucket/repo is a bucket", "hint: "]);
 }
@@ -68,7 +70,9 @@ fn a_repository_in_a_bucket() {
 #[test]
 fn caches_are_told_what_the_configuration_says() {
     let s3 = S3::start();
-    let repo = Repo::with("[repository.cache-control]\nimages = \"max-age=60\"\nmanifests = \"max-age=5\"\n");
+    let repo = Repo::with(
+        "[repository.cache-control]\nimages = \"max-age=60\"\nmanifests = \"max-age=5\"\n",
+    );
     let repo = s3.adopt(repo);
     repo.simple("x");
     repo.release("x", "1.0", "one");
@@ -91,7 +95,8 @@ fn a_large_image_goes_up_in_parts_and_only_where_nothing_is() {
     assert_eq!(begin.header("cache-control"), Some("public, max-age=31536000, immutable"));
     assert_eq!(begin.header("content-type"), Some("application/octet-stream"));
     assert_eq!(large.iter().filter(|r| r.path.contains("partNumber=")).count(), 3, "{large:#?}");
-    let end = large.iter().find(|r| r.method == Method::POST && r.path.contains("?uploadId=")).unwrap();
+    let end =
+        large.iter().find(|r| r.method == Method::POST && r.path.contains("?uploadId=")).unwrap();
     assert_eq!((end.status, end.header("if-none-match")), (200, Some("*")));
 }
 
@@ -101,7 +106,9 @@ fn somebody_elses_object_is_not_written_over() {
     let repo = simple(&s3);
     fs::create_dir_all(s3.path("x")).unwrap();
     fs::write(s3.path("x/x-1.0-x86-64.raw"), "mine").unwrap();
-    repo.sync().code(3).says(&["s3://the-bucket/repo/x/x-1.0-x86-64.raw is there already with SHA-256"]);
+    repo.sync()
+        .code(3)
+        .says(&["s3://the-bucket/repo/x/x-1.0-x86-64.raw is there already with SHA-256"]);
     assert_eq!(fs::read(s3.path("x/x-1.0-x86-64.raw")).unwrap(), b"mine");
     assert!(!s3.path("x/SHA256SUMS").exists());
 }
@@ -111,14 +118,17 @@ fn a_server_that_ignores_conditions_is_found_out() {
     let s3 = S3::start();
     let repo = simple(&s3);
     s3.ignore_conditions();
-    let ran = repo.sync().ok().says(&["s3://the-bucket/repo ignores If-None-Match", "a lock object"]);
+    let ran =
+        repo.sync().ok().says(&["s3://the-bucket/repo ignores If-None-Match", "a lock object"]);
     assert_eq!(ran.stderr.matches("a lock object").count(), 1, "{ran}");
     assert_eq!(listed(&s3.path("x")), ["x-1.0-x86-64.raw"]);
     let requests = s3.requests();
     let lock = |method| {
         requests.iter().position(|r| r.method == method && r.path.ends_with("/.publish/lock"))
     };
-    let image = requests.iter().position(|r| r.path.ends_with("x-1.0-x86-64.raw") && r.method == Method::PUT);
+    let image = requests
+        .iter()
+        .position(|r| r.path.ends_with("x-1.0-x86-64.raw") && r.method == Method::PUT);
     assert!(lock(Method::PUT) < image && image < lock(Method::DELETE), "{requests:#?}");
     assert!(!s3.path(".publish/lock").exists());
     // Whoever has nothing to write needs no lock, and no warning.
@@ -133,7 +143,9 @@ fn a_lock_object_holds_until_it_expires() {
     s3.ignore_conditions();
     fs::create_dir_all(s3.path(".publish")).unwrap();
     let holder = |expires: &str| {
-        format!("{{\"process\":4711,\"host\":\"builder-7\",\"since\":\"2026-01-02T03:04:05Z\",\"expires\":\"{expires}\",\"token\":\"theirs\"}}\n")
+        format!(
+            "{{\"process\":4711,\"host\":\"builder-7\",\"since\":\"2026-01-02T03:04:05Z\",\"expires\":\"{expires}\",\"token\":\"theirs\"}}\n"
+        )
     };
     fs::write(s3.path(".publish/lock"), holder("2999-01-01T00:00:00Z")).unwrap();
     repo.sync().code(5).says(&[
@@ -209,7 +221,11 @@ fn forbidden_is_not_missing() {
     let s3 = S3::start();
     let repo = simple(&s3);
     s3.hide_what_is_missing();
-    repo.sync().code(3).says(&["error: x: cannot read s3://the-bucket/repo/", "403 Forbidden", "s3:ListBucket"]);
+    repo.sync().code(3).says(&[
+        "error: x: cannot read s3://the-bucket/repo/",
+        "403 Forbidden",
+        "s3:ListBucket",
+    ]);
     assert!(s3.requests().iter().all(|request| request.method == Method::GET));
 }
 

@@ -43,19 +43,20 @@ impl Moto {
             rest.split_once('<').unwrap().0.to_owned()
         };
         (moto.key, moto.secret) = (within("AccessKeyId"), within("SecretAccessKey"));
-        moto.ask(&Method::PUT, "/the-bucket", "127.0.0.1", "");
+        moto.ask(&Method::PUT, "/the-bucket", "s3", "");
         moto
     }
 
     fn iam(&self, action: &str, more: &str) -> String {
         let body = format!("Action={action}&UserName=publisher&Version=2010-05-08{more}");
-        self.ask(&Method::POST, "/", "iam.amazonaws.com", &body)
+        self.ask(&Method::POST, "/", "iam", &body)
     }
 
-    fn ask(&self, method: &Method, path: &str, host: &str, body: &str) -> String {
+    /// moto tells its services apart by what a signature would be for.
+    fn ask(&self, method: &Method, path: &str, service: &str, body: &str) -> String {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         let length = body.len();
-        write!(stream, "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {length}\r\n\r\n{body}").unwrap();
+        write!(stream, "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nAuthorization: AWS4-HMAC-SHA256 Credential=x/20260101/us-east-1/{service}/aws4_request, SignedHeaders=host, Signature=0\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {length}\r\n\r\n{body}").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         assert!(answer.starts_with("HTTP/1.1 20"), "{answer}");

@@ -171,7 +171,8 @@ impl ObjectStore for Gated {
         Self: 'z,
     {
         Box::pin(async move {
-            let turn = (self.gate)("list", below.map(ToString::to_string).unwrap_or_default()).await;
+            let turn =
+                (self.gate)("list", below.map(ToString::to_string).unwrap_or_default()).await;
             pass(turn, self.objects.list_with_delimiter(below)).await
         })
     }

@@ -101,7 +101,11 @@ async fn race(
         let gate = post.gate();
         let store = Store::with_objects(Arc::new(objects.clone()))
             .through(move |objects| Gated::new(objects, gate.clone()));
-        running.push((number, Box::pin(publish(store, wish.clone(), signer.clone())), post.clone()));
+        running.push((
+            number,
+            Box::pin(publish(store, wish.clone(), signer.clone())),
+            post.clone(),
+        ));
     }
     let mut turns = Vec::new();
     while !running.is_empty() {

@@ -64,10 +64,7 @@ type Allowed<'z> = Pin<Box<dyn Future<Output = S3Result<()>> + Send + 'z>>;
 
 // By hand what `async_trait` makes of `async fn`.
 impl S3Access for Deaf {
-    fn put_object<'a, 'b, 'z>(
-        &'a self,
-        request: &'b mut S3Request<PutObjectInput>,
-    ) -> Allowed<'z>
+    fn put_object<'a, 'b, 'z>(&'a self, request: &'b mut S3Request<PutObjectInput>) -> Allowed<'z>
     where
         'a: 'z,
         'b: 'z,
