@@ -213,7 +213,7 @@ impl Store {
             return attributes;
         }
         let name = path.rsplit('/').next().unwrap_or_default();
-        let is_image = name.ends_with(".raw");
+        let is_image = Path::new(name).extension().is_some_and(|ending| ending == "raw");
         let cache = if is_image && !path.starts_with(PRIVATE) {
             &self.cache_control.images
         } else {

@@ -150,10 +150,10 @@ pub async fn sync_to(
     let store = store.made()?;
     let lock = store.lock().await?;
     // Before anything is signed with a key that is new in it.
-    if let Some(keyring) = &keyring {
-        if seal::put_keyring(&store, &lock, keyring).await? {
-            progress.line(&format!("{:>10} {}", "published", sign::KEYRING));
-        }
+    if let Some(keyring) = &keyring
+        && seal::put_keyring(&store, &lock, keyring).await?
+    {
+        progress.line(&format!("{:>10} {}", "published", sign::KEYRING));
     }
     let to = Target { store: &store, lock: &lock, signer: &signer };
     let mut running: FuturesUnordered<_> =

@@ -87,7 +87,7 @@ fn origin(target: Option<&str>, config: Option<&Config>) -> anyhow::Result<Origi
         }
         (None, Some(config)) => match config.store() {
             StoreUrl::Directory(path) => Ok(Origin::Directory(path)),
-            store => {
+            store @ StoreUrl::Bucket(_) => {
                 bail!("this version cannot read `{store}`\nhint: give the URL that clients fetch")
             }
         },

@@ -192,10 +192,10 @@ pub async fn commit(
             CommitError::Changed { name: image.name.clone(), published, built: image.sha256 }
         })?;
     }
-    let signed = signer.sign(&manifest)?;
-    check_lines(folder, before, removals, signed.lines())?;
+    let ready = signer.sign(&manifest)?;
+    check_lines(folder, before, removals, ready.lines())?;
 
-    let mut after = Published { manifest: signed.lines().clone(), ..before.clone() };
+    let mut after = Published { manifest: ready.lines().clone(), ..before.clone() };
     for (image, record) in images {
         upload(store, lock, folder, before, image).await?;
         let mut text = serde_json::to_vec_pretty(record).expect("a record has only text keys");
@@ -209,8 +209,8 @@ pub async fn commit(
     let raced = || CommitError::Raced { folder: folder.clone() };
     let to = path(folder, MANIFEST);
     let is_changed = manifest != before.manifest;
-    if (is_changed || sign) && before.served() != Some(signed.manifest()) {
-        let bytes = Bytes::copy_from_slice(signed.manifest());
+    if (is_changed || sign) && before.served() != Some(ready.manifest()) {
+        let bytes = Bytes::copy_from_slice(ready.manifest());
         after.served = store.replace(&to, bytes, &before.served, lock).await?.ok_or_else(raced)?;
     } else if store.look(&to).await? != before.served {
         return Err(raced());
@@ -218,7 +218,7 @@ pub async fn commit(
     if !is_changed && !sign {
         return Ok(Published { manifest, ..after });
     }
-    publish_signatures(store, lock, folder, &mut after, &signed, signer).await?;
+    publish_signatures(store, lock, folder, &mut after, &ready, signer).await?;
     Ok(after)
 }
 
@@ -231,9 +231,13 @@ fn check_lines(
     ready: &Manifest,
 ) -> Result<(), CommitError> {
     let mut kept = before.manifest.clone();
-    removals.iter().for_each(|removal| kept.remove(&removal.name));
+    for removal in removals {
+        kept.remove(&removal.name);
+    }
     let fresh: Vec<FileName> = kept.freshness().map(|(name, _)| name.clone()).collect();
-    fresh.iter().for_each(|name| kept.remove(name));
+    for name in &fresh {
+        kept.remove(name);
+    }
     if ready.includes(&kept) { Ok(()) } else { Err(CommitError::Shrunk { folder: folder.clone() }) }
 }
 
@@ -243,10 +247,10 @@ async fn publish_signatures(
     lock: &Lock,
     folder: &Folder,
     after: &mut Published,
-    signed: &SignedManifest,
+    ready: &SignedManifest,
     signer: &Signer,
 ) -> Result<(), CommitError> {
-    'names: for (name, signature) in &signed.files()[1..] {
+    'names: for (name, signature) in &ready.files()[1..] {
         let to = path(folder, name);
         let index = SIGNATURES.iter().position(|known| known == name).expect("one of ours");
         for _ in 0..ATTEMPTS {
@@ -259,12 +263,12 @@ async fn publish_signatures(
             // First what is there, then whether it is still ours to replace: in this order.
             after.signatures[index] = store.look(&to).await?;
             let served = store.look(&path(folder, MANIFEST)).await?;
-            if served.bytes().map(|bytes| &**bytes) != Some(signed.manifest()) {
+            if served.bytes().map(|bytes| &**bytes) != Some(ready.manifest()) {
                 // Another publisher went on from our manifest, and signs its own.
                 return Ok(());
             }
             let there = after.signatures[index].bytes().map(|bytes| &**bytes);
-            if signer.vouches(signed.manifest(), there, there, Timestamp::now()) {
+            if signer.vouches(ready.manifest(), there, there, Timestamp::now()) {
                 // Another publisher wrote the same manifest, and both files are to have one and the
                 // same signature: who was first at this one writes the other, too.
                 return Ok(());

@@ -74,19 +74,14 @@ fn s3(url: &BucketUrl) -> object_store::Result<Clients> {
     let endpoint = builder
         .get_config_value(&AmazonS3ConfigKey::S3Endpoint)
         .or_else(|| builder.get_config_value(&AmazonS3ConfigKey::Endpoint));
-    match endpoint {
-        Some(endpoint) => {
-            if endpoint.starts_with("http://") {
-                builder = builder.with_allow_http(true);
-            }
+    if let Some(endpoint) = endpoint {
+        if endpoint.starts_with("http://") {
+            builder = builder.with_allow_http(true);
         }
+    } else if std::env::var_os("AWS_VIRTUAL_HOSTED_STYLE_REQUEST").is_none() {
         // Amazon wants the bucket in the host's name. One with a dot would not fit the certificate.
-        None => {
-            let key = AmazonS3ConfigKey::VirtualHostedStyleRequest;
-            if std::env::var_os("AWS_VIRTUAL_HOSTED_STYLE_REQUEST").is_none() {
-                builder = builder.with_config(key, (!url.bucket.contains('.')).to_string());
-            }
-        }
+        let in_host = !url.bucket.contains('.');
+        builder = builder.with_virtual_hosted_style_request(in_host);
     }
     let objects = builder.clone().build()?;
     let creating = builder

@@ -28,7 +28,7 @@ use super::{PRIVATE, Place, Store, StoreError, probe};
 const LEASE: Duration = Duration::from_secs(120);
 
 /// How long we wait before we believe that nobody else wrote the lock in the same instant.
-const SETTLE: Duration = Duration::from_millis(1000);
+const SETTLE: Duration = Duration::from_secs(1);
 
 /// Who holds a lock.
 #[derive(Debug, Clone, Serialize, Deserialize)]

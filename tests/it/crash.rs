@@ -26,7 +26,7 @@ use publish::sync::{self, Run};
 use tempfile::TempDir;
 use tokio::sync::Notify;
 
-use crate::objects::{Gate, Gated, Turn};
+use crate::objects::{Gate, Turn, gated};
 use crate::pack::noise;
 use crate::repo::{Repo, listed, until};
 use crate::web::sha256;
@@ -196,7 +196,7 @@ fn break_everywhere(
     let whole = Breaker::new(usize::MAX, Turn::Go);
     let copy = before.copy();
     let gate = whole.gate();
-    alone(work(copy.store().through(move |objects| Gated::new(objects, gate.clone()))));
+    alone(work(copy.store().through(move |objects| gated(objects, gate.clone()))));
     for (folder, names) in wanted {
         assert_eq!(alone(copy.served(folder)), *names, "unbroken");
     }
@@ -213,7 +213,7 @@ fn break_everywhere(
             let breaker = Breaker::new(at, way);
             let copy = before.copy();
             let gate = breaker.gate();
-            let store = copy.store().through(move |objects| Gated::new(objects, gate.clone()));
+            let store = copy.store().through(move |objects| gated(objects, gate.clone()));
             breaker.run(work(store));
             let what = breaker.seen.lock().unwrap().get(at).cloned().unwrap_or_default();
             for (folder, before) in &old {
@@ -258,10 +258,10 @@ async fn sync_to(repo: &Repo, store: Store) -> usize {
     }
 }
 
-fn every_crash_of_a_sync(name: &str, before: Before) {
+fn every_crash_of_a_sync(name: &str, before: &Before) {
     let (repo, wanted) = scene();
     fs::remove_file(repo.path("components/y.toml")).unwrap();
-    let store = match &before {
+    let store = match before {
         Before::Bucket(objects) => Store::with_objects(Arc::new(objects.clone())),
         Before::Directory(folder) => Store::directory(folder.path(), Access::Write).unwrap(),
     };
@@ -280,18 +280,18 @@ fn every_crash_of_a_sync(name: &str, before: Before) {
             assert!(is_signed(&store, folder, &signer).await, "{folder} is not signed right");
         }
     };
-    break_everywhere(name, &before, &wanted, work, heal);
+    break_everywhere(name, before, &wanted, work, heal);
 }
 
 #[test]
 fn every_crash_of_a_sync_to_a_bucket() {
-    every_crash_of_a_sync("sync to a bucket", Before::Bucket(InMemory::new()));
+    every_crash_of_a_sync("sync to a bucket", &Before::Bucket(InMemory::new()));
 }
 
 #[test]
 fn every_crash_of_a_sync_to_a_directory() {
     let folder = tempfile::Builder::new().prefix("publish-it-").tempdir().unwrap();
-    every_crash_of_a_sync("sync to a directory", Before::Directory(folder));
+    every_crash_of_a_sync("sync to a directory", &Before::Directory(folder));
 }
 
 /// An image as a build leaves it.
@@ -305,7 +305,7 @@ pub fn image(folder: &Path, name: &str, bytes: &[u8]) -> (Image, Record) {
 }
 
 /// Images that go up in parts, without the time that it takes to build such.
-fn every_crash_of_an_upload_in_parts(name: &str, before: Before) {
+fn every_crash_of_an_upload_in_parts(name: &str, before: &Before) {
     let folder = tempfile::Builder::new().prefix("publish-it-").tempdir().unwrap();
     let images = [image(folder.path(), "x-1.0-x86-64.raw", &noise(9 << 20))];
     let wanted = BTreeMap::from([("x", vec!["x-1.0-x86-64.raw".to_owned()])]);
@@ -325,21 +325,21 @@ fn every_crash_of_an_upload_in_parts(name: &str, before: Before) {
     let heal = async |store| {
         publish(store).await.expect("it heals");
     };
-    break_everywhere(name, &before, &wanted, work, heal);
-    if let Before::Directory(folder) = &before {
+    break_everywhere(name, before, &wanted, work, heal);
+    if let Before::Directory(folder) = before {
         assert!(!folder.path().join("x").exists(), "only copies are broken");
     }
 }
 
 #[test]
 fn every_crash_of_an_upload_in_parts_to_a_bucket() {
-    every_crash_of_an_upload_in_parts("parts to a bucket", Before::Bucket(InMemory::new()));
+    every_crash_of_an_upload_in_parts("parts to a bucket", &Before::Bucket(InMemory::new()));
 }
 
 #[test]
 fn every_crash_of_an_upload_in_parts_to_a_directory() {
     let folder = tempfile::Builder::new().prefix("publish-it-").tempdir().unwrap();
-    every_crash_of_an_upload_in_parts("parts to a directory", Before::Directory(folder));
+    every_crash_of_an_upload_in_parts("parts to a directory", &Before::Directory(folder));
 }
 
 /// The real program, really killed, at times that nobody chose.

@@ -36,15 +36,14 @@ pub type Gate = Arc<dyn Fn(&'static str, String) -> BoxFuture<'static, Turn> + S
 
 /// The store behind its gate.
 #[derive(Clone)]
-pub struct Gated {
+struct Gated {
     objects: Arc<dyn ObjectStore>,
     gate: Gate,
 }
 
-impl Gated {
-    pub fn new(objects: Arc<dyn ObjectStore>, gate: Gate) -> Arc<dyn ObjectStore> {
-        Arc::new(Self { objects, gate })
-    }
+/// Puts a gate in front of a store.
+pub fn gated(objects: Arc<dyn ObjectStore>, gate: Gate) -> Arc<dyn ObjectStore> {
+    Arc::new(Gated { objects, gate })
 }
 
 impl fmt::Debug for Gated {
@@ -110,7 +109,7 @@ impl ObjectStore for Gated {
         Box::pin(async move {
             let turn = (self.gate)("begin", to.to_string()).await;
             let upload = pass(turn, self.objects.put_multipart_opts(to, options)).await?;
-            let gated = Upload { upload, to: to.to_string(), gate: self.gate.clone() };
+            let gated = Upload { inner: upload, to: to.to_string(), gate: self.gate.clone() };
             Ok(Box::new(gated) as Box<dyn MultipartUpload>)
         })
     }
@@ -197,21 +196,21 @@ impl ObjectStore for Gated {
 }
 
 struct Upload {
-    upload: Box<dyn MultipartUpload>,
+    inner: Box<dyn MultipartUpload>,
     to: String,
     gate: Gate,
 }
 
 impl fmt::Debug for Upload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.upload.fmt(f)
+        self.inner.fmt(f)
     }
 }
 
 impl MultipartUpload for Upload {
     fn put_part(&mut self, payload: PutPayload) -> UploadPart {
         let turn = (self.gate)("part", self.to.clone());
-        let part = self.upload.put_part(payload);
+        let part = self.inner.put_part(payload);
         async move { pass(turn.await, part).await }.boxed()
     }
 
@@ -222,7 +221,7 @@ impl MultipartUpload for Upload {
     {
         Box::pin(async move {
             let turn = (self.gate)("complete", self.to.clone()).await;
-            pass(turn, self.upload.complete()).await
+            pass(turn, self.inner.complete()).await
         })
     }
 
@@ -233,7 +232,7 @@ impl MultipartUpload for Upload {
     {
         Box::pin(async move {
             let turn = (self.gate)("abort", self.to.clone()).await;
-            pass(turn, self.upload.abort()).await
+            pass(turn, self.inner.abort()).await
         })
     }
 }

@@ -21,7 +21,7 @@ use rand::{Rng, SeedableRng};
 use tokio::sync::Notify;
 
 use crate::crash::{image, is_signed, served};
-use crate::objects::{Gate, Gated, Turn};
+use crate::objects::{Gate, Turn, gated};
 
 /// Where one publisher waits for its turn.
 #[derive(Default)]
@@ -100,7 +100,7 @@ async fn race(
     for (number, (wish, post)) in (0..).zip(wishes.iter().zip(&posts)) {
         let gate = post.gate();
         let store = Store::with_objects(Arc::new(objects.clone()))
-            .through(move |objects| Gated::new(objects, gate.clone()));
+            .through(move |objects| gated(objects, gate.clone()));
         running.push((
             number,
             Box::pin(publish(store, wish.clone(), signer.clone())),
@@ -163,8 +163,8 @@ async fn races(signer: Signer, publishers: usize, schedules: u64) {
         different.insert(race(&objects, &wishes, &signer, &mut random).await);
         let now: BTreeSet<String> = served(&objects, "x").await.into_iter().collect();
         assert_eq!(now, wanted, "{publishers} publishers, seed {seed}");
-        let signed = is_signed(&Store::with_objects(Arc::new(objects)), "x", &signer).await;
-        assert!(signed, "{publishers} publishers, seed {seed}: the signature is not right");
+        let is_right = is_signed(&Store::with_objects(Arc::new(objects)), "x", &signer).await;
+        assert!(is_right, "{publishers} publishers, seed {seed}: the signature is not right");
     }
     let lengths: BTreeSet<usize> = different.iter().map(Vec::len).collect();
     assert!(lengths.len() > 1, "nobody ever lost a race: {lengths:?}");
