@@ -218,6 +218,93 @@ fn what_this_version_cannot_do() {
 }
 
 #[test]
+fn no_configuration_at_all() {
+    let repo = Repo::empty();
+    insta::assert_snapshot!(wrong(&repo), @r"
+        error: publish.toml: No such file or directory (os error 2)
+          hint: `publish init` starts a repository here; --config names another file
+        ");
+    repo.publish(&["sync", "--config", "other.toml"]).code(4).says(&["other.toml", "hint: "]);
+}
+
+#[test]
+fn no_components() {
+    let repo = Repo::new();
+    fs::remove_dir(repo.path("components")).unwrap();
+    insta::assert_snapshot!(wrong(&repo), @r"
+        error: publish.toml: the folder of components, components: No such file or directory (os error 2)
+          hint: [repository] components names it, relative to this file
+        ");
+}
+
+#[test]
+fn a_file_whose_name_no_component_can_have() {
+    for name in ["-x", "a b", "ä", "a%b", ".x"] {
+        let repo = Repo::new();
+        repo.component(name, SOURCE);
+        let said = wrong(&repo);
+        assert!(said.contains(&format!("components/{name}.toml")), "{said}");
+        assert!(
+            said.contains("component name") && said.contains("hint: the file's name"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn two_components_in_one_folder() {
+    let repo = Repo::new();
+    repo.component("x", &format!("path = \"tools\"\n{SOURCE}"));
+    repo.component("y", &format!("path = \"tools/\"\n{SOURCE}"));
+    insta::assert_snapshot!(wrong(&repo), @r"
+        error: components/y.toml: component `x` has the folder `tools` already
+          hint: give each component a `path` of its own: clients tell images apart by folder
+        ");
+}
+
+#[test]
+fn a_folder_outside_the_repository() {
+    for path in ["../x", "/x", ".publish", "a/../../x", "a//b", ""] {
+        let said = component(&format!("path = \"{path}\"\n{SOURCE}"));
+        assert!(said.contains("components/x.toml:1:") && said.contains("folder"), "{path}: {said}");
+    }
+}
+
+#[test]
+fn a_file_that_is_no_text() {
+    let repo = Repo::new();
+    repo.write("components/x.toml", b"description = \"\xff\"\n");
+    let said = wrong(&repo);
+    assert!(said.contains("components/x.toml") && said.contains("UTF-8"), "{said}");
+}
+
+/// Where something is wrong, but only a reader who sees both lines can tell.
+#[test]
+fn a_caret_stands_under_the_word_also_after_tabs_and_umlauts() {
+    insta::assert_snapshot!(config("[repository]\n\tarchitectures = [\"x86-64\",\t\"amd64\"] # für alle\n"), @r#"
+        error: publish.toml:2:30: unknown architecture `amd64`
+            |
+          2 | 	architectures = ["x86-64",	"amd64"] # für alle
+            | 	                          	 ^^^^^
+          hint: systemd calls it x86-64
+        "#);
+}
+
+#[test]
+fn options_that_make_no_sense_are_usage_errors() {
+    let repo = Repo::new();
+    for args in [
+        &["sync", "--no-such"][..],
+        &["serve", "--listen", "everywhere"],
+        &["sync", "--only", "../x"],
+        &["build", "x", "--arch", "aarch64"],
+        &["inspect"],
+    ] {
+        repo.publish(args).code(2);
+    }
+}
+
+#[test]
 fn a_store_that_is_none() {
     insta::assert_snapshot!(config("[repository]\nstore = \"ftp://bucket/prefix\"\n"), @r#"
         error: publish.toml:2:10: cannot publish to `ftp://`
