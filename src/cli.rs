@@ -105,8 +105,9 @@ enum Command {
         /// Download nothing: only whether files are there, and their sizes
         #[arg(long)]
         quick: bool,
-        /// A directory or a URL; the configured repository, if left out
-        #[arg(value_name = "URL|DIR")]
+        /// A directory, a URL or a bucket; the configured repository, if left
+        /// out
+        #[arg(value_name = "URL|DIR|s3://…")]
         target: Option<String>,
         #[command(flatten)]
         only: Only,

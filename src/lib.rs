@@ -36,7 +36,7 @@
 //! | [`build`] | one action: fetch, recipe, image, record | stores |
 //! | [`manifest`], [`sign`] | `SHA256SUMS`, who vouches for it and until when | files |
 //! | [`repository`] | the layout, the order of writing, verification | upstreams |
-//! | [`store`] | atomic writes and the lock | manifests |
+//! | [`store`] | directories and buckets: conditional writes, locks, uploads | manifests |
 //! | [`sync`](mod@sync) | the order of the steps, and which failure stops what | the steps themselves |
 //! | [`report`] | progress on stderr, errors with causes and hints | what is done |
 //!
@@ -45,6 +45,8 @@
 //! - **At every instant, every line of the served `SHA256SUMS` names a file that is there with that
 //!   hash.** [`repository::commit`] has the order that makes it so. A client takes the newest line
 //!   and nothing else, so a wrong one stops every node.
+//! - Whoever writes says what was there when the plan was made. If it is something else by now,
+//!   nothing is written, and it is planned again: never merged.
 //! - A published name never gets other bytes, and a line of the manifest never just vanishes.
 //! - Only a true "not found" means absent. Any other error is an error, and stops what it concerns.
 //! - One component's failure never stops another, and its last good images stay listed.

@@ -259,6 +259,21 @@ pub fn image_name(
     name.parse::<FileName>().map_err(|error| error.to_string())
 }
 
+/// The names of the images that are wanted, published or not: what a plan must know most about.
+#[must_use]
+pub fn wanted_images(
+    component: &Component,
+    arches: &[(Arch, String)],
+    releases: Vec<Release>,
+    now: Timestamp,
+) -> Vec<FileName> {
+    let wanted = select(component, releases, now).wanted;
+    let images = wanted.iter().flat_map(|Candidate { version, .. }| {
+        arches.iter().filter_map(|(arch, _)| image_name(component, version, *arch).ok())
+    });
+    images.collect()
+}
+
 /// The asset rules that hold for a version.
 ///
 /// # Errors

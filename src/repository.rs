@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 
 use commit::Record;
 use futures::StreamExt;
+use jiff::Timestamp;
 use thiserror::Error;
 
 use crate::manifest::{Manifest, ManifestError};
 use crate::name::{ComponentName, FileName, Folder};
-use crate::store::{PRIVATE, Store, StoreError};
+use crate::store::{Listed, PRIVATE, Seen, Store, StoreError};
 
 pub mod commit;
 pub mod seal;
@@ -18,6 +19,9 @@ pub mod verify;
 
 /// The manifest's name in each folder.
 pub const MANIFEST: &str = crate::manifest::FILE;
+
+/// The names of its signature: all clients read the first, systemd 262 asks for the second before.
+pub const SIGNATURES: [&str; 2] = [crate::sign::SIGNATURE, crate::sign::ARMORED];
 
 /// The path of a file in a component's folder.
 #[must_use]
@@ -78,54 +82,104 @@ impl SnapshotError {
 pub struct Published {
     /// Its manifest; empty if there is none.
     pub manifest: Manifest,
-    /// Every file and its length in bytes.
-    files: BTreeMap<String, u64>,
-    /// What the files of ours should have, by their records.
-    sizes: BTreeMap<String, u64>,
+    /// The manifest as it is served, to be replaced only if it is still this one.
+    served: Seen,
+    /// The signatures as they are served, in the order of [`SIGNATURES`].
+    signatures: [Seen; 2],
+    /// Every file of the folder.
+    files: BTreeMap<String, Listed>,
+    /// How images were made, of those that were asked for.
+    records: BTreeMap<FileName, Record>,
 }
 
 impl Published {
-    /// A folder with this manifest and these files.
+    /// A folder with this manifest and these files, and their lengths in bytes.
     #[must_use]
     pub fn new(manifest: Manifest, files: impl IntoIterator<Item = (String, u64)>) -> Self {
-        Self { manifest, files: files.into_iter().collect(), sizes: BTreeMap::new() }
+        let files = files.into_iter().map(|(name, size)| {
+            (name.clone(), Listed { name, size, modified: Timestamp::UNIX_EPOCH })
+        });
+        Self { manifest, files: files.collect(), ..Self::default() }
     }
 
-    /// Reads a folder. One that is not there is empty; every other failure is one.
+    /// Reads a folder: one list and the manifest, however many lines it has; its signatures, if it
+    /// has any. One that is not there is empty; every other failure is one.
     ///
     /// # Errors
     /// The store or the manifest cannot be read.
     pub async fn read(store: &Store, folder: &Folder) -> Result<Self, SnapshotError> {
-        let manifest = Self::read_manifest(store, folder).await?;
-        let mut published = Self::new(manifest, store.list(folder.as_str()).await?);
-        let names: Vec<FileName> =
-            published.manifest.files().map(|(name, _)| name.clone()).collect();
-        let mut records = futures::stream::iter(names)
+        let manifest = async {
+            let path = path(folder, MANIFEST);
+            let served = store.look(&path).await?;
+            let bytes = served.bytes().map_or(&[][..], |bytes| bytes);
+            let manifest = Manifest::parse(bytes)
+                .map_err(|source| SnapshotError::Manifest { path: store.locate(&path), source })?;
+            Ok::<_, SnapshotError>((manifest, served))
+        };
+        let files = async { Ok(store.list(folder.as_str()).await?) };
+        let ((manifest, served), files) = futures::try_join!(manifest, files)?;
+        let files: BTreeMap<_, _> =
+            files.into_iter().map(|listed| (listed.name.clone(), listed)).collect();
+        let signatures = SIGNATURES.map(|name| {
+            let there = files.contains_key(name);
+            let path = path(folder, name);
+            async move { if there { store.look(&path).await } else { Ok(Seen::default()) } }
+        });
+        let [gpg, asc] = signatures;
+        let (gpg, asc) = futures::try_join!(gpg, asc)?;
+        let records = BTreeMap::new();
+        Ok(Self { manifest, served, signatures: [gpg, asc], files, records })
+    }
+
+    /// Reads how these images were made, those of them that are listed, so that
+    /// [`record`](Self::record) and [`is_damaged`](Self::is_damaged) know of them.
+    ///
+    /// # Errors
+    /// A record is there, but the store cannot read it. One that makes no sense counts as none.
+    pub async fn read_records(
+        &mut self,
+        store: &Store,
+        folder: &Folder,
+        images: impl IntoIterator<Item = FileName>,
+    ) -> Result<(), StoreError> {
+        let unknown =
+            |name: &FileName| self.manifest.get(name).is_some() && !self.records.contains_key(name);
+        let images: Vec<FileName> = images.into_iter().filter(unknown).collect();
+        let mut records = futures::stream::iter(images)
             .map(async |name| {
                 let record = store.read(&record_path(folder, &name)).await?;
-                let record =
-                    record.and_then(|record| serde_json::from_slice::<Record>(&record).ok());
+                let record = record.and_then(|record| serde_json::from_slice(&record).ok());
                 Ok::<_, StoreError>((name, record))
             })
             .buffer_unordered(16);
         while let Some((name, record)) = records.next().await.transpose()? {
-            published.sizes.extend(record.map(|record| (name.into(), record.size)));
+            self.records.extend(record.map(|record| (name, record)));
         }
-        drop(records);
-        Ok(published)
+        Ok(())
     }
 
-    /// Reads only the manifest of a folder; an empty one if there is none.
-    ///
-    /// # Errors
-    /// As [`Published::read`].
-    pub async fn read_manifest(store: &Store, folder: &Folder) -> Result<Manifest, SnapshotError> {
-        let path = path(folder, MANIFEST);
-        let Some(bytes) = store.read(&path).await? else { return Ok(Manifest::default()) };
-        Manifest::parse(&bytes).map_err(|source| SnapshotError::Manifest {
-            path: store.root().join(&path).display().to_string(),
-            source,
-        })
+    /// How an image was made, if that was [read](Self::read_records).
+    #[must_use]
+    pub fn record(&self, name: &FileName) -> Option<&Record> {
+        self.records.get(name)
+    }
+
+    /// The bytes of the manifest as they are served; `None` if there is none.
+    #[must_use]
+    pub fn served(&self) -> Option<&[u8]> {
+        self.served.bytes().map(|bytes| &**bytes)
+    }
+
+    /// The signatures as they are served, by name; `None` where there is none. A crash between the
+    /// manifest and its signatures leaves one that does not fit any more.
+    pub fn signatures(&self) -> impl Iterator<Item = (&'static str, Option<&[u8]>)> {
+        let seen = self.signatures.iter().map(|seen| seen.bytes().map(|bytes| &**bytes));
+        SIGNATURES.into_iter().zip(seen)
+    }
+
+    /// The files of the folder, listed in the manifest or not.
+    pub fn files(&self) -> impl Iterator<Item = &Listed> {
+        self.files.values()
     }
 
     /// Whether the folder has a file of this name.
@@ -138,8 +192,8 @@ impl Published {
     /// for `verify` to say: to read all of them at every sync would cost too much.
     #[must_use]
     pub fn is_damaged(&self, name: &FileName) -> bool {
-        match (self.files.get(name.as_str()), self.sizes.get(name.as_str())) {
-            (Some(is), Some(should_be)) => is != should_be,
+        match (self.files.get(name.as_str()), self.records.get(name)) {
+            (Some(is), Some(should_be)) => is.size != should_be.size,
             _ => false,
         }
     }

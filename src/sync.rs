@@ -3,8 +3,8 @@
 //! Owns the order of the steps and which failure stops what: one component's never stops another.
 //! The work itself is done in the other rooms; this file reads like the picture in `lib.rs`.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
-use std::path::Path;
 
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
@@ -15,10 +15,11 @@ use crate::build::{Bench, Workshop};
 use crate::config::{Component, Config, ConfigError, Signing};
 use crate::fetch::Client;
 use crate::fetch::cache::Cache;
+use crate::image::Image;
 use crate::name::{Arch, ComponentName, FileName, Folder, Sha256};
 use crate::plan::{self, Action, Build, Plan, Why};
 use crate::report::{Progress, Step, Told};
-use crate::repository::commit::Change;
+use crate::repository::commit::{Change, CommitError, Record};
 use crate::repository::seal::{self, Seal};
 use crate::repository::{self, Published, commit};
 use crate::sign::{self, Signer};
@@ -101,14 +102,29 @@ pub enum Run {
     Real,
 }
 
+/// How often a component is planned anew because another publisher was faster.
+const ATTEMPTS: usize = 5;
+
 /// Brings the repository up to date.
 ///
 /// # Errors
 /// Only what concerns the store as a whole; a component's own errors are in its outcome.
 pub async fn sync(config: &Config, run: Run, progress: &Progress) -> anyhow::Result<Vec<Outcome>> {
+    let store = Store::configured(config, Access::Read)?;
+    sync_to(store, config, run, progress).await
+}
+
+/// The same, with a store that is open.
+///
+/// # Errors
+/// As [`sync`](fn@sync).
+pub async fn sync_to(
+    store: Store,
+    config: &Config,
+    run: Run,
+    progress: &Progress,
+) -> anyhow::Result<Vec<Outcome>> {
     let shop = workshop(config, progress);
-    let root = config.store_directory();
-    let store = Store::directory(&root, Access::Read)?;
     let signer = match run {
         Run::Dry => signer_to_look(config, progress)?,
         Run::Real => Some(Signer::open(config)?),
@@ -117,7 +133,6 @@ pub async fn sync(config: &Config, run: Run, progress: &Progress) -> anyhow::Res
         Some(signer) => sign::client_keyring(config, signer)?,
         None => None,
     };
-
     let surveys = survey_all(config, &shop, &store, signer.as_ref()).await;
     let mut work = surveys.iter().flatten().any(|survey| !survey.plan.actions.is_empty());
     if let Some(keyring) = &keyring {
@@ -127,13 +142,13 @@ pub async fn sync(config: &Config, run: Run, progress: &Progress) -> anyhow::Res
     if run == Run::Dry || !work {
         let mut outcomes: Vec<Outcome> = surveys.iter().map(planned).collect();
         if run == Run::Real {
-            keep_caches(&root, &surveys, &mut outcomes).await;
+            keep_caches(&store, &surveys, &mut outcomes).await;
         }
         return Ok(outcomes);
     }
 
-    let store = Store::directory(&root, Access::Write)?;
-    let lock = store.lock()?;
+    let store = store.made()?;
+    let lock = store.lock().await?;
     // Before anything is signed with a key that is new in it.
     if let Some(keyring) = &keyring
         && seal::put_keyring(&store, &lock, keyring).await?
@@ -142,16 +157,19 @@ pub async fn sync(config: &Config, run: Run, progress: &Progress) -> anyhow::Res
     }
     let to = Target { store: &store, lock: &lock, signer: &signer };
     let mut running: FuturesUnordered<_> =
-        surveys.into_iter().map(|survey| carry_out(survey, &shop, &to)).collect();
+        surveys.into_iter().map(|survey| carry_out(survey, &shop, to)).collect();
     let mut outcomes = Vec::new();
     while let Some(outcome) = running.next().await {
         outcomes.push(outcome);
     }
+    drop(running);
+    lock.release().await;
     outcomes.sort_by(|a, b| a.component.cmp(&b.component));
     Ok(outcomes)
 }
 
 /// Where everything goes, and who vouches for it.
+#[derive(Clone, Copy)]
 struct Target<'a> {
     store: &'a Store,
     lock: &'a Lock,
@@ -241,31 +259,37 @@ pub async fn survey<'c>(
     let task = shop.progress.begin(Step::Poll, component.name.as_str());
     let releases = source::poll(component, &arches, &shop.client, &cache).await?;
     task.finish(0);
-    let mut plan = plan::plan(component, &arches, releases.clone(), &published, Timestamp::now());
-    if let Some(signer) = signer {
-        add_signing(&mut plan, store, &component.folder, signer).await?;
-    }
+    let (published, plan) =
+        plan_for(component, &arches, &releases, published, store, signer).await?;
     Ok(Survey { component, arches, releases, published, plan, cache })
 }
 
-/// Adds the signature to what is to be done, first of all: nodes refuse a stale one.
-async fn add_signing(
-    plan: &mut Plan,
+/// Reads what the plan must know, and plans.
+async fn plan_for(
+    component: &Component,
+    arches: &[(Arch, String)],
+    releases: &[Release],
+    mut published: Published,
     store: &Store,
-    folder: &Folder,
-    signer: &Signer,
-) -> anyhow::Result<()> {
-    let seal = Seal::read(store, folder, signer).await?;
-    if let Some(why) = seal.due(signer, Timestamp::now())? {
-        plan.actions.insert(0, Action::Sign { why });
+    signer: Option<&Signer>,
+) -> anyhow::Result<(Published, Plan)> {
+    let now = Timestamp::now();
+    let images = plan::wanted_images(component, arches, releases.to_vec(), now);
+    published.read_records(store, &component.folder, images).await?;
+    let mut plan = plan::plan(component, arches, releases.to_vec(), &published, now);
+    if let Some(signer) = signer {
+        // First of all: nodes refuse a stale one.
+        if let Some(why) = Seal::of(&published).due(signer, now)? {
+            plan.actions.insert(0, Action::Sign { why });
+        }
     }
-    Ok(())
+    Ok((published, plan))
 }
 
 /// Keeps what upstreams answered when there is nothing else to write. A component whose answers
 /// cannot be kept is up to date all the same, but it says so.
 async fn keep_caches(
-    root: &Path,
+    store: &Store,
     surveys: &[Result<Survey<'_>, Unsurveyed<'_>>],
     outcomes: &mut [Outcome],
 ) {
@@ -274,7 +298,7 @@ async fn keep_caches(
         if !survey.cache.is_changed() {
             continue;
         }
-        let kept = match Store::directory(root, Access::Write) {
+        let kept = match store.clone().made() {
             Ok(store) => keep_cache(&store, survey).await,
             Err(error) => Err(error),
         };
@@ -354,7 +378,7 @@ fn newest(
 async fn carry_out(
     survey: Result<Survey<'_>, Unsurveyed<'_>>,
     shop: &Workshop,
-    to: &Target<'_>,
+    to: Target<'_>,
 ) -> Outcome {
     let mut outcome = Outcome::new(&survey);
     let Ok(survey) = survey else { return outcome };
@@ -372,77 +396,154 @@ async fn carry_out(
 async fn carry_out_plan(
     survey: &Survey<'_>,
     shop: &Workshop,
-    to: &Target<'_>,
+    to: Target<'_>,
     outcome: &mut Outcome,
 ) -> anyhow::Result<()> {
-    let Target { store, lock, signer } = *to;
-    let component = survey.component;
+    let Survey { component, arches, releases, .. } = survey;
     for folder in repository::folders_of(&component.folder) {
-        store.sweep(&folder, lock)?;
+        to.store.sweep(&folder, to.lock)?;
     }
     // Nobody who had the lock before us gave this component work.
     if survey.plan.actions.is_empty() {
         return Ok(());
     }
-    // The plan was made before we had the lock: whoever had it may have done our work.
-    let mut published = Published::read(store, &component.folder).await?;
-    let mut plan = plan::plan(
-        component,
-        &survey.arches,
-        survey.releases.clone(),
-        &published,
-        Timestamp::now(),
-    );
-    add_signing(&mut plan, store, &component.folder, signer).await?;
-    if let Some(why) = plan.sign() {
-        let change = Change { sign: true, ..Change::default() };
-        let folder = &component.folder;
-        published.manifest =
-            commit::commit(store, lock, folder, &published, &change, signer).await?;
-        outcome.signed = Some(why);
+    let mut made = Made::default();
+    for _ in 0..ATTEMPTS {
+        // The plan was made before we had the lock, and a bucket has none: whoever wrote since then
+        // may have done our work.
+        let published = Published::read(to.store, &component.folder).await?;
+        let signer = Some(to.signer);
+        let (mut published, plan) =
+            plan_for(component, arches, releases, published, to.store, signer).await?;
+        if let Some(why) = plan.sign() {
+            match sign_again(&component.folder, to, &published).await {
+                Ok(now) => published = now,
+                Err(CommitError::Raced { .. }) => {
+                    made.races += 1;
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            }
+            outcome.signed = Some(why);
+        }
+        let builds: Vec<&Build> = plan.actions.iter().filter_map(Action::build).collect();
+        build_all(component, shop, &builds, &mut made, outcome).await?;
+        let ready: Vec<&Build> = builds
+            .into_iter()
+            .filter(|build| made.images.contains_key(&build.image))
+            .filter(|build| !made.broken.contains(&build.version))
+            .collect();
+        let done = publish_all(component, shop, to, published, &ready, &mut made, outcome).await;
+        if done == Done::All {
+            break;
+        }
+        tracing::debug!(component = component.name.as_str(), "another publisher was faster");
+        made.races += 1;
     }
-    let builds: Vec<&Build> = plan.actions.iter().filter_map(Action::build).collect();
-    if builds.is_empty() {
+    if made.races == ATTEMPTS {
+        let error = CommitError::Raced { folder: component.folder.clone() };
+        outcome.errors.push(Told::of(component.name.as_str(), &error));
+    }
+    let now = outcome.published.iter().map(|image| image.version.clone()).max();
+    outcome.newest = outcome.newest.take().max(now);
+    Ok(())
+}
+
+/// Signs the manifest as it is.
+async fn sign_again(
+    folder: &Folder,
+    to: Target<'_>,
+    published: &Published,
+) -> Result<Published, CommitError> {
+    let change = Change { sign: true, ..Change::default() };
+    commit::commit(to.store, to.lock, folder, published, &change, to.signer).await
+}
+
+/// What was built for a component, however often it is planned.
+#[derive(Default)]
+struct Made<'s> {
+    /// The folders that the images lie in.
+    benches: Vec<Bench<'s>>,
+    images: BTreeMap<FileName, (Image, Record)>,
+    /// A version goes out for all architectures or for none: half of one would tell half of the
+    /// nodes that they are behind, for good if nobody looks.
+    broken: BTreeSet<Version>,
+    races: usize,
+}
+
+/// Builds what is not built yet.
+async fn build_all<'s>(
+    component: &Component,
+    shop: &'s Workshop,
+    builds: &[&Build],
+    made: &mut Made<'s>,
+    outcome: &mut Outcome,
+) -> anyhow::Result<()> {
+    let missing: Vec<&Build> = builds
+        .iter()
+        .copied()
+        .filter(|build| !made.images.contains_key(&build.image))
+        .filter(|build| !made.broken.contains(&build.version))
+        .collect();
+    if missing.is_empty() {
         return Ok(());
     }
-    let bench = Bench::new(shop, component, builds.iter().copied())?;
-    let builds = builds.into_iter().map(async |build| (build, bench.build(build).await));
-    let mut built = Vec::new();
-    let mut broken: Vec<&Version> = Vec::new();
-    for (build, result) in futures::future::join_all(builds).await {
+    let bench = Bench::new(shop, component, missing.iter().copied())?;
+    let running = missing.into_iter().map(async |build| (build, bench.build(build).await));
+    for (build, result) in futures::future::join_all(running).await {
         match result {
-            Ok(made) => built.push((build, made)),
+            Ok(image) => {
+                made.images.insert(build.image.clone(), image);
+            }
             Err(error) => {
                 let subject = format!("{} {} {}", component.name, build.version, build.arch);
                 outcome.errors.push(Told::of(&subject, &error));
-                broken.push(&build.version);
+                made.broken.insert(build.version.clone());
             }
         }
     }
-    // A version goes out for all architectures or for none: half of one would tell half of the
-    // nodes that they are behind, for good if nobody looks.
-    built.retain(|(build, _)| !broken.contains(&&build.version));
-    // Version by version, the newest first: one that does not fit on the disk any more must not
-    // keep the others from the nodes.
-    while let Some((first, _)) = built.first() {
-        let version = first.version.clone();
-        let (now, later): (Vec<_>, Vec<_>) =
-            built.into_iter().partition(|(build, _)| build.version == version);
-        built = later;
-        let (builds, images): (Vec<_>, Vec<_>) = now.into_iter().unzip();
-        let what = format!("{} {version}", component.name);
+    made.benches.push(bench);
+    Ok(())
+}
+
+#[derive(PartialEq, Eq)]
+enum Done {
+    /// Everything was tried, and what went wrong is told.
+    All,
+    /// Somebody else wrote meanwhile: the rest must be planned again.
+    Raced,
+}
+
+/// Publishes version by version, the newest first: one that does not fit on the disk any more must
+/// not keep the others from the nodes.
+async fn publish_all(
+    component: &Component,
+    shop: &Workshop,
+    to: Target<'_>,
+    mut published: Published,
+    ready: &[&Build],
+    made: &mut Made<'_>,
+    outcome: &mut Outcome,
+) -> Done {
+    let Component { name, folder, .. } = component;
+    let Target { store, lock, signer } = to;
+    for builds in ready.chunk_by(|a, b| a.version == b.version) {
+        let images: Vec<_> = builds.iter().map(|build| made.images[&build.image].clone()).collect();
+        let what = format!("{name} {}", builds[0].version);
         let task = shop.progress.begin(Step::Publish, &what);
-        let folder = &component.folder;
         let change = Change { images: &images, ..Change::default() };
         match commit::commit(store, lock, folder, &published, &change, signer).await {
-            Ok(manifest) => published.manifest = manifest,
+            Ok(now) => published = now,
+            Err(CommitError::Raced { .. }) => return Done::Raced,
             Err(error) => {
                 outcome.errors.push(Told::of(&what, &error));
+                // Another try in this run would say the same again.
+                made.broken.insert(builds[0].version.clone());
                 continue;
             }
         }
         task.finish(0);
-        outcome.published.extend(builds.into_iter().zip(&images).map(|(build, (image, _))| {
+        outcome.published.extend(builds.iter().zip(&images).map(|(build, (image, _))| {
             PublishedImage {
                 size: Some(image.size),
                 sha256: Some(image.sha256),
@@ -450,7 +551,5 @@ async fn carry_out_plan(
             }
         }));
     }
-    let now = outcome.published.iter().map(|image| image.version.clone()).max();
-    outcome.newest = outcome.newest.take().max(now);
-    Ok(())
+    Done::All
 }

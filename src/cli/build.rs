@@ -45,7 +45,7 @@ pub(super) async fn run(
     let config = context.load()?;
     let component = config.component(name)?;
     let shop = sync::workshop(&config, &context.progress);
-    let store = Store::directory(&config.store_directory(), Access::Read)?;
+    let store = Store::configured(&config, Access::Read)?;
     let survey = sync::survey(&config, component, &shop, &store, None)
         .await
         .with_context(|| format!("{name}: cannot build"))?;

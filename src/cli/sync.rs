@@ -32,7 +32,7 @@ pub(super) async fn run(context: &Context, dry_run: bool) -> anyhow::Result<Ende
                 && outcomes
                     .iter()
                     .any(|outcome| !outcome.published.is_empty() || outcome.signed.is_some()),
-            store: config.store_directory().display().to_string(),
+            store: config.store().to_string(),
             components: &outcomes,
         };
         print_json("sync", &result)?;
@@ -44,8 +44,7 @@ pub(super) async fn run(context: &Context, dry_run: bool) -> anyhow::Result<Ende
 }
 
 fn summary(config: &Config, run: Run, outcomes: &[Outcome]) -> String {
-    let store = config.store_directory();
-    let store = store.display();
+    let store = config.store();
     let failed = outcomes.iter().filter(|outcome| !outcome.errors.is_empty()).count();
     let images: usize = outcomes.iter().map(|outcome| outcome.published.len()).sum();
     let signed = outcomes.iter().filter(|outcome| outcome.signed.is_some()).count();
@@ -120,10 +119,10 @@ fn are(number: usize, noun: &str) -> String {
 /// What a newcomer may want to type now.
 fn next(config: &Config, outcomes: &[Outcome]) -> String {
     let program = program();
-    let mut steps = vec![
-        (format!("{program} verify"), "check every byte of it, as a client does"),
-        (format!("{program} serve"), "serve it on this machine, to try it"),
-    ];
+    let mut steps = vec![(format!("{program} verify"), "check every byte of it, as a client does")];
+    if config.store().directory().is_some() {
+        steps.push((format!("{program} serve"), "serve it on this machine, to try it"));
+    }
     if config.document.repository.url.is_none() {
         steps.push((
             config.file.display().to_string(),

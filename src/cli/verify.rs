@@ -1,15 +1,15 @@
 //! `publish verify`
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 use jiff::Timestamp;
 use serde::Serialize;
 use url::Url;
 
 use super::{Context, Ended, print, print_json};
-use crate::config::{Component, Config, Limits, Network};
+use crate::config::{CacheControl, Component, Config, Limits, Network, StoreUrl};
 use crate::fetch::Client;
 use crate::fetch::cache::Cache;
 use crate::image;
@@ -20,6 +20,7 @@ use crate::repository::verify::{
     self, Expected, Look, Origin, Target, Trust, Verified, VerifyError,
 };
 use crate::sign::{self, KEYRING, Keyring, Signer};
+use crate::store::{Access, Store};
 use crate::template::Vars;
 
 #[derive(Serialize)]
@@ -92,15 +93,22 @@ fn origin(target: Option<&str>, config: Option<&Config>) -> anyhow::Result<Origi
             }
             Ok(Origin::Url(url))
         }
-        (Some(text), _) if text.contains("://") && !text.starts_with("file://") => {
-            bail!("this version cannot read `{text}`\nhint: give a directory or an http(s) URL")
-        }
         (Some(text), _) => {
-            Ok(Origin::Directory(PathBuf::from(text.strip_prefix("file://").unwrap_or(text))))
+            let url = StoreUrl::try_from(text.to_owned());
+            stored(&url.map_err(|problem| anyhow!("`{text}`: {problem}"))?)
         }
-        (None, Some(config)) => Ok(Origin::Directory(config.store_directory())),
+        (None, Some(config)) => stored(&config.store()),
         (None, None) => bail!("nothing to verify"),
     }
+}
+
+fn stored(url: &StoreUrl) -> anyhow::Result<Origin> {
+    Ok(match url {
+        StoreUrl::Directory(path) => Origin::Directory(path.clone()),
+        StoreUrl::Bucket(_) => {
+            Origin::Store(Store::open(url, &CacheControl::default(), Access::Read)?)
+        }
+    })
 }
 
 /// Whose signatures count: what the user says, then the configured key, then what is served.
@@ -148,12 +156,7 @@ async fn targets(
             config.components.iter().map(|component| component.folder.to_string()).collect()
         }
         (Origin::Directory(path), _) => verify::folders(path)?,
-        (Origin::Store(_), config) => match (origin.read("", MANIFEST, client).await?, config) {
-            (None, Some(config)) => {
-                config.components.iter().map(|component| component.folder.to_string()).collect()
-            }
-            _ => vec![String::new()],
-        },
+        (Origin::Store(store), _) => verify::folders_of(store).await?,
         (Origin::Url(url), config) => {
             match (client.document(&url.join(MANIFEST)?, &Cache::default()).await, config) {
                 (Ok(_), _) => vec![String::new()],

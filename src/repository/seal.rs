@@ -7,9 +7,8 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use thiserror::Error;
 
-use super::{MANIFEST, path};
+use super::Published;
 use crate::manifest::Manifest;
-use crate::name::Folder;
 use crate::plan::Why;
 use crate::sign::{ARMORED, KEYRING, Keyring, SIGNATURE, Signer};
 use crate::store::{Lock, Store, StoreError};
@@ -40,21 +39,13 @@ pub struct Seal {
 }
 
 impl Seal {
-    /// Reads what is served.
-    ///
-    /// # Errors
-    /// The store cannot be read.
-    pub async fn read(store: &Store, folder: &Folder, signer: &Signer) -> Result<Self, StoreError> {
-        let read = async |name: &str| store.read(&path(folder, name)).await;
-        let manifest = async {
-            match signer {
-                Signer::Unsigned => Ok(None),
-                Signer::Key { .. } => read(MANIFEST).await,
-            }
-        };
-        let (manifest, signature, armored) =
-            futures::try_join!(manifest, read(SIGNATURE), read(ARMORED))?;
-        Ok(Self { manifest, signature, armored })
+    /// Of what was read of a folder.
+    #[must_use]
+    pub fn of(published: &Published) -> Self {
+        let Published { served, signatures: [signature, armored], .. } = published;
+        let [manifest, signature, armored] =
+            [served, signature, armored].map(|seen| seen.bytes().cloned());
+        Self { manifest, signature, armored }
     }
 
     /// Why the folder must be signed, if it must; an empty one need not be.

@@ -24,7 +24,7 @@ mod names;
 mod origin;
 mod signature;
 
-pub use origin::{Origin, folders};
+pub use origin::{Origin, folders, folders_of};
 pub use signature::Seal;
 
 use names::Listing;

@@ -35,7 +35,7 @@ impl Origin {
             Self::Directory(root) if folder.is_empty() => root.display().to_string(),
             Self::Directory(root) => root.join(folder).display().to_string(),
             Self::Url(base) => url_of(base, folder, ""),
-            Self::Store(store) => store.root().join(folder).display().to_string(),
+            Self::Store(store) => store.locate(folder),
         }
     }
 
@@ -102,7 +102,7 @@ impl Origin {
             }
             Self::Url(_) => Ok(Vec::new()),
             Self::Store(store) => {
-                Ok(store.list(folder).await?.into_iter().map(|(name, _)| name).collect())
+                Ok(store.list(folder).await?.into_iter().map(|listed| listed.name).collect())
             }
         }
     }
@@ -154,6 +154,27 @@ pub fn folders(root: &Path) -> Result<Vec<String>, VerifyError> {
     found.sort();
     if found.is_empty() {
         return Err(VerifyError::Nothing(root.display().to_string()));
+    }
+    Ok(found)
+}
+
+/// The folders of a store that have a manifest.
+///
+/// # Errors
+/// As [`folders`].
+pub async fn folders_of(store: &Store) -> Result<Vec<String>, VerifyError> {
+    let mut found = Vec::new();
+    let mut waiting = vec![String::new()];
+    while let Some(at) = waiting.pop() {
+        let below = store.folders(&at).await?.into_iter().filter(|name| name != PRIVATE);
+        waiting.extend(below.map(|name| path_of(&at, &name)));
+        if store.list(&at).await?.iter().any(|listed| listed.name == MANIFEST) {
+            found.push(at);
+        }
+    }
+    found.sort();
+    if found.is_empty() {
+        return Err(VerifyError::Nothing(store.to_string()));
     }
     Ok(found)
 }
