@@ -16,14 +16,15 @@ use crate::config::{self, Component};
 use crate::fetch::{self, Client, FetchError, Fetched, Promise};
 use crate::image::{self, Identity, Image, ImageError};
 use crate::name::Sha256;
-use crate::plan::{self, Build};
+use crate::plan::{self, Build, inputs};
 use crate::recipe::archive::Limits;
 use crate::recipe::spool::Spool;
 use crate::recipe::{self, Input, RecipeError};
 use crate::report::{Progress, Step};
-use crate::repository::commit::{InputRecord, Record};
+use crate::repository::commit::{InputRecord, RECORD, Record};
 use crate::source::{Location, github};
 use crate::template::Vars;
+use crate::version::Version;
 
 /// An image that could not be built.
 #[derive(Debug, Error)]
@@ -39,6 +40,20 @@ pub enum BuildError {
     /// The release has no such asset.
     #[error("the release has no asset `{0}`")]
     NoAsset(String),
+    /// Upstream has other bytes than those that the published image was made from.
+    #[error(
+        "upstream replaced {from}: it had SHA-256 {published} when it was published, and has {now} now"
+    )]
+    Replaced {
+        /// Where it is.
+        from: String,
+        /// The version.
+        version: Version,
+        /// What was published.
+        published: Sha256,
+        /// What is there now.
+        now: Sha256,
+    },
     /// A rule that cannot be told for this version.
     #[error("{0}")]
     Rule(String),
@@ -68,6 +83,7 @@ impl BuildError {
         match self {
             Self::Fetch { source, .. } => source.hint(),
             Self::Recipe(source) => source.hint(),
+            Self::Replaced { version, now, .. } => Some(inputs::way_out(version, *now)),
             Self::Disk { .. } | Self::Image(ImageError::Disk { .. }) => {
                 Some("builds use the folder of temporary files; $TMPDIR names another".to_owned())
             }
@@ -186,6 +202,7 @@ impl<'w> Bench<'w> {
         let fetched =
             futures::future::try_join_all(wanted.iter().map(|asset| self.fetch(asset))).await?;
         let (files, inputs): (Vec<_>, Vec<_>) = fetched.into_iter().unzip();
+        self.check_inputs(build, &inputs)?;
         let _core = self.shop.cores.acquire().await.expect("the semaphore is never closed");
         let task = self.shop.progress.begin(Step::Build, build.image.as_str());
         let job = Job {
@@ -203,14 +220,35 @@ impl<'w> Bench<'w> {
         let done = done.await.map_err(|error| BuildError::Crashed(error.to_string()));
         let (image, time) = done??;
         let record = Record {
-            version: 1,
+            version: RECORD,
             tool: concat!("publish ", env!("CARGO_PKG_VERSION")).to_owned(),
             sha256: image.sha256,
             size: image.size,
             time,
+            release: Some(build.version.clone()),
+            revision: build.revision,
+            recipe: Some(build.recipe),
             inputs,
         };
         Ok((image, record))
+    }
+
+    /// Other bytes than before under the same name are upstream's mistake, or an attack.
+    fn check_inputs(&self, build: &Build, inputs: &[InputRecord]) -> Result<(), BuildError> {
+        let accepted = inputs::accepted(&self.component, &build.version);
+        for InputRecord { from, sha256: now, .. } in inputs {
+            let before = build.expects.iter().find(|before| before.from == *from);
+            let published = before.map_or(*now, |before| before.sha256);
+            if published != *now && !accepted.contains(now) {
+                return Err(BuildError::Replaced {
+                    from: from.clone(),
+                    version: build.version.clone(),
+                    published,
+                    now: *now,
+                });
+            }
+        }
+        Ok(())
     }
 
     async fn fetch(&self, asset: &Wanted) -> Result<(PathBuf, InputRecord), BuildError> {
@@ -402,12 +440,14 @@ impl Job {
     }
 }
 
-/// What everything in the image is dated: `SOURCE_DATE_EPOCH`, or the day of the release, or the
+/// What everything in the image is dated: as before, if it was published before; else
+/// `SOURCE_DATE_EPOCH`, or the day of the release, or the
 /// newest date in its archives. Never the time of the build.
 fn date(build: &Build, newest: Option<u64>) -> u64 {
-    std::env::var("SOURCE_DATE_EPOCH")
-        .ok()
-        .and_then(|seconds| seconds.parse().ok())
+    let epoch = || std::env::var("SOURCE_DATE_EPOCH").ok()?.parse().ok();
+    build
+        .time
+        .or_else(epoch)
         .or_else(|| u64::try_from(build.release.published?.as_second()).ok())
         .or(newest)
         .unwrap_or(0)

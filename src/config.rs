@@ -18,6 +18,7 @@ pub mod component;
 pub mod diagnose;
 pub mod files;
 mod quantity;
+pub mod retention;
 pub mod source;
 pub mod versions;
 
@@ -25,6 +26,7 @@ pub use component::Component;
 pub use diagnose::ConfigError;
 use quantity::duration;
 pub use quantity::{Count, Size};
+pub use retention::Retention;
 
 /// The longest configuration file that is read, in bytes.
 const LONGEST: u64 = 1 << 20;
@@ -50,9 +52,9 @@ pub struct Document {
     /// repository unsigned that was asked to be signed would be worse than to stop.
     #[serde(default, rename = "signing")]
     _signing: Option<NotYet>,
-    /// Reserved for pruning, refused for the same reason.
-    #[serde(default, rename = "retention")]
-    _retention: Option<NotYet>,
+    /// How long what is no longer offered is kept.
+    #[serde(default)]
+    pub retention: Retention,
     /// How upstreams are reached.
     #[serde(default)]
     pub network: Network,
@@ -195,7 +197,7 @@ struct NotYet;
 impl<'de> Deserialize<'de> for NotYet {
     fn deserialize<D: serde::Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
         Err(serde::de::Error::custom(
-            "this version neither signs nor prunes\nhint: leave the section out; the repository is unsigned, and clients need Verify=no",
+            "this version does not sign\nhint: leave the section out; the repository is unsigned, and clients need Verify=no",
         ))
     }
 }

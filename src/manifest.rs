@@ -129,6 +129,13 @@ impl Manifest {
             .map(|(name, line)| (name, line.sha256))
     }
 
+    /// The day from whose start on clients refuse the manifest; the earliest, if it has several.
+    #[must_use]
+    pub fn best_before(&self) -> Option<jiff::civil::Date> {
+        let lines = self.lines.keys().filter_map(|name| name.as_str().strip_prefix(BEST_BEFORE));
+        lines.filter_map(|date| date.parse().ok()).min()
+    }
+
     /// True if nothing is listed.
     #[must_use]
     pub fn is_empty(&self) -> bool {

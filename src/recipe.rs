@@ -17,6 +17,7 @@ use crate::template::Vars;
 
 pub mod archive;
 mod elf;
+pub mod fingerprint;
 pub mod lint;
 mod overlay;
 mod pick;

@@ -278,6 +278,29 @@ impl Store {
         finished.map_err(|error| self.error("cannot write", path, error))
     }
 
+    /// Deletes an object. One that is not there is as good as deleted.
+    ///
+    /// # Errors
+    /// It is there, and stays.
+    pub async fn delete(&self, path: &str) -> Result<(), StoreError> {
+        match self.objects.delete(&Key::from(path)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(self.error("cannot delete", path, error)),
+        }
+    }
+
+    /// When an object was last written; `None` only if there is none.
+    ///
+    /// # Errors
+    /// Anything else than a true "not found".
+    pub async fn modified(&self, path: &str) -> Result<Option<Timestamp>, StoreError> {
+        match self.objects.head(&Key::from(path)).await {
+            Ok(found) => Ok(Timestamp::from_second(found.last_modified.timestamp()).ok()),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(self.error("cannot read", path, error)),
+        }
+    }
+
     /// Takes the lock of a directory, for as long as the answer lives.
     ///
     /// The kernel's own lock on the file decides, so one that a dead process left behind counts for
@@ -334,6 +357,7 @@ impl Store {
     /// # Errors
     /// The folder cannot be read, or such a file not be removed.
     pub fn sweep(&self, folder: &str, _lock: &Lock) -> Result<(), StoreError> {
+        let private = folder.starts_with(PRIVATE);
         let folder = self.root.join(folder);
         let failed = |error: io::Error| StoreError::new("cannot clean", folder.display(), error);
         let entries = match fs::read_dir(&folder) {
@@ -347,7 +371,8 @@ impl Store {
             let half = name.to_str().and_then(|name| name.rsplit_once('#')).is_some_and(
                 |(stem, number)| {
                     let ours =
-                        [".raw", ".raw.json", ".json.zst"].iter().any(|end| stem.ends_with(end));
+                        [".raw", ".raw.json", ".json.zst"].iter().any(|end| stem.ends_with(end))
+                            || private && stem.ends_with(".json");
                     (ours || stem == "SHA256SUMS")
                         && !number.is_empty()
                         && number.bytes().all(|c| c.is_ascii_digit())

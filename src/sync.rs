@@ -9,21 +9,27 @@ use std::path::Path;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
-use serde::Serialize;
 
 use crate::build::{Bench, Workshop};
 use crate::config::{Component, Config};
 use crate::fetch::Client;
 use crate::fetch::cache::Cache;
-use crate::name::{Arch, ComponentName, FileName, Folder, Sha256};
-use crate::plan::{self, Action, Build, Plan, Why};
+use crate::name::{Arch, FileName, Sha256};
+use crate::plan::{self, Basis, Build, Plan};
+use crate::recipe::fingerprint;
 use crate::report::{Progress, Step, Told};
 use crate::repository::commit::Change;
-use crate::repository::{self, Published, commit};
+use crate::repository::{self, Place, Published, commit, retention};
 use crate::sign::Signer;
 use crate::source::{self, Release};
 use crate::store::{Access, Lock, Store, StoreError};
 use crate::version::Version;
+
+mod outcome;
+mod prune;
+
+pub use outcome::{Outcome, PublishedImage, newest, refusals};
+pub use prune::{Limit, prune, retire};
 
 /// What is known of a component before anything is done for it.
 #[derive(Debug)]
@@ -36,56 +42,11 @@ pub struct Survey<'c> {
     pub releases: Vec<Release>,
     /// What is published.
     pub published: Published,
-    /// What follows from both.
+    /// What else the plan rests on.
+    pub basis: Basis,
+    /// What follows from all of these.
     pub plan: Plan,
     cache: Cache,
-}
-
-/// What a sync did for a component.
-#[derive(Debug, Serialize)]
-pub struct Outcome {
-    /// The component.
-    pub component: ComponentName,
-    /// Its folder in the repository.
-    pub folder: Folder,
-    /// The newest version that is published now.
-    pub newest: Option<Version>,
-    /// The images that were published, or would be in a dry run.
-    pub published: Vec<PublishedImage>,
-    /// What went wrong.
-    pub errors: Vec<Told>,
-}
-
-/// An image that was published, or would be.
-#[derive(Debug, Clone, Serialize)]
-pub struct PublishedImage {
-    /// Its version.
-    pub version: Version,
-    /// Its architecture.
-    pub arch: Arch,
-    /// The file's name.
-    pub image: FileName,
-    /// The reason.
-    pub why: Why,
-    /// Length in bytes, once it is built.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub size: Option<u64>,
-    /// Digest, once it is built.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sha256: Option<Sha256>,
-}
-
-impl PublishedImage {
-    fn planned(build: &Build) -> Self {
-        Self {
-            version: build.version.clone(),
-            arch: build.arch,
-            image: build.image.clone(),
-            why: build.why,
-            size: None,
-            sha256: None,
-        }
-    }
 }
 
 /// Whether something is really done.
@@ -107,9 +68,12 @@ pub async fn sync(config: &Config, run: Run, progress: &Progress) -> anyhow::Res
     let store = Store::directory(&root, Access::Read)?;
 
     let surveys = survey_all(config, &shop, &store).await;
+    let due: usize = surveys.iter().flatten().map(|survey| survey.plan.deletions().count()).sum();
+    let limit = Limit { due, most: config.document.retention.max_delete };
     let work = surveys.iter().flatten().any(|survey| !survey.plan.actions.is_empty());
     if run == Run::Dry || !work {
-        let mut outcomes: Vec<Outcome> = surveys.iter().map(planned).collect();
+        let mut outcomes: Vec<Outcome> =
+            surveys.iter().map(|survey| planned(survey, limit)).collect();
         if run == Run::Real {
             keep_caches(&root, &surveys, &mut outcomes).await;
         }
@@ -119,7 +83,7 @@ pub async fn sync(config: &Config, run: Run, progress: &Progress) -> anyhow::Res
     let store = Store::directory(&root, Access::Write)?;
     let lock = store.lock()?;
     let mut running: FuturesUnordered<_> =
-        surveys.into_iter().map(|survey| carry_out(survey, &shop, &store, &lock)).collect();
+        surveys.into_iter().map(|survey| carry_out(survey, &shop, &store, &lock, limit)).collect();
     let mut outcomes = Vec::new();
     while let Some(outcome) = running.next().await {
         outcomes.push(outcome);
@@ -138,7 +102,8 @@ pub fn workshop(config: &Config, progress: &Progress) -> Workshop {
 /// A component that could not even be planned for.
 #[derive(Debug)]
 pub struct Unsurveyed<'c> {
-    component: &'c Component,
+    /// The component.
+    pub component: &'c Component,
     /// Why.
     pub error: Told,
 }
@@ -190,8 +155,34 @@ pub async fn survey<'c>(
     let task = shop.progress.begin(Step::Poll, component.name.as_str());
     let releases = source::poll(component, &arches, &shop.client, &cache).await?;
     task.finish(0);
-    let plan = plan::plan(component, &arches, releases.clone(), &published, Timestamp::now());
-    Ok(Survey { component, arches, releases, published, plan, cache })
+    let basis = Basis { overlay: overlay(component).await?, retention: config.document.retention };
+    let (published, plan) =
+        plan_for(component, &arches, &releases, published, basis, store).await?;
+    Ok(Survey { component, arches, releases, published, basis, plan, cache })
+}
+
+/// The digest of a component's overlay.
+async fn overlay(component: &Component) -> anyhow::Result<Option<Sha256>> {
+    let Some(folder) = component.overlay.clone() else { return Ok(None) };
+    let digest = tokio::task::spawn_blocking(move || fingerprint::overlay(&folder)).await??;
+    Ok(Some(digest))
+}
+
+/// Learns what the plan needs to know, and plans.
+async fn plan_for(
+    component: &Component,
+    arches: &[(Arch, String)],
+    releases: &[Release],
+    mut published: Published,
+    basis: Basis,
+    store: &Store,
+) -> Result<(Published, Plan), StoreError> {
+    let now = Timestamp::now();
+    let releases = || releases.to_vec();
+    let names = plan::worth_knowing(component, arches, releases(), &published, basis, now);
+    published.learn(store, &component.folder, names).await?;
+    let plan = plan::plan(component, arches, releases(), &published, basis, now);
+    Ok((published, plan))
 }
 
 /// Keeps what upstreams answered when there is nothing else to write. A component whose answers
@@ -225,72 +216,32 @@ async fn keep_cache(store: &Store, survey: &Survey<'_>) -> Result<(), StoreError
 }
 
 /// What a dry run tells.
-fn planned(survey: &Result<Survey<'_>, Unsurveyed<'_>>) -> Outcome {
+fn planned(survey: &Result<Survey<'_>, Unsurveyed<'_>>, limit: Limit) -> Outcome {
     let mut outcome = Outcome::new(survey);
     if let Ok(survey) = survey {
-        let Plan { actions, .. } = &survey.plan;
-        outcome.published =
-            actions.iter().map(|Action::Build(build)| PublishedImage::planned(build)).collect();
+        let plan = &survey.plan;
+        outcome.published = plan.builds().map(PublishedImage::planned).collect();
+        outcome.removed = plan.removals().cloned().collect();
+        outcome.deleted = plan.deletions().cloned().collect();
+        let told = limit.exceeded(&survey.component.name).filter(|_| !outcome.deleted.is_empty());
+        outcome.errors.extend(told);
     }
     outcome
 }
 
-impl Outcome {
-    /// Nothing done yet; what the survey found wrong is told.
-    fn new(survey: &Result<Survey<'_>, Unsurveyed<'_>>) -> Self {
-        let (component, newest, errors) = match survey {
-            Ok(survey) => {
-                let newest = newest(survey.component, &survey.arches, &survey.published);
-                (survey.component, newest, refusals(survey))
-            }
-            Err(failed) => (failed.component, None, vec![failed.error.clone()]),
-        };
-        Self {
-            component: component.name.clone(),
-            folder: component.folder.clone(),
-            newest,
-            published: Vec::new(),
-            errors,
-        }
-    }
-}
-
-fn refusals(survey: &Survey<'_>) -> Vec<Told> {
-    let told = survey.plan.refusals.iter().map(|refusal| Told {
-        message: format!("{} {refusal}", survey.component.name),
-        causes: Vec::new(),
-        hint: Some(refusal.hint.clone()),
-    });
-    told.collect()
-}
-
-/// The newest version, in the clients' order, that is published for any of the architectures.
-fn newest(
-    component: &Component,
-    arches: &[(Arch, String)],
-    published: &Published,
-) -> Option<Version> {
-    let names: Vec<&str> = arches.iter().map(|(arch, _)| arch.as_str()).collect();
-    let vars = crate::template::Vars { name: component.name.as_str(), ..Default::default() };
-    let matcher = component.image.name.matcher(&vars, &names);
-    let versions = published
-        .manifest
-        .files()
-        .filter_map(|(name, _)| matcher.captures(name.as_str())?.0.parse().ok());
-    versions.max()
-}
-
-/// Builds and publishes what the plan of one component says.
+/// Builds and publishes what the plan of one component says, and lets go what it says.
 async fn carry_out(
     survey: Result<Survey<'_>, Unsurveyed<'_>>,
     shop: &Workshop,
     store: &Store,
     lock: &Lock,
+    limit: Limit,
 ) -> Outcome {
     let mut outcome = Outcome::new(&survey);
     let Ok(survey) = survey else { return outcome };
     let name = survey.component.name.as_str();
-    let done = contained(carry_out_plan(&survey, shop, store, lock, &mut outcome)).await;
+    let place = Place { store, lock, folder: &survey.component.folder, signer: &Signer::Unsigned };
+    let done = contained(carry_out_plan(&survey, shop, &place, limit, &mut outcome)).await;
     if let Err(error) = done {
         outcome.errors.push(Told::of(name, error.as_ref()));
     }
@@ -303,12 +254,13 @@ async fn carry_out(
 async fn carry_out_plan(
     survey: &Survey<'_>,
     shop: &Workshop,
-    store: &Store,
-    lock: &Lock,
+    place: &Place<'_>,
+    limit: Limit,
     outcome: &mut Outcome,
 ) -> anyhow::Result<()> {
-    let component = survey.component;
-    for folder in repository::folders_of(&component.folder) {
+    let Survey { component, arches, releases, basis, .. } = survey;
+    let Place { store, lock, folder, .. } = *place;
+    for folder in repository::folders_of(folder) {
         store.sweep(&folder, lock)?;
     }
     // Nobody who had the lock before us gave this component work.
@@ -316,28 +268,52 @@ async fn carry_out_plan(
         return Ok(());
     }
     // The plan was made before we had the lock: whoever had it may have done our work.
-    let mut published = Published::read(store, &component.folder).await?;
-    let plan = plan::plan(
-        component,
-        &survey.arches,
-        survey.releases.clone(),
-        &published,
-        Timestamp::now(),
-    );
-    if plan.actions.is_empty() {
+    let published = Published::read(store, folder).await?;
+    let (mut published, plan) =
+        plan_for(component, arches, releases, published, *basis, store).await?;
+    let builds: Vec<&Build> = plan.builds().collect();
+    publish(&builds, component, shop, place, &mut published, outcome).await?;
+
+    // What became surplus goes by what is published now: a version that could not be built pushes
+    // nothing out.
+    let upstream = plan::versions_of(component, releases);
+    let removed = retire(component, arches, &upstream, place, &mut published).await;
+    // Files last, when nothing that is listed can need them any more.
+    let due: Vec<FileName> = plan.deletions().cloned().collect();
+    let told = limit.exceeded(&component.name).filter(|_| !due.is_empty());
+    let deleted = match &told {
+        None if !due.is_empty() => retention::delete(place, &mut published, &due).await,
+        _ => Ok(Vec::new()),
+    };
+    outcome.errors.extend(told);
+    outcome.newest = newest(component, &published);
+    outcome.removed = removed?;
+    outcome.deleted = deleted?;
+    Ok(())
+}
+
+/// Builds images and publishes them, version by version.
+async fn publish(
+    builds: &[&Build],
+    component: &Component,
+    shop: &Workshop,
+    place: &Place<'_>,
+    published: &mut Published,
+    outcome: &mut Outcome,
+) -> anyhow::Result<()> {
+    if builds.is_empty() {
         return Ok(());
     }
-
-    let builds: Vec<&Build> = plan.actions.iter().map(|Action::Build(build)| build).collect();
+    let Place { store, lock, folder, signer } = *place;
     let bench = Bench::new(shop, component, builds.iter().copied())?;
-    let builds = builds.into_iter().map(async |build| (build, bench.build(build).await));
+    let building = builds.iter().map(async |build| (*build, bench.build(build).await));
     let mut built = Vec::new();
     let mut broken: Vec<&Version> = Vec::new();
-    for (build, result) in futures::future::join_all(builds).await {
+    for (build, result) in futures::future::join_all(building).await {
         match result {
             Ok(made) => built.push((build, made)),
             Err(error) => {
-                let subject = format!("{} {} {}", component.name, build.version, build.arch);
+                let subject = format!("{} {} {}", component.name, build.shown, build.arch);
                 outcome.errors.push(Told::of(&subject, &error));
                 broken.push(&build.version);
             }
@@ -349,16 +325,15 @@ async fn carry_out_plan(
     // Version by version, the newest first: one that does not fit on the disk any more must not
     // keep the others from the nodes.
     while let Some((first, _)) = built.first() {
-        let version = first.version.clone();
+        let version = first.shown.clone();
         let (now, later): (Vec<_>, Vec<_>) =
-            built.into_iter().partition(|(build, _)| build.version == version);
+            built.into_iter().partition(|(build, _)| build.shown == version);
         built = later;
         let (builds, images): (Vec<_>, Vec<_>) = now.into_iter().unzip();
         let what = format!("{} {version}", component.name);
         let task = shop.progress.begin(Step::Publish, &what);
-        let folder = &component.folder;
-        let change = Change { images: &images, removals: &[] };
-        match commit::commit(store, lock, folder, &published, &change, &Signer::Unsigned).await {
+        let change = Change { images: &images, ..Change::default() };
+        match commit::commit(store, lock, folder, published, &change, signer).await {
             Ok(manifest) => published.manifest = manifest,
             Err(error) => {
                 outcome.errors.push(Told::of(&what, &error));
@@ -373,8 +348,9 @@ async fn carry_out_plan(
                 ..PublishedImage::planned(build)
             }
         }));
+        for (image, record) in images {
+            published.remember(image.name, record);
+        }
     }
-    let now = outcome.published.iter().map(|image| image.version.clone()).max();
-    outcome.newest = outcome.newest.take().max(now);
     Ok(())
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::{Context, Ended, print, print_json, program};
 use crate::config::Config;
 use crate::report::{count, human_size, say};
+use crate::repository::commit::Removal;
 use crate::sync::{self, Outcome, Run};
 
 #[derive(Serialize)]
@@ -27,7 +28,7 @@ pub(super) async fn run(context: &Context, dry_run: bool) -> anyhow::Result<Ende
     if context.json {
         let result = Result {
             dry_run,
-            changed: !dry_run && outcomes.iter().any(|outcome| !outcome.published.is_empty()),
+            changed: !dry_run && outcomes.iter().any(|outcome| !outcome.is_unchanged()),
             store: config.store_directory().display().to_string(),
             components: &outcomes,
         };
@@ -44,6 +45,7 @@ fn summary(config: &Config, run: Run, outcomes: &[Outcome]) -> String {
     let store = store.display();
     let failed = outcomes.iter().filter(|outcome| !outcome.errors.is_empty()).count();
     let images: usize = outcomes.iter().map(|outcome| outcome.published.len()).sum();
+    let unchanged = outcomes.iter().all(Outcome::is_unchanged);
     let mut out = String::new();
     match (images, run) {
         (0, _) if outcomes.is_empty() => {
@@ -51,6 +53,7 @@ fn summary(config: &Config, run: Run, outcomes: &[Outcome]) -> String {
             let _ = writeln!(out, "nothing to do: {} has no component", folder.display());
             return out;
         }
+        (0, _) if !unchanged => {}
         (0, _) => {
             let current = outcomes.len() - failed;
             if current > 0 {
@@ -72,8 +75,9 @@ fn summary(config: &Config, run: Run, outcomes: &[Outcome]) -> String {
             let _ = writeln!(out, "published {} to {store}", count(images, "image"));
         }
     }
+    out.push_str(&gone(run, outcomes));
     for outcome in
-        outcomes.iter().filter(|outcome| !outcome.published.is_empty() || outcome.newest.is_some())
+        outcomes.iter().filter(|outcome| !outcome.is_unchanged() || outcome.newest.is_some())
     {
         let newest =
             outcome.newest.as_ref().map(|newest| format!(", newest {newest}")).unwrap_or_default();
@@ -84,6 +88,7 @@ fn summary(config: &Config, run: Run, outcomes: &[Outcome]) -> String {
             let size = image.size.map(human_size).unwrap_or_default();
             let _ = writeln!(out, "    {:width$}  {size:>9}  {}", image.image, image.why);
         }
+        out.push_str(&gone_from(outcome));
     }
     if failed > 0 {
         let _ = writeln!(
@@ -94,6 +99,36 @@ fn summary(config: &Config, run: Run, outcomes: &[Outcome]) -> String {
     }
     if images > 0 && run == Run::Real {
         out.push_str(&next(config, outcomes));
+    }
+    out
+}
+
+/// What all components together let go.
+pub(super) fn gone(run: Run, outcomes: &[Outcome]) -> String {
+    let lines: usize = outcomes.iter().map(|outcome| outcome.removed.len()).sum();
+    let files: usize = outcomes.iter().map(|outcome| outcome.deleted.len()).sum();
+    let (take, delete) = match run {
+        Run::Dry => ("would take", "would delete"),
+        Run::Real => ("took", "deleted"),
+    };
+    let mut out = String::new();
+    if lines > 0 {
+        let _ = writeln!(out, "{take} {} out of the manifests", count(lines, "line"));
+    }
+    if files > 0 {
+        let _ = writeln!(out, "{delete} {}", count(files, "file"));
+    }
+    out
+}
+
+/// What one component let go.
+pub(super) fn gone_from(outcome: &Outcome) -> String {
+    let mut out = String::new();
+    for Removal { name, why } in &outcome.removed {
+        let _ = writeln!(out, "    {name}  out: {why}");
+    }
+    for name in &outcome.deleted {
+        let _ = writeln!(out, "    {name}  deleted: its grace is over");
     }
     out
 }

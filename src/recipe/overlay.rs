@@ -10,7 +10,7 @@ use super::tree::{Node, Tree};
 use super::{RecipeError, normal_mode};
 
 /// The folders of an overlay that go into the image; scripts and notes may lie beside them.
-const TOP: [&str; 2] = ["usr", "opt"];
+pub(super) const TOP: [&str; 2] = ["usr", "opt"];
 
 /// Adds the `usr/` and `opt/` of an overlay folder.
 pub(super) fn add(folder: &Path, spool: &mut Spool, tree: &mut Tree) -> Result<(), RecipeError> {

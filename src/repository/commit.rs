@@ -23,6 +23,7 @@ use crate::manifest::Manifest;
 use crate::name::{FileName, Folder, Sha256};
 use crate::sign::Signer;
 use crate::store::{Created, Lock, Store, StoreError};
+use crate::version::Version;
 
 /// A commit that did not happen. The folder is as right as it was before.
 #[derive(Debug, Error)]
@@ -93,7 +94,7 @@ impl CommitError {
 }
 
 /// What went into an image, so that anyone can make it again and compare.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// The version of this format.
     pub version: u32,
@@ -105,12 +106,24 @@ pub struct Record {
     pub size: u64,
     /// What its files are dated, in seconds since 1970.
     pub time: u64,
+    /// The upstream version it was made from; a record that does not say it is an old one.
+    #[serde(default)]
+    pub release: Option<Version>,
+    /// Which revision of that version it is; 0 is the first.
+    #[serde(default)]
+    pub revision: u32,
+    /// The recipe it was made by, see [`crate::recipe::fingerprint`].
+    #[serde(default)]
+    pub recipe: Option<Sha256>,
     /// What was fetched for it, in the order of the recipe.
     pub inputs: Vec<InputRecord>,
 }
 
+/// The version of the record's format.
+pub const RECORD: u32 = 2;
+
 /// A file that went into an image.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InputRecord {
     /// Its URL, or its name in the folder of a `directory` source.
     pub from: String,
@@ -127,12 +140,14 @@ pub struct InputRecord {
 pub struct Change<'a> {
     /// Images that get a line, each with what went into it.
     pub images: &'a [(Image, Record)],
+    /// Lines that come back: who gives them has read their files, and found them right.
+    pub restored: &'a [(FileName, Sha256)],
     /// Lines that go. Nothing else ever loses its line.
     pub removals: &'a [Removal],
 }
 
 /// A line that is taken out of the manifest. Its file stays until the grace is over.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Removal {
     /// The image.
     pub name: FileName,
@@ -150,6 +165,15 @@ pub enum Gone {
     Yanked,
 }
 
+impl std::fmt::Display for Gone {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Pruned => "newer ones took its place",
+            Self::Yanked => "yanked",
+        })
+    }
+}
+
 /// Changes a folder. `before` is what the plan was made from; the answer is the manifest that is
 /// published now.
 ///
@@ -163,14 +187,17 @@ pub async fn commit(
     change: &Change<'_>,
     signer: &Signer,
 ) -> Result<Manifest, CommitError> {
-    let Change { images, removals } = *change;
+    let Change { images, restored, removals } = *change;
     let mut manifest = before.manifest.clone();
     for removal in removals {
         manifest.remove(&removal.name);
     }
-    for (image, _) in images {
-        manifest.add(image.name.clone(), image.sha256).map_err(|published| {
-            CommitError::Changed { name: image.name.clone(), published, built: image.sha256 }
+    let images_and_lines = images.iter().map(|(image, _)| (&image.name, image.sha256));
+    for (name, built) in images_and_lines.chain(restored.iter().map(|(name, sha)| (name, *sha))) {
+        manifest.add(name.clone(), built).map_err(|published| CommitError::Changed {
+            name: name.clone(),
+            published,
+            built,
         })?;
     }
     for (image, record) in images {

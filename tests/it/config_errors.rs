@@ -216,7 +216,7 @@ fn what_this_version_cannot_do() {
           hint: name a directory, relative to this file
         "#);
     insta::assert_snapshot!(config("[repository]\n[signing]\nkey = { env = \"X\" }\n"), @r"
-        error: publish.toml:2:1: this version neither signs nor prunes
+        error: publish.toml:2:1: this version does not sign
             |
           2 | [signing]
             | ^^^^^^^^^
