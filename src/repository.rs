@@ -174,6 +174,19 @@ impl Published {
         self.records.insert(name, record);
     }
 
+    /// Forgets how an image was made.
+    #[cfg(test)]
+    pub(crate) fn unlearn(&mut self, name: &FileName) {
+        self.records.remove(name);
+    }
+
+    /// Forgets a file.
+    #[cfg(test)]
+    pub(crate) fn forget(&mut self, name: &FileName) {
+        self.files.remove(name.as_str());
+        self.records.remove(name);
+    }
+
     /// How an image was made, if that was asked for and is known.
     #[must_use]
     pub fn record(&self, name: &FileName) -> Option<&Record> {

@@ -36,8 +36,8 @@ pub struct Catalogue {
     pub removed: BTreeMap<FileName, Removed>,
     /// Versions that somebody took out, as they were named: `1.0`, or `1.0-r1` for that alone.
     pub yanked: BTreeMap<Version, Yank>,
-    /// The lowest revision that a version may be built as once nothing of it is left: a name that
-    /// nodes may know never gets other bytes.
+    /// The lowest revision that a version may be built as now that nothing of it is left: a name
+    /// that nodes may know never gets other bytes.
     pub floor: BTreeMap<Version, u32>,
 }
 

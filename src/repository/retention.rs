@@ -166,10 +166,8 @@ pub async fn delete(
             deleted.push(name.clone());
         }
         let removed = published.catalogue.removed.remove(name).expect("it was there just now");
-        if removed.revision > 0 {
-            let floor = published.catalogue.floor.entry(removed.version).or_default();
-            *floor = (*floor).max(removed.revision + 1);
-        }
+        let floor = published.catalogue.floor.entry(removed.version).or_default();
+        *floor = (*floor).max(removed.revision + 1);
     }
     let manifest = &published.manifest;
     published.catalogue.removed.retain(|name, _| manifest.get(name).is_none());
@@ -177,5 +175,89 @@ pub async fn delete(
     match failed {
         Some(error) => Err(error),
         None => Ok(deleted),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::component;
+    use std::path::Path;
+
+    fn gone(rules: &str, lines: &[(&str, u32, &str)]) -> Vec<String> {
+        let text = format!("[source.github]\nrepo = \"o/r\"\n[versions]\n{rules}");
+        let component = component::parse("x".parse().unwrap(), Path::new("x.toml"), &text).unwrap();
+        let mut shelf = Shelf::default();
+        for (version, revision, arch) in lines {
+            let name = format!("{version}-r{revision}-{arch}").parse().unwrap();
+            shelf.put(version.parse().unwrap(), *revision, arch.parse().unwrap(), name);
+        }
+        let arches = [Arch::X86_64, Arch::Arm64];
+        let mut gone = surplus(&shelf, &component.versions, &arches);
+        gone.sort();
+        gone.into_iter().map(String::from).collect()
+    }
+
+    #[test]
+    fn the_newest_stay_for_each_architecture() {
+        let lines = [
+            ("1.9", 0, "arm64"),
+            ("1.9", 0, "x86-64"),
+            ("1.10", 0, "x86-64"),
+            ("1.11", 0, "x86-64"),
+            ("1.8", 0, "arm64"),
+        ];
+        assert_eq!(gone("newest = 2", &lines), Vec::<String>::new(), "1.9 is the complete one");
+        assert_eq!(gone("newest = 1", &lines), ["1.10-r0-x86-64", "1.8-r0-arm64"]);
+    }
+
+    #[test]
+    fn revisions_of_a_version_have_one_place() {
+        let lines = [
+            ("1.0", 0, "x86-64"),
+            ("1.0", 1, "x86-64"),
+            ("1.0", 10, "x86-64"),
+            ("1.0", 9, "arm64"),
+            ("1.1", 0, "x86-64"),
+        ];
+        assert_eq!(gone("newest = 2", &lines), ["1.0-r0-x86-64", "1.0-r1-x86-64"]);
+    }
+
+    #[test]
+    fn a_branch_holds_its_own() {
+        let lines = ["1.30.9", "1.30.10", "1.31.0", "nightly"].map(|v| (v, 0, "x86-64"));
+        assert_eq!(gone("newest = 1\nper = \"minor\"", &lines), ["1.30.9-r0-x86-64"]);
+        assert_eq!(gone("newest = 1\nper = \"major\"", &lines).len(), 2);
+    }
+
+    #[test]
+    fn a_file_waits_for_the_whole_grace() {
+        let at: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let name: FileName = "a.raw".parse().unwrap();
+        let removed = Removed {
+            sha256: crate::name::Sha256::of(b""),
+            size: None,
+            version: "1".parse().unwrap(),
+            revision: 0,
+            at,
+            why: Gone::Pruned,
+        };
+        let mut published = Published::default();
+        published.catalogue.removed.insert(name.clone(), removed);
+        let grace = std::time::Duration::from_secs(60);
+        let after = |seconds| at + jiff::SignedDuration::from_secs(seconds);
+        let is_due = |published: &Published, grace, now| !due(published, grace, now).0.is_empty();
+        assert!(!is_due(&published, grace, after(59)));
+        assert!(is_due(&published, grace, after(60)));
+        // A clock that went back, and a grace without an end.
+        assert!(!is_due(&published, grace, after(-1_000_000)));
+        assert!(!is_due(
+            &published,
+            std::time::Duration::MAX,
+            Timestamp::MAX - jiff::SignedDuration::from_secs(1)
+        ));
+        // What is listed again is nobody's to delete.
+        published.manifest.add(name, crate::name::Sha256::of(b"")).unwrap();
+        assert!(!is_due(&published, grace, after(60)));
     }
 }

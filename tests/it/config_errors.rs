@@ -46,7 +46,7 @@ fn a_typo_in_a_key() {
             | ^^^^
         "#);
     insta::assert_snapshot!(component(&format!("{SOURCE}\n[versions]\nnewst = 3\n")), @r"
-        error: components/x.toml:6:1: unknown field `newst`, expected one of `tag`, `require`, `exclude`, `newest`, `per`, `prerelease`, `min-age`
+        error: components/x.toml:6:1: unknown field `newst`, expected one of `tag`, `require`, `exclude`, `accept`, `newest`, `per`, `prerelease`, `min-age`
             |
           6 | newst = 3
             | ^^^^^

@@ -2,7 +2,10 @@
 
 use crate::repo::Repo;
 
-const COMMANDS: [&str; 7] = ["sync", "plan", "build", "verify", "inspect", "serve", "init"];
+const COMMANDS: [&str; 11] = [
+    "sync", "plan", "build", "status", "prune", "yank", "restore", "verify", "inspect", "serve",
+    "init",
+];
 
 fn help(args: &[&str]) -> String {
     let text = Repo::empty().publish(args).ok().stdout;
