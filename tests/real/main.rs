@@ -18,7 +18,7 @@
 //! | `web` | the servers a node fetches from |
 //! | `node` | a throw-away machine over the prepared root |
 //! | `sysupdate` | systemd-sysupdate on a node |
-//! | `follow`, `merge`, `consumers`, `versions` | the tests |
+//! | `follow`, `merge`, `consumers`, `revisions`, `versions` | the tests |
 //!
 //! `PUBLISH_BIN` names another binary to test, such as a packaged one; `PUBLISH_REAL_ROOT` another
 //! prepared root.
@@ -27,6 +27,7 @@ mod consumers;
 mod follow;
 mod merge;
 mod node;
+mod revisions;
 mod sysupdate;
 mod upstream;
 mod versions;
