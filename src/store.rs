@@ -357,7 +357,8 @@ impl Store {
     /// # Errors
     /// The folder cannot be read, or such a file not be removed.
     pub fn sweep(&self, folder: &str, _lock: &Lock) -> Result<(), StoreError> {
-        let private = folder.starts_with(PRIVATE);
+        let ends: &[&str] =
+            if folder.starts_with(PRIVATE) { &[".json", ".json.zst"] } else { &[".raw"] };
         let folder = self.root.join(folder);
         let failed = |error: io::Error| StoreError::new("cannot clean", folder.display(), error);
         let entries = match fs::read_dir(&folder) {
@@ -370,9 +371,7 @@ impl Store {
             let name = entry.file_name();
             let half = name.to_str().and_then(|name| name.rsplit_once('#')).is_some_and(
                 |(stem, number)| {
-                    let ours =
-                        [".raw", ".raw.json", ".json.zst"].iter().any(|end| stem.ends_with(end))
-                            || private && stem.ends_with(".json");
+                    let ours = ends.iter().any(|end| stem.ends_with(end));
                     (ours || stem == "SHA256SUMS")
                         && !number.is_empty()
                         && number.bytes().all(|c| c.is_ascii_digit())

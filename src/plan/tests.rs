@@ -186,7 +186,7 @@ mod whole_runs {
         /// What sync does with a plan, all builds of `broken` versions failing.
         fn carry_out(
             &mut self,
-            component: &Component,
+            rules: &Component,
             plan: &Plan,
             upstream: &BTreeSet<Version>,
             broken: &[String],
@@ -210,12 +210,11 @@ mod whole_runs {
                 published.remember(build.image.clone(), record);
             }
             let known: Vec<Arch> = ARCHES.map(|(arch, _)| arch).to_vec();
-            let shelf = Shelf::new(component, &self.published, upstream);
-            let removals =
-                retention::removals(&shelf, &self.published, &component.versions, &known);
+            let offered = Shelf::new(rules, &self.published, upstream);
+            let removals = retention::removals(&offered, &self.published, &rules.versions, &known);
             let gone: Vec<FileName> = removals.iter().map(|r| r.name.clone()).collect();
             for (version, revision, _, name) in
-                shelf.images().filter(|(.., name)| gone.contains(name))
+                offered.images().filter(|(.., name)| gone.contains(name))
             {
                 let sha256 = self.published.manifest.get(name).unwrap();
                 let why = crate::repository::commit::Gone::Pruned;
@@ -233,12 +232,12 @@ mod whole_runs {
             }
         }
 
-        fn yank(&mut self, component: &Component, version: &str, hours: i64) {
+        fn yank(&mut self, rules: &Component, version: &str, hours: i64) {
             let version: Version = version.parse().unwrap();
             let known = BTreeSet::from([version.clone()]);
-            let shelf = Shelf::new(component, &self.published, &known);
+            let offered = Shelf::new(rules, &self.published, &known);
             let mut images = BTreeMap::new();
-            for (release, revision, _, name) in shelf.images().filter(|(v, ..)| **v == version) {
+            for (release, revision, _, name) in offered.images().filter(|(v, ..)| **v == version) {
                 let sha256 = self.published.manifest.get(name).unwrap();
                 let recipe = self.published.record(name).and_then(|record| record.recipe);
                 let version = release.clone();

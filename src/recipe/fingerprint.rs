@@ -14,11 +14,13 @@ use sha2::Digest;
 
 use super::{RecipeError, normal_mode};
 use crate::config::Component;
-use crate::config::component::{AssetAt, AssetRule, Compression, Extension, Format, ImageRule};
+use crate::config::component::{
+    AssetAt, AssetRule, Compression, Extension, Format, ImageRule, UnitName,
+};
 use crate::config::files::{FileRule, Files, Mode};
 use crate::config::versions::Versions;
 use crate::name::{Arch, Sha256};
-use crate::template::{Text, Vars};
+use crate::template::Vars;
 
 /// The number of the engine. It goes up when the same inputs would give other bytes than before:
 /// every image is then published as a new revision, so that is no light matter.
@@ -32,6 +34,12 @@ impl Fields {
         for text in [name, value] {
             self.0.update(u64::try_from(text.len()).unwrap_or(u64::MAX).to_le_bytes());
             self.0.update(text.as_bytes());
+        }
+    }
+
+    fn tell_each<'v>(&mut self, name: &str, values: impl IntoIterator<Item = &'v str>) {
+        for value in values {
+            self.tell(name, value);
         }
     }
 }
@@ -98,14 +106,14 @@ pub fn fingerprint(
     }
     fields.tell("files", "");
     tell_files(&mut fields, files, vars);
-    let mut units: Vec<&str> = services.enable.iter().map(|unit| unit.as_str()).collect();
+    let mut units: Vec<&str> = services.enable.iter().map(UnitName::as_str).collect();
     units.sort_unstable();
     units.dedup();
-    units.iter().for_each(|unit| fields.tell("enable", unit));
+    fields.tell_each("enable", units.iter().copied());
     let Extension { id, sysext_level, version_id, reload } = extension;
     fields.tell("id", id);
-    sysext_level.iter().for_each(|level| fields.tell("sysext-level", level));
-    version_id.iter().for_each(|id| fields.tell("version-id", id));
+    fields.tell_each("sysext-level", sysext_level.as_deref());
+    fields.tell_each("version-id", version_id.as_deref());
     if reload.unwrap_or(!units.is_empty()) {
         fields.tell("reload", "");
     }
@@ -131,13 +139,17 @@ pub fn fingerprint(
 
 fn tell_files(fields: &mut Fields, files: &Files, vars: &Vars<'_>) {
     let mode = |fields: &mut Fields, mode: &Option<Mode>| {
-        mode.iter().for_each(|mode| fields.tell("mode", &format!("{:o}", mode.bits())));
+        if let Some(mode) = mode {
+            fields.tell("mode", &format!("{:o}", mode.bits()));
+        }
     };
     for (to, rule) in files {
         fields.tell("to", to.to_string().as_str());
         match rule {
             FileRule::Pick { from, mode: bits, replace } => {
-                from.iter().for_each(|from: &Text| fields.tell("from", &from.expand(vars)));
+                for from in from {
+                    fields.tell("from", &from.expand(vars));
+                }
                 mode(fields, bits);
                 for (text, by) in replace {
                     fields.tell("replace", text);
@@ -169,7 +181,9 @@ pub fn overlay(folder: &Path) -> Result<Sha256, RecipeError> {
         }
     }
     let mut fields = Fields(sha2::Sha256::new());
-    found.iter().for_each(|(path, what)| fields.tell(path, what));
+    for (path, what) in &found {
+        fields.tell(path, what);
+    }
     Ok(Sha256::from_hasher(fields.0))
 }
 
