@@ -11,7 +11,7 @@
 //!                                                │
 //! Action::Build ─ fetch ─▶ verified files ─ recipe ─▶ Tree ─ image ─▶ Image { name, sha256, size }
 //!                                                │
-//! Published + images ─▶ Manifest ─ sign ─▶ SignedManifest ─ commit ─▶ store
+//! Published + images − what went ─▶ Manifest ─ sign ─▶ SignedManifest ─ commit ─▶ store
 //! ```
 //!
 //! A dry run is the same way, left after the plan.
@@ -30,7 +30,7 @@
 //! | [`image`] | tree → `.raw`, and what is in one | where trees come from |
 //! | [`build`] | one action: fetch, recipe, image, record | stores |
 //! | [`manifest`], [`sign`] | `SHA256SUMS` and who vouches for it | files |
-//! | [`repository`] | the layout, the order of writing, verification | upstreams |
+//! | [`repository`] | the layout, the order of writing, what goes and when, verification | upstreams |
 //! | [`store`] | atomic writes and the lock | manifests |
 //! | [`sync`](mod@sync) | the order of the steps, and which failure stops what | the steps themselves |
 //! | [`report`] | progress on stderr, errors with causes and hints | what is done |
@@ -40,7 +40,9 @@
 //! - **At every instant, every line of the served `SHA256SUMS` names a file that is there with that
 //!   hash.** [`repository::commit`] has the order that makes it so. A client takes the newest line
 //!   and nothing else, so a wrong one stops every node.
-//! - A published name never gets other bytes, and a line of the manifest never just vanishes.
+//! - A published name never gets other bytes: what changed is a revision, `1.0-r1`.
+//! - A line of the manifest never just vanishes: retention or a yank names it, the catalogue remembers
+//!   it, and only then, after a grace, its file goes.
 //! - Only a true "not found" means absent. Any other error is an error, and stops what it concerns.
 //! - One component's failure never stops another, and its last good images stay listed.
 //! - Everything from outside is hostile. Archives are unpacked into values: none of their paths

@@ -82,8 +82,13 @@ pub async fn sync(config: &Config, run: Run, progress: &Progress) -> anyhow::Res
 
     let store = Store::directory(&root, Access::Write)?;
     let lock = store.lock()?;
-    let mut running: FuturesUnordered<_> =
-        surveys.into_iter().map(|survey| carry_out(survey, &shop, &store, &lock, limit)).collect();
+    // Before any of them writes: what is half written in a folder they share may be another's.
+    let swept: Vec<_> = surveys.iter().map(|survey| sweep(survey, &store, &lock)).collect();
+    let mut running: FuturesUnordered<_> = surveys
+        .into_iter()
+        .zip(swept)
+        .map(|(survey, swept)| carry_out(survey, swept, &shop, &store, &lock, limit))
+        .collect();
     let mut outcomes = Vec::new();
     while let Some(outcome) = running.next().await {
         outcomes.push(outcome);
@@ -229,9 +234,22 @@ fn planned(survey: &Result<Survey<'_>, Unsurveyed<'_>>, limit: Limit) -> Outcome
     outcome
 }
 
+/// Takes away what a killed run left half written of a component.
+fn sweep(
+    survey: &Result<Survey<'_>, Unsurveyed<'_>>,
+    store: &Store,
+    lock: &Lock,
+) -> Result<(), StoreError> {
+    let Ok(survey) = survey else { return Ok(()) };
+    repository::folders_of(&survey.component.folder)
+        .iter()
+        .try_for_each(|folder| store.sweep(folder, lock))
+}
+
 /// Builds and publishes what the plan of one component says, and lets go what it says.
 async fn carry_out(
     survey: Result<Survey<'_>, Unsurveyed<'_>>,
+    swept: Result<(), StoreError>,
     shop: &Workshop,
     store: &Store,
     lock: &Lock,
@@ -240,6 +258,10 @@ async fn carry_out(
     let mut outcome = Outcome::new(&survey);
     let Ok(survey) = survey else { return outcome };
     let name = survey.component.name.as_str();
+    if let Err(error) = swept {
+        outcome.errors.push(Told::of(name, &error));
+        return outcome;
+    }
     let place = Place { store, lock, folder: &survey.component.folder, signer: &Signer::Unsigned };
     let done = contained(carry_out_plan(&survey, shop, &place, limit, &mut outcome)).await;
     if let Err(error) = done {
@@ -259,10 +281,7 @@ async fn carry_out_plan(
     outcome: &mut Outcome,
 ) -> anyhow::Result<()> {
     let Survey { component, arches, releases, basis, .. } = survey;
-    let Place { store, lock, folder, .. } = *place;
-    for folder in repository::folders_of(folder) {
-        store.sweep(&folder, lock)?;
-    }
+    let Place { store, folder, .. } = *place;
     // Nobody who had the lock before us gave this component work.
     if survey.plan.actions.is_empty() {
         return Ok(());

@@ -124,11 +124,13 @@ pub(super) fn gone(run: Run, outcomes: &[Outcome]) -> String {
 /// What one component let go.
 pub(super) fn gone_from(outcome: &Outcome) -> String {
     let mut out = String::new();
+    let names = outcome.removed.iter().map(|removal| &removal.name).chain(&outcome.deleted);
+    let width = names.map(|name| name.as_str().len()).max().unwrap_or(0);
     for Removal { name, why } in &outcome.removed {
-        let _ = writeln!(out, "    {name}  out: {why}");
+        let _ = writeln!(out, "    {name:width$}  out: {why}");
     }
     for name in &outcome.deleted {
-        let _ = writeln!(out, "    {name}  deleted: its grace is over");
+        let _ = writeln!(out, "    {name:width$}  deleted: its grace is over");
     }
     out
 }

@@ -65,7 +65,7 @@ pub(super) async fn yank(
         print(&out)?;
     }
     say(&format!(
-        "warning: nodes that have {version} keep it: they never go back to an older version\n  hint: they move on with the next newer one: upstream's next, or a revision of this one ({} restore --rebuild {name} {version})\n",
+        "warning: nodes that have {version} keep it: they never go back to an older version\n  hint: they move on with the next newer one: upstream's next, or, once the recipe is right, a revision of this one ({} restore --rebuild {name} {version})\n",
         program()
     ));
     Ok(Ended::Well)

@@ -84,7 +84,7 @@ impl CommitError {
             Self::Store(error) => error.hint(),
             Self::Snapshot(error) => error.hint(),
             Self::Changed { .. } => Some(
-                "the upstream file or the recipe changed: a published version never gets other bytes".to_owned(),
+                "this program makes other bytes of the same inputs than the one that published it: put the file back from a copy, or `publish yank` the version and `publish restore --rebuild` it, which makes a revision".to_owned(),
             ),
             Self::Taken { .. } => Some("no manifest lists the file: remove it if nothing else needs it".to_owned()),
             Self::Raced { .. } => Some("something else writes to this folder; sync again".to_owned()),
