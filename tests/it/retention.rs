@@ -273,3 +273,55 @@ fn the_section_has_its_own_errors() {
     repo.sync().ok();
     assert!(!is_there(&repo, "1.1"));
 }
+
+#[test]
+fn prune_knows_revisions_by_their_records() {
+    let repo = holding(2, &["1.0", "1.1"]);
+    let text = fs::read_to_string(repo.path("components/x.toml")).unwrap();
+    repo.component("x", &format!("{text}[files]\n\"usr/share/x\" = {{ text = \"x\" }}\n"));
+    let manifest = repo.manifest("x");
+    repo.sync().ok();
+    assert_eq!(repo.listed("x"), images(&["1.0-r1", "1.1-r1"]));
+    // As if the run had been killed before the old lines went.
+    repo.write("public/x/SHA256SUMS", manifest + &repo.manifest("x"));
+    assert_eq!(repo.listed("x").len(), 4);
+    repo.publish(&["prune"]).ok().prints(&["took 2 lines out"]);
+    assert_eq!(repo.listed("x"), images(&["1.0-r1", "1.1-r1"]));
+    nothing_to_do(&repo);
+}
+
+#[test]
+fn half_a_deletion_is_finished() {
+    let repo = holding(1, &["1.1"]);
+    repo.release("x", "1.2", "1.2");
+    repo.sync().ok();
+    two_days_pass(&repo);
+    fs::remove_file(repo.path("public/x/x-1.1-x86-64.raw")).unwrap();
+    repo.sync().ok().prints(&["deleted 1 file"]);
+    assert!(!is_there(&repo, "1.1"));
+    nothing_to_do(&repo);
+}
+
+#[test]
+fn a_version_whose_file_went_comes_back_as_a_revision() {
+    let repo = holding(1, &["1.1", "1.2"]);
+    assert_eq!(repo.listed("x"), images(&["1.2"]));
+    repo.release("x", "1.3", "1.3");
+    repo.sync().ok();
+    two_days_pass(&repo);
+    repo.sync().ok().prints(&["deleted 1 file"]);
+    hold(&repo, 3);
+    // Of 1.2 nodes may know a file; of 1.1 nobody does.
+    repo.sync().ok();
+    assert_eq!(repo.listed("x"), images(&["1.1", "1.2-r1", "1.3"]));
+    nothing_to_do(&repo);
+}
+
+#[test]
+fn a_component_that_fails_to_poll_is_not_pruned_by_sync() {
+    let repo = holding(3, &["1.1", "1.2", "1.3"]);
+    hold(&repo, 1);
+    fs::remove_dir_all(repo.path("components/x-releases")).unwrap();
+    repo.sync().code(3);
+    assert_eq!(repo.listed("x"), images(&["1.1", "1.2", "1.3"]));
+}

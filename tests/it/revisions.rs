@@ -275,6 +275,35 @@ fn a_release_that_tells_other_digests_is_an_alarm_without_a_download() {
 }
 
 #[test]
+fn a_length_that_changed_is_an_alarm_too() {
+    let mut repo = Repo::new();
+    let github = GitHub::start();
+    github.repo("o/x");
+    let release = |content: &str| {
+        github.remove_release("o/x", "v1.0");
+        github.release("o/x", Release::new("v1.0").asset("x", content));
+        github.no_digest("o/x", "v1.0", "x");
+    };
+    release("one");
+    repo.env("GITHUB_API_URL", &github.api());
+    repo.component(
+        "x",
+        "[source.github]\nrepo = \"o/x\"\n[[asset]]\nname = \"x\"\n[asset.files]\n\"usr/bin/x\" = \"x\"\n",
+    );
+    repo.sync().ok();
+    release("three");
+    repo.sync().code(3).says(&[
+        "error: x v1.0: upstream replaced ",
+        "it had 3 bytes when it was published, and has 5 now",
+        "accept the new file's SHA-256",
+    ]);
+    assert_eq!(repo.listed("x"), ["x-1.0-x86-64.raw"]);
+    edit(&repo, &format!("[versions]\naccept = {{ \"1.0\" = [\"{}\"] }}", sha256(b"three")));
+    repo.sync().ok().prints(&["x-1.0-r1-x86-64.raw"]);
+    nothing_to_do(&repo);
+}
+
+#[test]
 fn a_lost_file_is_built_again_whatever_the_clock_says() {
     let mut repo = published();
     let before = repo.manifest("x");

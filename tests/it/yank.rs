@@ -218,3 +218,14 @@ fn programs_read_it_too() {
     let json = repo.publish(&["restore", "x", "1.2", "--json"]).ok().json();
     assert_eq!(json["newest"], "1.2");
 }
+
+#[test]
+fn nobody_yanks_while_somebody_publishes() {
+    let repo = published();
+    let lock = fs::File::create(repo.path("public/.publish/lock")).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
+    for args in [&["yank", "x", "1.2"][..], &["restore", "x", "1.2"]] {
+        repo.publish(args).code(5).says(&["another publisher holds public"]);
+    }
+    assert_eq!(repo.listed("x").len(), 3);
+}
