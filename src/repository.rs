@@ -119,7 +119,7 @@ pub struct Published {
     pub catalogue: Catalogue,
     /// Every file and its length in bytes.
     files: BTreeMap<String, u64>,
-    /// How the images were made that [`Published::learn`] was asked for.
+    /// How the images were made that [`Published::read_records`] was asked for.
     records: BTreeMap<FileName, Record>,
 }
 
@@ -146,7 +146,7 @@ impl Published {
     ///
     /// # Errors
     /// The store cannot be read.
-    pub async fn learn(
+    pub async fn read_records(
         &mut self,
         store: &Store,
         folder: &Folder,

@@ -185,7 +185,7 @@ async fn plan_for(
     let now = Timestamp::now();
     let releases = || releases.to_vec();
     let names = plan::worth_knowing(component, arches, releases(), &published, basis, now);
-    published.learn(store, &component.folder, names).await?;
+    published.read_records(store, &component.folder, names).await?;
     let plan = plan::plan(component, arches, releases(), &published, basis, now);
     Ok((published, plan))
 }

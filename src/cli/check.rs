@@ -57,7 +57,7 @@ pub(super) async fn run(
     let listed: Vec<FileName> =
         survey.published.manifest.files().map(|(name, _)| name.clone()).collect();
     let listed = listed.into_iter().filter(|name| names.read(name).is_some());
-    survey.published.learn(&store, &component.folder, listed).await?;
+    survey.published.read_records(&store, &component.folder, listed).await?;
     let upstream = crate::plan::versions_of(component, &survey.releases);
     let shelf = Shelf::new(component, &survey.published, &upstream);
     let is_meant = |release: &Version, revision: u32| {

@@ -210,6 +210,6 @@ async fn learned(
         .filter(|(release, revision, ..)| release.revised(*revision).is_ok_and(|v| revisions(&v)))
         .map(|(.., name)| name.clone())
         .collect();
-    published.learn(place.store, place.folder, names).await?;
+    published.read_records(place.store, place.folder, names).await?;
     Ok(Shelf::new(component, published, &known))
 }

@@ -135,7 +135,7 @@ async fn look(
         .filter(|(name, _)| names.read(name).is_some_and(|(shown, _)| shown.unrevised().is_some()))
         .map(|(name, _)| name.clone())
         .collect();
-    published.learn(store, &component.folder, revisions).await?;
+    published.read_records(store, &component.folder, revisions).await?;
     let shelf = Shelf::new(component, &published, &BTreeSet::new());
     let known: Vec<Arch> = arches.iter().map(|(arch, _)| *arch).collect();
     let removals = retention::removals(&shelf, &published, &component.versions, &known);
