@@ -3,9 +3,9 @@
 //! Owns the way fetch → recipe → image and what is recorded of it. Knows nothing of stores.
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::io::Read;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use http::HeaderMap;
 use thiserror::Error;
@@ -13,12 +13,14 @@ use tokio::sync::{OnceCell, Semaphore};
 
 use crate::config::component::{AssetAt, AssetRule};
 use crate::config::{self, Component};
+use crate::fetch::arriving::Arriving;
 use crate::fetch::{self, Client, FetchError, Fetched, Promise};
-use crate::image::{self, Identity, Image, ImageError};
+use crate::image::squashfs::Pool;
+use crate::image::{self, Draft, Identity, Image, ImageError};
 use crate::name::Sha256;
 use crate::plan::{self, Build, inputs};
 use crate::recipe::archive::Limits;
-use crate::recipe::spool::Spool;
+use crate::recipe::intake::Intake;
 use crate::recipe::{self, Input, RecipeError};
 use crate::report::{Progress, Step};
 use crate::repository::commit::{InputRecord, RECORD, Record};
@@ -106,8 +108,10 @@ pub struct Workshop {
     /// Builds under way, from the first byte fetched: what they fetched lies on the disk until they
     /// are done, so fetching must not run far ahead of building.
     under_way: Arc<Semaphore>,
-    /// Builds that compute.
+    /// Builds that compute: each unpacks on one thread, and all compress on the threads of `pool`.
     cores: Arc<Semaphore>,
+    /// Made when it is first needed.
+    pool: Arc<OnceLock<Pool>>,
 }
 
 impl Workshop {
@@ -124,7 +128,18 @@ impl Workshop {
             progress,
             under_way: Arc::new(Semaphore::new(document.network.concurrency.get())),
             cores: Arc::new(Semaphore::new(cores)),
+            pool: Arc::default(),
         }
+    }
+
+    fn pool(&self) -> Result<Pool, BuildError> {
+        if let Some(pool) = self.pool.get() {
+            return Ok(pool.clone());
+        }
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let pool = Pool::new(threads)
+            .map_err(|source| ImageError::Squashfs { path: std::env::temp_dir(), source })?;
+        Ok(self.pool.get_or_init(|| pool).clone())
     }
 }
 
@@ -138,10 +153,12 @@ pub struct Bench<'w> {
 }
 
 /// A download, for all builds that need it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
     /// A failure is shared, too: asking again for each build would only take longer.
     file: Arc<OnceCell<Result<Fetched, Arc<FetchError>>>>,
+    /// The same file, for who reads it while it comes.
+    arriving: Arriving,
     /// Builds that are not done with it.
     users: usize,
 }
@@ -171,15 +188,26 @@ impl<'w> Bench<'w> {
             .prefix("publish-")
             .tempdir()
             .map_err(|source| BuildError::Disk { path: std::env::temp_dir(), source })?;
-        let mut shared: HashMap<String, Shared> = HashMap::new();
+        let component = Arc::new(component.clone());
+        let bench = Self { shop, component, folder, shared: Mutex::default() };
         for build in builds {
             // What is wrong with a build is told when its turn comes.
-            for url in locate_all(component, build).iter().flatten().filter_map(Wanted::url) {
-                shared.entry(url.to_owned()).or_default().users += 1;
+            let wanted = locate_all(&bench.component, build);
+            for url in wanted.iter().flatten().filter_map(Wanted::url) {
+                bench.with_shared(url, |download| download.users += 1);
             }
         }
-        let component = Arc::new(component.clone());
-        Ok(Self { shop, component, folder, shared: Mutex::new(shared) })
+        Ok(bench)
+    }
+
+    fn with_shared<T>(&self, url: &str, then: impl FnOnce(&mut Shared) -> T) -> T {
+        let mut shared = self.shared();
+        let download = shared.entry(url.to_owned()).or_insert_with(|| Shared {
+            file: Arc::default(),
+            arriving: Arriving::at(self.path_of(url)),
+            users: 0,
+        });
+        then(download)
     }
 
     /// Builds an image; it lies in this bench's folder.
@@ -199,26 +227,40 @@ impl<'w> Bench<'w> {
         build: &Build,
         wanted: &[Wanted],
     ) -> Result<(Image, Record), BuildError> {
-        let fetched =
-            futures::future::try_join_all(wanted.iter().map(|asset| self.fetch(asset))).await?;
-        let (files, inputs): (Vec<_>, Vec<_>) = fetched.into_iter().unzip();
-        self.check_inputs(build, &inputs)?;
-        let _core = self.shop.cores.acquire().await.expect("the semaphore is never closed");
-        let task = self.shop.progress.begin(Step::Build, build.image.as_str());
-        let job = Job {
-            component: self.component.clone(),
-            build: build.clone(),
-            files: wanted.iter().map(|asset| asset.name.clone()).zip(files).collect(),
-            limits: self.shop.limits,
-            folder: self.folder.path().to_owned(),
+        let files: Vec<(String, Arriving)> =
+            wanted.iter().map(|asset| (asset.name.clone(), self.arriving(asset))).collect();
+        let fetch = async {
+            let assets = wanted.iter().zip(&files);
+            let fetched = assets.map(|(asset, (_, file))| self.fetch(asset, file));
+            let fetched = futures::future::try_join_all(fetched).await;
+            if fetched.is_err() {
+                for (_, file) in &files {
+                    file.abandon();
+                }
+            }
+            fetched
         };
-        let done = tokio::task::spawn_blocking(move || {
-            let made = job.run(&|done, total| task.bytes(done, Some(total)))?;
-            task.finish(made.0.size);
-            Ok::<_, BuildError>(made)
-        });
-        let done = done.await.map_err(|error| BuildError::Crashed(error.to_string()));
-        let (image, time) = done??;
+        // With a core to spare the image is made of what has come of the files so far, and counts
+        // only when all of them turned out to be what they should. Else they are waited for, so
+        // that a slow server keeps no core from what is here already.
+        let (inputs, (image, time)) = if let Ok(_core) = self.shop.cores.try_acquire() {
+            let begun = || files.iter().map(|(_, file)| file.begun()).collect::<Vec<_>>();
+            let before = begun();
+            let (inputs, made) = tokio::join!(fetch, self.run(self.job(build, &files)?));
+            let inputs = inputs?;
+            self.check_inputs(build, &inputs)?;
+            // A download that was begun anew has lost those who read along.
+            let anew = begun().into_iter().zip(before).any(|(now, then)| now > then.max(1));
+            match made {
+                Err(_) if anew => (inputs, self.run(self.job(build, &files)?).await?),
+                made => (inputs, made?),
+            }
+        } else {
+            let inputs = fetch.await?;
+            self.check_inputs(build, &inputs)?;
+            let _core = self.shop.cores.acquire().await.expect("it is never closed");
+            (inputs, self.run(self.job(build, &files)?).await?)
+        };
         let record = Record {
             version: RECORD,
             tool: concat!("publish ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -251,7 +293,37 @@ impl<'w> Bench<'w> {
         Ok(())
     }
 
-    async fn fetch(&self, asset: &Wanted) -> Result<(PathBuf, InputRecord), BuildError> {
+    fn job(&self, build: &Build, files: &[(String, Arriving)]) -> Result<Job, BuildError> {
+        Ok(Job {
+            component: self.component.clone(),
+            build: build.clone(),
+            files: files.to_vec(),
+            limits: self.shop.limits,
+            folder: self.folder.path().to_owned(),
+            pool: self.shop.pool()?,
+        })
+    }
+
+    /// Runs a job on a thread of its own.
+    async fn run(&self, job: Job) -> Result<(Image, u64), BuildError> {
+        let task = self.shop.progress.begin(Step::Build, job.build.image.as_str());
+        let done = tokio::task::spawn_blocking(move || {
+            let made = job.run(&|done| task.bytes(done, None))?;
+            task.finish(made.0.size);
+            Ok(made)
+        });
+        done.await.map_err(|error| BuildError::Crashed(error.to_string()))?
+    }
+
+    /// Where an asset is, or will be.
+    fn arriving(&self, asset: &Wanted) -> Arriving {
+        match &asset.at {
+            Location::Url(url) => self.with_shared(url, |download| download.arriving.for_one()),
+            Location::File(path) => Arriving::at(path.clone()),
+        }
+    }
+
+    async fn fetch(&self, asset: &Wanted, file: &Arriving) -> Result<InputRecord, BuildError> {
         let failed = |source| BuildError::Fetch { asset: asset.name.clone(), source };
         let mut promises: Vec<Promise> = asset
             .sha256
@@ -263,7 +335,7 @@ impl<'w> Bench<'w> {
         }
         let fetched = match &asset.at {
             Location::Url(url) => self.download(url, asset).await.map_err(failed)?,
-            Location::File(path) => hash(path.clone()).await?,
+            Location::File(_) => hash(file.clone()).await?,
         };
         if let Some(expected) = asset.size.filter(|size| *size != fetched.size) {
             let url = asset.at.to_string();
@@ -281,7 +353,7 @@ impl<'w> Bench<'w> {
             size: fetched.size,
             promised_by: promises.into_iter().map(|promise| promise.by).collect(),
         };
-        Ok((fetched.path, record))
+        Ok(record)
     }
 
     async fn checksum(&self, url: &str, name: &str) -> Result<Promise, FetchError> {
@@ -294,22 +366,27 @@ impl<'w> Bench<'w> {
     }
 
     async fn download(&self, url: &str, asset: &Wanted) -> Result<Fetched, FetchError> {
-        let cell = self.shared().entry(url.to_owned()).or_default().file.clone();
+        let (cell, to) =
+            self.with_shared(url, |download| (download.file.clone(), download.arriving.clone()));
         let fetched =
-            cell.get_or_init(async || self.download_now(url, asset).await.map_err(Arc::new));
+            cell.get_or_init(async || self.download_now(url, asset, &to).await.map_err(Arc::new));
         fetched.await.clone().map_err(FetchError::Shared)
     }
 
-    async fn download_now(&self, url: &str, asset: &Wanted) -> Result<Fetched, FetchError> {
+    async fn download_now(
+        &self,
+        url: &str,
+        asset: &Wanted,
+        to: &Arriving,
+    ) -> Result<Fetched, FetchError> {
         let task = self.shop.progress.begin(Step::Fetch, &asset.name);
-        let path = self.path_of(url);
         let progress = |done, total| task.bytes(done, total);
         let client = &self.shop.client;
-        let fetched = client.download(url, HeaderMap::new(), &path, progress).await;
+        let fetched = client.download(url, HeaderMap::new(), to, progress).await;
         // A private release's file is "not found" at its public address.
         let fetched = match (fetched, &asset.private, github::download_headers()) {
             (Err(error), Some(private), Some(headers)) if error.is_not_found() => {
-                client.download(private, headers, &path, progress).await?
+                client.download(private, headers, to, progress).await?
             }
             (fetched, ..) => fetched?,
         };
@@ -356,10 +433,11 @@ fn locate_all(component: &Component, build: &Build) -> Result<Vec<Wanted>, Build
 }
 
 /// Digest and size of a file that is here already.
-async fn hash(path: PathBuf) -> Result<Fetched, BuildError> {
-    let hashed = tokio::task::spawn_blocking({
-        let path = path.clone();
-        move || File::open(path).and_then(|mut file| Sha256::of_reader(&mut file))
+async fn hash(file: Arriving) -> Result<Fetched, BuildError> {
+    let path = file.path().to_owned();
+    let hashed = tokio::task::spawn_blocking(move || {
+        file.is_here()?;
+        Sha256::of_reader(&mut file.whole()?)
     });
     match hashed.await {
         Ok(Ok((sha256, size))) => Ok(Fetched { path, sha256, size }),
@@ -407,25 +485,40 @@ fn locate(rule: &AssetRule, build: &Build, vars: &Vars<'_>) -> Result<Wanted, Bu
 struct Job {
     component: Arc<Component>,
     build: Build,
-    files: Vec<(String, PathBuf)>,
+    files: Vec<(String, Arriving)>,
     limits: Limits,
     folder: PathBuf,
+    pool: Pool,
 }
 
 impl Job {
     /// The image, and what it is dated.
     fn run(&self, progress: &image::Progress<'_>) -> Result<(Image, u64), BuildError> {
-        let Self { component, build, .. } = self;
+        let Self { component, build, limits, folder, .. } = self;
         let vars = build.vars(component);
         let rules = plan::applicable(component, &build.version).map_err(BuildError::Rule)?;
         let inputs: Vec<Input<'_>> = rules
             .into_iter()
             .zip(&self.files)
-            .map(|(rule, (name, path))| Input { rule, name: name.clone(), path: path.clone() })
+            .map(|(rule, (name, file))| Input { rule, name: name.clone(), file: file.clone() })
             .collect();
-        let mut spool = Spool::new_in(&self.folder)
-            .map_err(|source| BuildError::Disk { path: self.folder.clone(), source })?;
-        let made = recipe::make(component, build.arch, &vars, &inputs, &self.limits, &mut spool)?;
+        let path = folder.join(build.image.as_str());
+        // What an earlier attempt left, whose download was begun anew.
+        match std::fs::remove_file(&path) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                return Err(BuildError::Disk { path, source });
+            }
+            _ => {}
+        }
+        let Some(codec) = image::packed(component.image.format) else {
+            let mut intake = Intake::on_disk(folder);
+            let (file, newest) = recipe::whole(component, &vars, &inputs, limits, &mut intake)?;
+            return Ok((image::copy(&file, &build.image, &path)?, date(build, newest)));
+        };
+        let mut draft = Draft::new(codec, build.arch, &self.pool, &path, progress)?;
+        let mut keep = |reader: &mut dyn Read| draft.take(reader);
+        let mut intake = Intake::into_image(folder, &mut keep);
+        let made = recipe::make(component, build.arch, &vars, &inputs, limits, &mut intake)?;
         let identity = Identity {
             component: &component.name,
             name: &build.image,
@@ -434,9 +527,7 @@ impl Job {
             services: !component.services.enable.is_empty(),
         };
         let time = date(build, made.newest);
-        let path = self.folder.join(build.image.as_str());
-        let image = image::write(made.tree, &identity, &component.image, time, &path, progress)?;
-        Ok((image, time))
+        Ok((draft.finish(made.tree, &identity, &component.xattrs, time)?, time))
     }
 }
 

@@ -16,11 +16,14 @@ use crate::name::{Arch, ComponentName};
 
 pub mod component;
 pub mod diagnose;
+pub mod extension;
 pub mod files;
+pub mod image;
 mod quantity;
 pub mod retention;
 pub mod source;
 pub mod versions;
+pub mod xattrs;
 
 pub use component::Component;
 pub use diagnose::ConfigError;

@@ -4,30 +4,35 @@
 //! are. Files are streamed to disk and hashed on the way; only small documents are held in memory.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 use sha2::Digest;
-use tokio::io::AsyncWriteExt;
 use url::Url;
 
 use crate::config::{Limits, Network};
 use crate::name::Sha256;
 
+pub mod arriving;
 pub mod cache;
 pub mod checksum;
 mod error;
 
 pub use error::{FetchError, refusal};
 
+use arriving::{Arriving, Feed};
 use cache::{Cache, Entry};
 use error::CRAWL;
 
 /// The largest page, listing or checksum file that is read, in bytes.
 const DOCUMENT: u64 = 64 << 20;
+
+/// How much of a download is written at once, in bytes.
+const PIECE: usize = 256 << 10;
 
 /// The longest that one request may take, in time limits: an hour at the default of 30 s.
 const LONGEST: u32 = 120;
@@ -226,31 +231,24 @@ impl Client {
         .await
     }
 
-    /// Streams a file to `path`, asked for with `headers`, and hashes it on the way; `progress` hears of each piece and of the
-    /// whole length, where the server tells it.
+    /// Streams a file to where it is awaited, asked for with `headers`, and hashes it on the way.
+    /// Whoever follows it reads it meanwhile. `progress` hears of each piece and of the whole
+    /// length, where the server tells it.
     ///
     /// # Errors
-    /// What went wrong last, after a few tries where that may help. What is at `path` then is
+    /// What went wrong last, after a few tries where that may help. What is at the path then is
     /// not to be used.
     pub async fn download(
         &self,
         url: &str,
         headers: HeaderMap,
-        path: &Path,
+        to: &Arriving,
         progress: impl Fn(u64, Option<u64>),
     ) -> Result<Fetched, FetchError> {
-        let disk = |source| FetchError::Disk { path: path.to_owned(), source };
+        let disk = |source| FetchError::Disk { path: to.path().to_owned(), source };
         retry(
             async || {
-                // A new file each time: what an earlier try may still be writing goes into its own.
-                match tokio::fs::remove_file(path).await {
-                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                        return Err(disk(error));
-                    }
-                    _ => {}
-                }
-                let file = tokio::fs::File::create_new(path).await.map_err(disk)?;
-                let mut file = tokio::io::BufWriter::with_capacity(1 << 20, file);
+                let mut pieces = Pieces::new(to.begin().map_err(disk)?);
                 let mut hasher = sha2::Sha256::new();
                 let mut size = 0;
                 self.stream(
@@ -261,12 +259,13 @@ impl Client {
                         hasher.update(chunk);
                         size += chunk.len() as u64;
                         progress(size, head.length);
-                        file.write_all(chunk).await.map_err(disk)
+                        pieces.add(chunk).await.map_err(disk)
                     },
                 )
                 .await?;
-                file.flush().await.map_err(disk)?;
-                Ok(Fetched { path: path.to_owned(), sha256: Sha256::from_hasher(hasher), size })
+                pieces.end().await.map_err(disk)?;
+                let path = to.path().to_owned();
+                Ok(Fetched { path, sha256: Sha256::from_hasher(hasher), size })
             },
             |error| Some(error),
         )
@@ -373,4 +372,42 @@ struct Head {
     status: StatusCode,
     length: Option<u64>,
     headers: HeaderMap,
+}
+
+/// What came of a download, on its way to the disk in pieces that are worth a system call.
+struct Pieces {
+    feed: Option<Feed>,
+    gathered: Vec<u8>,
+}
+
+impl Pieces {
+    fn new(feed: Feed) -> Self {
+        Self { feed: Some(feed), gathered: Vec::new() }
+    }
+
+    async fn add(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.gathered.extend_from_slice(bytes);
+        if self.gathered.len() < PIECE { Ok(()) } else { self.write().await }
+    }
+
+    /// Writes on a thread that may wait for a disk.
+    async fn write(&mut self) -> io::Result<()> {
+        let Some(mut feed) = self.feed.take() else { return Ok(()) };
+        let mut bytes = std::mem::take(&mut self.gathered);
+        let written = tokio::task::spawn_blocking(move || {
+            feed.write(&bytes)?;
+            bytes.clear();
+            Ok::<_, io::Error>((feed, bytes))
+        });
+        let (feed, bytes) = written.await??;
+        self.feed = Some(feed);
+        self.gathered = bytes;
+        Ok(())
+    }
+
+    async fn end(mut self) -> io::Result<()> {
+        self.write().await?;
+        self.feed.take().into_iter().for_each(Feed::close);
+        Ok(())
+    }
 }

@@ -4,22 +4,27 @@
 //! where an image goes.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::config::component::{Extension, Format, ImageRule};
+use crate::config::extension::Extension;
+use crate::config::image::{Compression, Format};
+use crate::config::xattrs::XattrRules;
 use crate::name::{Arch, ComponentName, FileName, Sha256};
-use crate::recipe::spool::Content;
+use crate::recipe::spool::{Content, SpoolError};
 use crate::recipe::tree::{Node, Tree, TreeError};
 
+pub mod compare;
 pub mod inspect;
 mod pack;
 pub mod release;
 pub mod squashfs;
 
+use pack::Packer;
 use release::ExtensionRelease;
+use squashfs::Pool;
 
 /// An image that could not be written.
 #[derive(Debug, Error)]
@@ -40,6 +45,9 @@ pub enum ImageError {
         /// Why.
         source: squashfs::SquashfsError,
     },
+    /// A rule for attributes that concerns nothing.
+    #[error("[xattrs] `{0}` matches nothing in the image")]
+    Xattrs(String),
     /// The extension-release has no place in the tree.
     #[error(transparent)]
     Tree(#[from] TreeError),
@@ -58,8 +66,8 @@ pub struct Image {
     pub size: u64,
 }
 
-/// Hears how many bytes of files are in the image, and of how many.
-pub type Progress<'p> = dyn Fn(u64, u64) + Sync + 'p;
+/// Hears how many bytes of files were taken in.
+pub type Progress<'p> = dyn Fn(u64) + Sync + 'p;
 
 /// What an image says of itself.
 #[derive(Debug, Clone, Copy)]
@@ -76,31 +84,83 @@ pub struct Identity<'a> {
     pub services: bool,
 }
 
-/// Writes the image of a tree to `path`. `time` is what every file in it is dated, in seconds since
-/// 1970: the same tree, identity and time give the same bytes.
+/// An image under way. It takes contents in as they come, and gets its paths at the end.
+pub struct Draft<'p> {
+    packer: Packer<'p>,
+    path: PathBuf,
+}
+
+impl<'p> Draft<'p> {
+    /// Begins a squashfs image at `path`, where no file is yet. It is none before it is finished.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn new(
+        (compression, block_size): (Compression, u32),
+        arch: Arch,
+        pool: &Pool,
+        path: &Path,
+        progress: &'p Progress<'p>,
+    ) -> Result<Self, ImageError> {
+        let packer = Packer::new(compression, block_size, arch, pool, path, progress)?;
+        Ok(Self { packer, path: path.to_owned() })
+    }
+
+    /// Takes a content in; the tree refers to it by the number that is given back.
+    ///
+    /// # Errors
+    /// That of the reader, after which the draft can go on, or of the disk.
+    pub fn take(&mut self, reader: &mut dyn Read) -> Result<usize, SpoolError> {
+        self.packer.take(reader)
+    }
+
+    /// Completes the image with the paths of a tree. `time` is what every file in it is dated, in seconds
+    /// since 1970: the same tree, identity, attributes and time give the same bytes.
+    ///
+    /// # Errors
+    /// The file cannot be written. What is there then is not to be used.
+    pub fn finish(
+        self,
+        mut tree: Tree,
+        identity: &Identity<'_>,
+        xattrs: &XattrRules,
+        time: u64,
+    ) -> Result<Image, ImageError> {
+        let release = ExtensionRelease::new(identity);
+        // A node looks for the name it merges the image under: that of the link when it follows the
+        // repository, that of the file when somebody just drops it into /etc/extensions.
+        for name in [identity.component.as_str(), identity.name.stem()] {
+            let content = Content::from_bytes(release.to_string().into_bytes());
+            let at = release::path(identity.extension.kind, name);
+            tree.insert(&at, Node::file(0o644, content))?;
+        }
+        self.packer.finish(&tree, xattrs, time)?;
+        measured(identity.name, &self.path)
+    }
+}
+
+/// Writes a file that is an image already, as it is.
 ///
 /// # Errors
 /// The file cannot be written. What is at `path` then is not to be used.
-pub fn write(
-    mut tree: Tree,
-    identity: &Identity<'_>,
-    rule: &ImageRule,
-    time: u64,
-    path: &Path,
-    progress: &Progress<'_>,
-) -> Result<Image, ImageError> {
-    let release = ExtensionRelease::new(identity);
-    // A node looks for the name it merges the image under: that of the link when it follows the
-    // repository, that of the file when somebody just drops it into /etc/extensions.
-    for name in [identity.component.as_str(), identity.name.stem()] {
-        let content = Content::from_bytes(release.to_string().into_bytes());
-        tree.insert(&release::path(name), Node::file(0o644, content))?;
+pub fn copy(content: &Content, name: &FileName, path: &Path) -> Result<Image, ImageError> {
+    let copied = File::create(path).and_then(|mut to| io::copy(&mut content.open(), &mut to));
+    copied.map_err(|source| ImageError::Disk { path: path.to_owned(), source })?;
+    measured(name, path)
+}
+
+fn measured(name: &FileName, path: &Path) -> Result<Image, ImageError> {
+    let (sha256, size) = File::open(path)
+        .and_then(|mut file| Sha256::of_reader(&mut file))
+        .map_err(|source| ImageError::Disk { path: path.to_owned(), source })?;
+    Ok(Image { name: name.clone(), path: path.to_owned(), sha256, size })
+}
+
+/// Whether images of this format are made by us.
+#[must_use]
+pub fn packed(format: Format) -> Option<(Compression, u32)> {
+    match format {
+        Format::Squashfs { compression, block_size } => Some((compression, block_size)),
+        Format::None => None,
     }
-    match rule.format {
-        Format::Squashfs => pack::write(&tree, rule.compression, time, path, progress)?,
-    }
-    let disk = |source| ImageError::Disk { path: path.to_owned(), source };
-    let (sha256, size) =
-        File::open(path).and_then(|mut file| Sha256::of_reader(&mut file)).map_err(disk)?;
-    Ok(Image { name: identity.name.clone(), path: path.to_owned(), sha256, size })
 }

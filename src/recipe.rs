@@ -12,20 +12,23 @@ use thiserror::Error;
 use crate::config::Component;
 use crate::config::component::AssetRule;
 use crate::config::files::{FileRule, Files, Mode};
+use crate::fetch::arriving::Arriving;
 use crate::name::Arch;
 use crate::template::Vars;
 
 pub mod archive;
 mod elf;
 pub mod fingerprint;
+pub mod intake;
 pub mod lint;
 mod overlay;
 mod pick;
 pub mod spool;
 pub mod tree;
 
-use archive::{ArchiveError, Limits};
-use spool::{Content, Spool};
+use archive::{Archive, ArchiveError, Limits};
+use intake::{Intake, Want};
+use spool::Content;
 use tree::{Node, Tree, TreeError};
 
 /// A tree that cannot be made as the component says.
@@ -88,6 +91,9 @@ pub enum RecipeError {
     /// Two things that cannot be in one place.
     #[error(transparent)]
     Tree(#[from] TreeError),
+    /// Not one file where the image is one.
+    #[error("the image is to be one file as it is, but there are {0}")]
+    NotOne(usize),
     /// A `delete` that deletes nothing.
     #[error("there is nothing at `{0}` to delete")]
     Delete(String),
@@ -120,6 +126,7 @@ impl RecipeError {
             Self::Several { .. } => Some("end the name with a slash to put them into a folder".to_owned()),
             Self::Replace { .. } => Some("the file changed upstream: look at it and adapt `replace`".to_owned()),
             Self::Escape { .. } => Some("pick files by name in [asset.files], and write the link into [files] if it is meant".to_owned()),
+            Self::NotOne(_) => Some("pick one with a line of [asset.files]: \"image.raw\" = \"PATH\"".to_owned()),
             Self::Delete(_) => Some("the content changed upstream, or the path is wrong".to_owned()),
             Self::Lint(error) => error.hint(),
             Self::Glob { .. } | Self::Tree(_) | Self::Disk { .. } | Self::Special { .. } => None,
@@ -127,15 +134,16 @@ impl RecipeError {
     }
 }
 
-/// An asset that was fetched and verified, with the rule it was fetched for.
+/// An asset, with the rule it is fetched for. It may still be on its way, so nothing that is made of
+/// it counts before its digest is known.
 #[derive(Debug, Clone)]
 pub struct Input<'c> {
     /// What of it goes where.
     pub rule: &'c AssetRule,
     /// Its file name upstream.
     pub name: String,
-    /// Where it lies.
-    pub path: PathBuf,
+    /// The file.
+    pub file: Arriving,
 }
 
 /// A finished tree.
@@ -160,22 +168,22 @@ pub fn make(
     vars: &Vars<'_>,
     inputs: &[Input<'_>],
     limits: &Limits,
-    spool: &mut Spool,
+    intake: &mut Intake<'_>,
 ) -> Result<Made, RecipeError> {
+    let kind = component.extension.kind;
     let mut tree = Tree::default();
     let mut newest = None;
     for input in inputs {
-        let archive = archive::read(&input.path, &input.name, limits, spool)
-            .map_err(|source| RecipeError::Archive { name: input.name.clone(), source })?;
+        let archive = unpack(input, vars, limits, intake)?;
         newest = newest.max(archive.newest);
-        let mut picker = pick::Picker::new(archive, input, vars);
+        let mut picker = pick::Picker::new(archive, input, vars, kind);
         for (to, rule) in &input.rule.files {
             picker.apply(to, rule, &mut tree)?;
         }
         delete(&input.rule.files, &mut tree)?;
     }
     if let Some(folder) = &component.overlay {
-        overlay::add(folder, spool, &mut tree)?;
+        overlay::add(folder, kind, intake, &mut tree)?;
     }
     delete(&component.files, &mut tree)?;
     for (to, rule) in &component.files {
@@ -186,12 +194,69 @@ pub fn make(
     for unit in &component.services.enable {
         let unit = unit.as_str();
         let path =
-            format!("usr/lib/systemd/system/multi-user.target.d/10-{}-{unit}.conf", component.name);
+            format!("{}/multi-user.target.d/10-{}-{unit}.conf", kind.units(), component.name);
         let text = format!("[Unit]\nUpholds={unit}\n");
         tree.insert(&path, Node::file(0o644, Content::from_bytes(text.into_bytes())))?;
     }
     lint::check(&tree, component, arch)?;
     Ok(Made { tree, newest })
+}
+
+/// Finds the one file of a component that is published as it is.
+///
+/// # Errors
+/// As [`make`], or there is not just one file.
+pub fn whole(
+    component: &Component,
+    vars: &Vars<'_>,
+    inputs: &[Input<'_>],
+    limits: &Limits,
+    intake: &mut Intake<'_>,
+) -> Result<(Content, Option<u64>), RecipeError> {
+    let mut tree = Tree::default();
+    let mut newest = None;
+    for input in inputs {
+        let wants = |_: &str| Want::Recipe;
+        let Input { file, name, .. } = input;
+        let archive = archive::read(file, name, limits, &wants, intake)
+            .map_err(|source| RecipeError::Archive { name: name.clone(), source })?;
+        newest = newest.max(archive.newest);
+        let mut picker = pick::Picker::new(archive, input, vars, component.extension.kind);
+        if input.rule.files.is_empty() {
+            picker.all(&mut tree)?;
+        }
+        for (to, rule) in &input.rule.files {
+            picker.apply(to, rule, &mut tree)?;
+        }
+    }
+    let files = tree.iter().filter_map(|(_, node)| match node {
+        Node::File { content, .. } => Some(content),
+        _ => None,
+    });
+    let files: Vec<_> = files.cloned().collect();
+    match <[Content; 1]>::try_from(files) {
+        Ok([file]) => Ok((file, newest)),
+        Err(files) => Err(RecipeError::NotOne(files.len())),
+    }
+}
+
+/// Reads an asset once, and takes in only what is picked of it.
+fn unpack(
+    input: &Input<'_>,
+    vars: &Vars<'_>,
+    limits: &Limits,
+    intake: &mut Intake<'_>,
+) -> Result<Archive, RecipeError> {
+    let wanted = pick::Wanted::new(input, vars)?;
+    let Input { file, name, .. } = input;
+    let read = match archive::read(file, name, limits, &|path| wanted.of(path), intake) {
+        // A picked name turned out to be a second one of a file that was not picked.
+        Err(ArchiveError::Again) => {
+            archive::read(file, name, limits, &|_| Want::Recipe, &mut intake.beside())
+        }
+        read => read,
+    };
+    read.map_err(|source| RecipeError::Archive { name: name.clone(), source })
 }
 
 fn delete(files: &Files, tree: &mut Tree) -> Result<(), RecipeError> {

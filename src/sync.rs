@@ -169,7 +169,8 @@ pub async fn survey<'c>(
 /// The digest of a component's overlay.
 async fn overlay(component: &Component) -> anyhow::Result<Option<Sha256>> {
     let Some(folder) = component.overlay.clone() else { return Ok(None) };
-    let digest = tokio::task::spawn_blocking(move || fingerprint::overlay(&folder)).await??;
+    let kind = component.extension.kind;
+    let digest = tokio::task::spawn_blocking(move || fingerprint::overlay(&folder, kind)).await??;
     Ok(Some(digest))
 }
 

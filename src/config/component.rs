@@ -10,9 +10,12 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::ConfigError;
+use super::extension::{Extension, Kind};
 use super::files::{FileRule, Files};
+use super::image::{Format, ImageRule};
 use super::source::{HttpUrl, NO_SOURCE, SourceRule};
 use super::versions::Versions;
+use super::xattrs::XattrRules;
 use crate::name::{Arch, ComponentName, Folder};
 use crate::template::{Template, Vars};
 
@@ -46,6 +49,8 @@ pub struct Component {
     pub extension: Extension,
     /// How the image is written.
     pub image: ImageRule,
+    /// Extended attributes of its files.
+    pub xattrs: XattrRules,
     /// The folder beside the component's file whose `usr/` and `opt/` go in as they are.
     pub overlay: Option<PathBuf>,
 }
@@ -71,6 +76,8 @@ struct Raw {
     extension: Extension,
     #[serde(default)]
     image: ImageRule,
+    #[serde(default)]
+    xattrs: XattrRules,
 }
 
 /// `[[asset]]`
@@ -91,7 +98,10 @@ pub struct AssetRule {
     pub files: Files,
 }
 
-fn as_text<S: serde::Serializer>(value: &impl std::fmt::Debug, to: S) -> Result<S::Ok, S::Error> {
+pub(super) fn as_text<S: serde::Serializer>(
+    value: &impl std::fmt::Debug,
+    to: S,
+) -> Result<S::Ok, S::Error> {
     to.collect_str(&format_args!("{value:?}"))
 }
 
@@ -130,9 +140,6 @@ impl TryFrom<RawAsset> for AssetRule {
             (None, Some(name)) => AssetAt::Name(name),
             _ => return Err("an asset has either `url` or `name`".to_owned()),
         };
-        if raw.files.is_empty() {
-            return Err("the asset gives no file to the image\nhint: add [asset.files], such as \"usr/bin/\" = \"NAME\"".to_owned());
-        }
         Ok(Self {
             at,
             sha256: raw.sha256,
@@ -189,112 +196,6 @@ impl From<UnitName> for String {
     }
 }
 
-/// `[extension]`: what goes into extension-release (os-release(5), systemd-sysext(8)).
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(try_from = "RawExtension")]
-pub struct Extension {
-    /// `ID=`; `_any` fits every distribution.
-    pub id: String,
-    /// `SYSEXT_LEVEL=`
-    pub sysext_level: Option<String>,
-    /// `VERSION_ID=`
-    pub version_id: Option<String>,
-    /// `EXTENSION_RELOAD_MANAGER=1`: systemd reads its units again on a merge. Left out: when the
-    /// component enables services.
-    pub reload: Option<bool>,
-}
-
-impl Default for Extension {
-    fn default() -> Self {
-        Self { id: "_any".to_owned(), sysext_level: None, version_id: None, reload: None }
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct RawExtension {
-    id: Option<String>,
-    sysext_level: Option<String>,
-    version_id: Option<String>,
-    reload: Option<bool>,
-}
-
-impl TryFrom<RawExtension> for Extension {
-    type Error = String;
-    fn try_from(raw: RawExtension) -> Result<Self, String> {
-        let id = raw.id.unwrap_or_else(|| "_any".to_owned());
-        for value in
-            [Some(&id), raw.sysext_level.as_ref(), raw.version_id.as_ref()].into_iter().flatten()
-        {
-            // os-release(5) also allows quoted values; none of these keys needs one.
-            if value.is_empty()
-                || !value.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
-            {
-                return Err(format!(
-                    "`{}` cannot stand in an extension-release",
-                    value.escape_debug()
-                ));
-            }
-        }
-        if id != "_any" && raw.sysext_level.is_none() && raw.version_id.is_none() {
-            return Err(format!(
-                "no host takes `id = \"{id}\"` alone\nhint: add `sysext-level` or `version-id`; either must equal the host's"
-            ));
-        }
-        Ok(Self {
-            id,
-            sysext_level: raw.sysext_level,
-            version_id: raw.version_id,
-            reload: raw.reload,
-        })
-    }
-}
-
-/// `[image]`
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct ImageRule {
-    /// The file system.
-    pub format: Format,
-    /// How its blocks are compressed.
-    pub compression: Compression,
-    /// What the file is called.
-    #[serde(serialize_with = "as_text")]
-    pub name: Template,
-}
-
-impl Default for ImageRule {
-    fn default() -> Self {
-        Self {
-            format: Format::Squashfs,
-            compression: Compression::Zstd,
-            name: Template::parse("{name}-{version}-{arch}.raw").expect("a literal template"),
-        }
-    }
-}
-
-/// The file system of an image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Format {
-    /// squashfs 4.0
-    Squashfs,
-}
-
-/// How the blocks of an image are compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Compression {
-    /// Zstandard
-    Zstd,
-    /// xz
-    Xz,
-    /// gzip (zlib)
-    Gzip,
-    /// LZ4
-    Lz4,
-}
-
 /// Reads the text of a component's file. Pure.
 ///
 /// # Errors
@@ -304,16 +205,12 @@ pub fn parse(name: ComponentName, file: &Path, text: &str) -> Result<Component, 
         toml::from_str(text).map_err(|error| ConfigError::from_toml(file, text, &error))?;
     let mut source = raw
         .source
+        .clone()
         .ok_or_else(|| ConfigError::new(file, "it has no source").with_hint(NO_SOURCE))?;
     if let SourceRule::Directory(rule) = &mut source {
         rule.path = file.parent().unwrap_or(Path::new("")).join(&rule.path);
     }
-    let wrong = |message: String| {
-        let (message, hint) = message.split_once("\nhint: ").unwrap_or((&message, ""));
-        let error = ConfigError::new(file, message);
-        if hint.is_empty() { error } else { error.with_hint(hint) }
-    };
-    check(&raw.image, &source, &raw.versions, &raw.files).map_err(wrong)?;
+    check(&raw, &source).map_err(|message| ConfigError::in_text(file, text, &message))?;
     Ok(Component {
         folder: raw.path.unwrap_or_else(|| Folder::from(&name)),
         name,
@@ -328,19 +225,20 @@ pub fn parse(name: ComponentName, file: &Path, text: &str) -> Result<Component, 
         services: raw.services,
         extension: raw.extension,
         image: raw.image,
+        xattrs: raw.xattrs,
         overlay: None,
     })
 }
 
 /// What no single value can tell.
-fn check(
-    image: &ImageRule,
-    source: &SourceRule,
-    versions: &Versions,
-    files: &Files,
-) -> Result<(), String> {
+fn check(raw: &Raw, source: &SourceRule) -> Result<(), String> {
+    let Raw { image, versions, files, .. } = raw;
+    match image.format {
+        Format::Squashfs { .. } => check_files(raw)?,
+        Format::None => check_whole(raw)?,
+    }
     image.name.require(&["version", "arch"]).map_err(|error| format!("[image] name: {error}"))?;
-    if image.name.as_str().strip_suffix(".raw").is_none() {
+    if image.format != Format::None && image.name.as_str().strip_suffix(".raw").is_none() {
         return Err(format!(
             "[image] name: `{}` does not end in .raw\nhint: systemd-sysext merges only such files",
             image.name
@@ -370,6 +268,42 @@ fn check(
         return Err(format!(
             "[files] `{destination}` is a folder\nhint: name the file itself, without a final slash"
         ));
+    }
+    Ok(())
+}
+
+/// What goes into an image must be where a node looks.
+fn check_files(raw: &Raw) -> Result<(), String> {
+    let kind = raw.extension.kind;
+    for asset in &raw.assets {
+        if asset.files.is_empty() {
+            return Err("the asset gives no file to the image\nhint: add [asset.files], such as \"usr/bin/\" = \"NAME\"".to_owned());
+        }
+    }
+    for to in raw.assets.iter().flat_map(|asset| asset.files.keys()).chain(raw.files.keys()) {
+        if !kind.tops().contains(&to.path().split('/').next().unwrap_or_default()) {
+            let hint = match kind {
+                Kind::Sysext => {
+                    "a system extension merges only `usr/` and `opt/`; `[extension] kind = \"confext\"` makes one for `etc/`"
+                }
+                Kind::Confext => "a configuration extension merges only `etc/`",
+            };
+            return Err(format!("`{to}` would not be seen on a node\nhint: {hint}"));
+        }
+    }
+    Ok(())
+}
+
+/// What is published as it is has nothing in it that we could say.
+fn check_whole(raw: &Raw) -> Result<(), String> {
+    let rules: usize = raw.assets.iter().map(|asset| asset.files.len()).sum();
+    let picks = raw.assets.iter().flat_map(|asset| asset.files.values());
+    let only_picks = picks.clone().all(|rule| matches!(rule, FileRule::Pick { .. }));
+    if raw.assets.is_empty() || rules > 1 || !only_picks {
+        return Err("`format = \"none\"` publishes one file as it is\nhint: give each architecture's file as [[asset]], and, if it is in an archive, one line of [asset.files]: \"image.raw\" = \"PATH\"".to_owned());
+    }
+    if !raw.files.is_empty() || !raw.services.enable.is_empty() || !raw.xattrs.rules().is_empty() {
+        return Err("`format = \"none\"` publishes one file as it is\nhint: leave [files], [services] and [xattrs] out".to_owned());
     }
     Ok(())
 }

@@ -52,6 +52,25 @@ impl ConfigError {
         }
     }
 
+    /// An error that the whole of `text` shows; it is marked where the first name that the message
+    /// quotes stands as a string, if it stands there once. A hint as in [`ConfigError::from_toml`].
+    #[must_use]
+    pub fn in_text(file: &Path, text: &str, message: &str) -> Self {
+        let (message, hint) = match message.split_once("\nhint: ") {
+            Some((message, hint)) => (message, Some(hint.to_owned())),
+            None => (message, None),
+        };
+        let quoted = message.split('`').nth(1).map(|name| format!("\"{name}\""));
+        let place = quoted.and_then(|name| {
+            let mut found = text.match_indices(&name);
+            match (found.next(), found.next()) {
+                (Some((at, _)), None) => Some(Place::new(text, at + 1..at + name.len() - 1)),
+                _ => None,
+            }
+        });
+        Self { file: file.to_owned(), place, message: message.to_owned(), hint }
+    }
+
     /// What to do about it.
     #[must_use]
     pub fn hint(&self) -> Option<&str> {

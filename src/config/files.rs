@@ -49,7 +49,10 @@ impl TryFrom<String> for Destination {
         {
             return Err(format!("`{shown}` is not a plain path"));
         }
-        if !matches!(trimmed.split('/').next(), Some("usr" | "opt")) {
+        // Which of these an image may have, and that one published as it is may have a name alone, is
+        // for the component to say.
+        let top = trimmed.split('/').next();
+        if !matches!(top, Some("usr" | "opt" | "etc")) && path.contains('/') {
             return Err(format!(
                 "`{shown}` would not be seen on a node\nhint: a system extension merges only `usr/` and `opt/`"
             ));

@@ -3,7 +3,7 @@
 //! Images come from anywhere, so nothing in one is trusted: a listing is bounded, and a file is read
 //! only as far as an extension-release can reach.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,8 @@ use backhand::{FilesystemReader, InnerNode, Node, SquashfsFileReader};
 use serde::Serialize;
 use thiserror::Error;
 
-use super::release::{ExtensionRelease, FOLDER};
+use super::release::ExtensionRelease;
+use crate::config::extension::Kind;
 use crate::name::Arch;
 
 /// The first bytes of squashfs 4.0, little-endian.
@@ -40,6 +41,16 @@ pub enum InspectError {
         /// What the reader said.
         problem: String,
     },
+    /// One of its files cannot be read.
+    #[error("cannot read `{file}` in {path}", path = path.display())]
+    Content {
+        /// The image.
+        path: PathBuf,
+        /// The file in it.
+        file: String,
+        /// Why.
+        source: io::Error,
+    },
 }
 
 /// What is in an image.
@@ -59,6 +70,11 @@ pub struct Inspection {
     pub files: u64,
     /// Their size in bytes, unpacked.
     pub unpacked: u64,
+    /// What it can be used as.
+    pub uses: Vec<Use>,
+    /// The machines it is for, as its extension-release says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub architecture: Option<String>,
     /// Each extension-release, by the name it is for.
     pub releases: BTreeMap<String, BTreeMap<String, String>>,
     /// Why a client would not take it; empty if it would.
@@ -68,8 +84,32 @@ pub struct Inspection {
     pub entries: Vec<Listed>,
 }
 
+/// What an image can be used as, told as systemd-dissect(1) tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Use {
+    /// A system extension.
+    Sysext,
+    /// A configuration extension.
+    Confext,
+    /// A portable service: its os-release names `PORTABLE_PREFIXES=`.
+    Portable,
+}
+
+impl Use {
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sysext => "sysext",
+            Self::Confext => "confext",
+            Self::Portable => "portable service",
+        }
+    }
+}
+
 /// An entry of an image.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Listed {
     /// Its path.
     pub path: String,
@@ -91,6 +131,66 @@ pub struct Listed {
 /// # Errors
 /// It cannot be read, or is no image. What is wrong in it otherwise is in `problems`.
 pub fn inspect(path: &Path, known_as: Option<&str>) -> Result<Inspection, InspectError> {
+    let (image, size) = open(path)?;
+    let mut releases = BTreeMap::new();
+    let mut uses = BTreeSet::new();
+    let mut os_release = None;
+    let mut problems = Vec::new();
+    let mut entries = Vec::new();
+    for node in image.files() {
+        let at = node.fullpath.to_string_lossy().trim_start_matches('/').to_owned();
+        if at.is_empty() {
+            continue;
+        }
+        if let Some((kind, name)) = release_name(&at) {
+            match read_release(&image, node) {
+                Some(release) => {
+                    uses.insert(match kind {
+                        Kind::Sysext => Use::Sysext,
+                        Kind::Confext => Use::Confext,
+                    });
+                    releases.insert(name.to_owned(), release);
+                }
+                None => problems.push(format!("`{at}` cannot be read")),
+            }
+        }
+        // The host's own place for it counts before the vendor's, as in os-release(5).
+        if at == "etc/os-release" || at == "usr/lib/os-release" && os_release.is_none() {
+            os_release = read_release(&image, node).or(os_release);
+        }
+        entries.push(list(at, node));
+    }
+    if os_release.is_some_and(|os| os.get("PORTABLE_PREFIXES").is_some_and(|p| !p.is_empty())) {
+        uses.insert(Use::Portable);
+    }
+    entries.sort_by(|a, b| a.path.cmp(&b.path));
+
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    problems.extend(judge(&name, known_as, &uses, &releases, &entries));
+    let mut architectures = releases.values().filter_map(|release| release.get("ARCHITECTURE"));
+    let architecture = architectures.next().map(str::to_owned);
+    let files = entries.iter().filter(|entry| entry.kind == '-');
+    Ok(Inspection {
+        size,
+        compression: compressor(&image),
+        block_size: image.block_size,
+        time: image.mod_time,
+        files: files.clone().count() as u64,
+        unpacked: files.map(|entry| entry.size).fold(0, u64::saturating_add),
+        uses: uses.into_iter().collect(),
+        architecture,
+        releases: releases
+            .into_iter()
+            .map(|(name, release)| (name, release.keys().clone()))
+            .collect(),
+        name,
+        problems,
+        entries,
+    })
+}
+
+/// Opens an image; its length in bytes, too.
+pub(super) fn open(path: &Path) -> Result<(FilesystemReader<'static>, u64), InspectError> {
     let disk = |source| InspectError::Disk { path: path.to_owned(), source };
     // Before it is opened, because opening a pipe waits for somebody to write.
     let metadata = std::fs::metadata(path).map_err(disk)?;
@@ -109,48 +209,19 @@ pub fn inspect(path: &Path, known_as: Option<&str>) -> Result<Inspection, Inspec
     }
     let image = FilesystemReader::from_reader(BufReader::with_capacity(128 << 10, file))
         .map_err(|error| format(error.to_string().lines().next().unwrap_or_default().to_owned()))?;
+    Ok((image, size))
+}
 
-    let mut releases = BTreeMap::new();
-    let mut problems = Vec::new();
-    let mut entries = Vec::new();
-    for node in image.files() {
-        let at = node.fullpath.to_string_lossy().trim_start_matches('/').to_owned();
-        if at.is_empty() {
-            continue;
-        }
-        if let Some(name) =
-            at.strip_prefix(FOLDER).and_then(|rest| rest.strip_prefix("/extension-release."))
-        {
-            match read_release(&image, node) {
-                Some(release) => {
-                    releases.insert(name.to_owned(), release);
-                }
-                None => problems.push(format!("`{at}` cannot be read")),
-            }
-        }
-        entries.push(list(at, node));
-    }
-    entries.sort_by(|a, b| a.path.cmp(&b.path));
+/// How an image's blocks are compressed.
+pub(super) fn compressor(image: &FilesystemReader<'_>) -> String {
+    image.compressor.map_or_else(|| "none".to_owned(), |c| format!("{c:?}").to_lowercase())
+}
 
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    problems.extend(judge(&name, known_as, &releases, &entries));
-    let files = entries.iter().filter(|entry| entry.kind == '-');
-    Ok(Inspection {
-        size,
-        compression: image
-            .compressor
-            .map_or_else(|| "none".to_owned(), |c| format!("{c:?}").to_lowercase()),
-        block_size: image.block_size,
-        time: image.mod_time,
-        files: files.clone().count() as u64,
-        unpacked: files.map(|entry| entry.size).fold(0, u64::saturating_add),
-        releases: releases
-            .into_iter()
-            .map(|(name, release)| (name, release.keys().clone()))
-            .collect(),
-        name,
-        problems,
-        entries,
+/// The kind of extension and the name that an extension-release at this path is for.
+fn release_name(path: &str) -> Option<(Kind, &str)> {
+    [Kind::Sysext, Kind::Confext].into_iter().find_map(|kind| {
+        let name = path.strip_prefix(kind.release_folder())?.strip_prefix("/extension-release.")?;
+        Some((kind, name))
     })
 }
 
@@ -167,7 +238,7 @@ fn read_release(
     Some(ExtensionRelease::parse(&String::from_utf8(bytes).ok()?))
 }
 
-fn list(path: String, node: &Node<SquashfsFileReader>) -> Listed {
+pub(super) fn list(path: String, node: &Node<SquashfsFileReader>) -> Listed {
     let (kind, size, target) = match &node.inner {
         InnerNode::File(file) => ('-', file.file_len() as u64, None),
         InnerNode::Symlink(link) => ('l', 0, Some(link.link.to_string_lossy().into_owned())),
@@ -192,22 +263,33 @@ fn list(path: String, node: &Node<SquashfsFileReader>) -> Listed {
 fn judge(
     file: &str,
     known_as: Option<&str>,
+    uses: &BTreeSet<Use>,
     releases: &BTreeMap<String, ExtensionRelease>,
     entries: &[Listed],
 ) -> Vec<String> {
     let mut problems = Vec::new();
+    // An image of etc/ alone is meant for systemd-confext, whether or not it says so.
+    let tops = || entries.iter().map(|entry| entry.path.split('/').next().unwrap_or_default());
+    let confext = uses.contains(&Use::Confext)
+        || uses.is_empty() && tops().all(|top| top == "etc") && !entries.is_empty();
+    let kind = if confext && !uses.contains(&Use::Sysext) { Kind::Confext } else { Kind::Sysext };
+    let (folder, tool) = (
+        kind.release_folder(),
+        match kind {
+            Kind::Sysext => "systemd-sysext",
+            Kind::Confext => "systemd-confext",
+        },
+    );
     let stem = file.strip_suffix(".raw").unwrap_or(file);
     if stem == file {
-        problems.push(
-            "the file's name does not end in .raw, so it is no image to systemd-sysext".to_owned(),
-        );
+        problems.push(format!("the file's name does not end in .raw, so it is no image to {tool}"));
     }
     if releases.is_empty() {
-        problems.push(format!("it has no {FOLDER}/extension-release.{stem}"));
+        problems.push(format!("it has no {folder}/extension-release.{stem}"));
     } else {
         for name in [Some(stem), known_as].into_iter().flatten() {
             if !releases.contains_key(name) {
-                problems.push(format!("it has no {FOLDER}/extension-release.{name}, so it cannot be merged as {name}.raw"));
+                problems.push(format!("it has no {folder}/extension-release.{name}, so it cannot be merged as {name}.raw"));
             }
         }
     }
@@ -216,9 +298,13 @@ fn judge(
             None | Some("") => problems.push(format!("extension-release.{name} has no ID=")),
             Some("_any") => {}
             Some(id)
-                if release.get("SYSEXT_LEVEL").is_none() && release.get("VERSION_ID").is_none() =>
+                if release.get(kind.level_key()).is_none()
+                    && release.get("VERSION_ID").is_none() =>
             {
-                problems.push(format!("extension-release.{name} has ID={id}, but neither SYSEXT_LEVEL= nor VERSION_ID="));
+                problems.push(format!(
+                    "extension-release.{name} has ID={id}, but neither {}= nor VERSION_ID=",
+                    kind.level_key()
+                ));
             }
             Some(_) => {}
         }
@@ -240,12 +326,15 @@ fn judge(
     for entry in entries {
         let path = entry.path.as_str();
         match path.split('/').next() {
-            Some("usr" | "opt") => {}
+            Some(top) if kind.tops().contains(&top) => {}
             _ if path.contains('/') => {}
-            _ => problems.push(format!("`{path}` is outside usr/ and opt/ and would not be seen")),
+            _ => {
+                let tops = kind.tops().join("/ and ");
+                problems.push(format!("`{path}` is outside {tops}/ and would not be seen"));
+            }
         }
         if path == "usr/lib/os-release" {
-            problems.push("it has a usr/lib/os-release, so systemd-sysext refuses it".to_owned());
+            problems.push(format!("it has a usr/lib/os-release, so {tool} refuses it"));
         }
         if matches!(entry.kind, 'c' | 'b' | 'p' | 's') {
             problems.push(format!("`{path}` is a device, a pipe or a socket"));

@@ -1,86 +1,171 @@
-//! From a tree to a squashfs file: which compressor, which block size, and the tree's contents in
+//! From a tree to a squashfs file: which compressor, which attributes, and the tree's contents in
 //! the order of their paths, so that the bytes do not depend on where they came from.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Write};
-use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 
 use super::squashfs::{
-    Compression as Codec, Entry, Node as Packed, Options, SquashfsError, Writer,
+    Bcj, Compression as Codec, ContentId, Entry, Node as Packed, Options, Pool, SquashfsError,
+    Writer,
 };
 use super::{ImageError, Progress};
-use crate::config::component::Compression;
+use crate::config::image::Compression;
+use crate::config::xattrs::XattrRules;
+use crate::name::Arch;
+use crate::recipe::spool::{Content, SpoolError};
 use crate::recipe::tree::{Node, Tree};
 
-/// 256 KiB: a node that starts a program reads whole blocks, and larger ones compress better; but a
-/// tree of small files is read fastest at this size.
-const BLOCK: u32 = 256 << 10;
-
-/// Writes a tree. Owners are 0:0, folders 0755, and every date is `time`.
-pub(super) fn write(
-    tree: &Tree,
-    compression: Compression,
-    time: u64,
-    path: &Path,
-    progress: &Progress<'_>,
-) -> Result<(), ImageError> {
-    let disk = |source: io::Error| ImageError::Disk { path: path.to_owned(), source };
-    let failed = |error: SquashfsError| match error {
-        SquashfsError::Read(source) | SquashfsError::Write(source) => disk(source),
-        source => ImageError::Squashfs { path: path.to_owned(), source },
-    };
-    let options = Options {
-        compression: match compression {
-            Compression::Zstd => Codec::Zstd { level: 9 },
-            Compression::Xz => Codec::Xz { level: 6, bcj: None },
-            Compression::Gzip => Codec::Gzip { level: 9 },
-            Compression::Lz4 => Codec::Lz4 { hc: true },
-        },
-        block_size: BLOCK,
-        threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-        // squashfs dates are 32 bits wide, unsigned.
-        time: u32::try_from(time).unwrap_or(u32::MAX),
-    };
-    let file = File::create(path).map_err(disk)?;
-    let mut out = BufWriter::with_capacity(1 << 20, file);
-    let mut writer = Writer::new(&mut out, &options).map_err(failed)?;
-
-    let total = tree.iter().map(|(_, node)| node.size()).sum();
-    let done = AtomicU64::new(0);
-    let mut entries = Vec::new();
-    for (at, node) in tree {
-        let (mode, packed) = match node {
-            Node::Folder => (0o755, Packed::Directory),
-            Node::File { mode, content } => {
-                let mut reader = Counted { inner: content.open(), done: &done, total, progress };
-                (*mode, Packed::File(writer.content(&mut reader).map_err(failed)?))
-            }
-            Node::Symlink { target } => (0o777, Packed::Symlink(target.clone())),
-        };
-        let mode = u16::try_from(mode & 0o7777).expect("twelve bits");
-        entries.push(Entry { path: at.clone(), mode, node: packed, xattrs: Vec::new() });
-    }
-    let written = writer.finish(&entries).map_err(failed)?;
-    out.flush().map_err(disk)?;
-    let file = out.into_inner().map_err(|error| disk(error.into_error()))?;
-    // What turned out to be there already was written in vain, and may lie behind the end.
-    file.set_len(written.size).map_err(disk)
-}
-
-/// A reader that tells how far all readers together have come.
-struct Counted<'p, R> {
-    inner: R,
-    done: &'p AtomicU64,
-    total: u64,
+/// An image that takes contents in.
+pub(super) struct Packer<'p> {
+    writer: Writer<File>,
+    /// What the writer calls the contents that were taken in ahead.
+    taken: Vec<ContentId>,
+    /// The image.
+    path: PathBuf,
+    done: u64,
     progress: &'p Progress<'p>,
 }
 
-impl<R: Read> Read for Counted<'_, R> {
+impl<'p> Packer<'p> {
+    /// The image will be at `path`. What must wait does so in a file without a name beside it.
+    pub(super) fn new(
+        compression: Compression,
+        block_size: u32,
+        arch: Arch,
+        pool: &Pool,
+        path: &Path,
+        progress: &'p Progress<'p>,
+    ) -> Result<Self, ImageError> {
+        let options = Options { compression: codec(compression, arch), block_size };
+        let disk = |source| ImageError::Disk { path: path.to_owned(), source };
+        let tails = tempfile::tempfile_in(path.parent().unwrap_or(Path::new(""))).map_err(disk)?;
+        let writer = Writer::new(create(path).map_err(disk)?, tails, &options, pool);
+        let writer = writer.map_err(|error| failed(path, error))?;
+        Ok(Self { writer, taken: Vec::new(), path: path.to_owned(), done: 0, progress })
+    }
+
+    /// Takes a content in, of which the tree will only know the number.
+    pub(super) fn take(&mut self, reader: &mut dyn Read) -> Result<usize, SpoolError> {
+        let mut counted = Counted { inner: reader, done: &mut self.done, progress: self.progress };
+        let id = self.writer.content(&mut counted).map_err(|error| match error {
+            SquashfsError::Read(source) => SpoolError::Read(source),
+            SquashfsError::Write(source) => SpoolError::Write(source),
+            other => SpoolError::Write(io::Error::other(other)),
+        })?;
+        self.taken.push(id);
+        Ok(self.taken.len() - 1)
+    }
+
+    /// Completes the image. Owners are 0:0, folders 0755, and every date is `time`.
+    pub(super) fn finish(
+        mut self,
+        tree: &Tree,
+        xattrs: &XattrRules,
+        time: u64,
+    ) -> Result<(), ImageError> {
+        let mut idle: Vec<_> = xattrs.rules().iter().map(|rule| Some(&rule.pattern)).collect();
+        let mut attributes = |path: &str| {
+            let (attributes, matching) = xattrs.of(path);
+            for at in matching {
+                idle[at] = None;
+            }
+            attributes.into_iter().collect()
+        };
+        let mut entries = vec![Entry {
+            path: String::new(),
+            mode: 0o755,
+            node: Packed::Directory,
+            xattrs: attributes(""),
+        }];
+        for (at, node) in tree {
+            let (mode, packed) = match node {
+                Node::Folder => (0o755, Packed::Directory),
+                Node::File { mode, content: Content::Kept(kept) } => {
+                    (*mode, Packed::File(self.taken[kept.number]))
+                }
+                Node::File { mode, content } => {
+                    let mut reader = content.open();
+                    let mut counted = Counted {
+                        inner: &mut reader,
+                        done: &mut self.done,
+                        progress: self.progress,
+                    };
+                    let id = self.writer.content(&mut counted);
+                    (*mode, Packed::File(id.map_err(|error| failed(&self.path, error))?))
+                }
+                Node::Symlink { target } => (0o777, Packed::Symlink(target.clone())),
+            };
+            let mode = u16::try_from(mode & 0o7777).expect("twelve bits");
+            entries.push(Entry { path: at.clone(), mode, node: packed, xattrs: attributes(at) });
+        }
+        if let Some(pattern) = idle.into_iter().flatten().next() {
+            return Err(ImageError::Xattrs(pattern.clone()));
+        }
+        let path = self.path;
+        // squashfs dates are 32 bits wide, unsigned.
+        let time = u32::try_from(time).unwrap_or(u32::MAX);
+        let other = || {
+            // The first file lives as long as it is read.
+            std::fs::remove_file(&path)?;
+            create(&path)
+        };
+        let written = self.writer.finish(&entries, time, other);
+        let written = written.map_err(|error| failed(&path, error))?;
+        let cut = written.image.set_len(written.size);
+        cut.map_err(|source| ImageError::Disk { path, source })
+    }
+}
+
+fn create(path: &Path) -> io::Result<File> {
+    File::options().read(true).write(true).create_new(true).open(path)
+}
+
+fn failed(path: &Path, error: SquashfsError) -> ImageError {
+    let path = path.to_owned();
+    match error {
+        SquashfsError::Read(source) | SquashfsError::Write(source) => {
+            ImageError::Disk { path, source }
+        }
+        source => ImageError::Squashfs { path, source },
+    }
+}
+
+/// What the writer is told for an image of this architecture.
+fn codec(compression: Compression, arch: Arch) -> Codec {
+    match compression {
+        Compression::Zstd(level) => Codec::Zstd { level: level.cast_signed() },
+        Compression::Xz { level, bcj } => {
+            Codec::Xz { level, bcj: bcj.then(|| filter(arch)).flatten() }
+        }
+        Compression::Gzip(level) => Codec::Gzip { level },
+        Compression::Lz4(level) => Codec::Lz4 { hc: level > 1 },
+    }
+}
+
+/// The filter for an architecture's machine code, if there is one.
+fn filter(arch: Arch) -> Option<Bcj> {
+    match arch {
+        Arch::X86_64 | Arch::X86 => Some(Bcj::X86),
+        Arch::Arm64 => Some(Bcj::Arm64),
+        Arch::Arm => Some(Bcj::Arm),
+        Arch::Riscv64 | Arch::Riscv32 => Some(Bcj::RiscV),
+        _ => None,
+    }
+}
+
+/// A reader that tells how far all readers together have come.
+struct Counted<'r, 'p> {
+    inner: &'r mut dyn Read,
+    done: &'r mut u64,
+    progress: &'p Progress<'p>,
+}
+
+impl Read for Counted<'_, '_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(into)?;
-        let before = self.done.fetch_add(read as u64, Ordering::Relaxed);
-        (self.progress)(before + read as u64, self.total);
+        *self.done += read as u64;
+        (self.progress)(*self.done);
         Ok(read)
     }
 }

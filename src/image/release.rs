@@ -4,14 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::Identity;
+use crate::config::extension::Kind;
 
-/// The folder in an image that holds the file.
-pub const FOLDER: &str = "usr/lib/extension-release.d";
-
-/// Where the extension-release for an image of this name is.
+/// Where the extension-release for an image of this kind and name is.
 #[must_use]
-pub fn path(name: &str) -> String {
-    format!("{FOLDER}/extension-release.{name}")
+pub fn path(kind: Kind, name: &str) -> String {
+    format!("{}/extension-release.{name}", kind.release_folder())
 }
 
 /// The keys and values of an extension-release.
@@ -27,7 +25,8 @@ impl ExtensionRelease {
             ("ID".to_owned(), extension.id.clone()),
             ("ARCHITECTURE".to_owned(), identity.arch.to_string()),
         ]);
-        keys.extend(extension.sysext_level.clone().map(|level| ("SYSEXT_LEVEL".to_owned(), level)));
+        let level_key = extension.kind.level_key();
+        keys.extend(extension.level.clone().map(|level| (level_key.to_owned(), level)));
         keys.extend(extension.version_id.clone().map(|id| ("VERSION_ID".to_owned(), id)));
         if extension.reload.unwrap_or(identity.services) {
             keys.insert("EXTENSION_RELOAD_MANAGER".to_owned(), "1".to_owned());

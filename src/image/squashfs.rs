@@ -12,7 +12,7 @@
 //! |---|---|---|
 //! | superblock | 96 bytes that say where the rest is | here |
 //! | compressor options | a metadata block, only if they are not the default | `compress` |
-//! | data | the blocks of files, and fragment blocks with the tails of many | `contents` |
+//! | data | the blocks of files, then fragment blocks with the tails of many | `contents` |
 //! | inode table | metadata blocks of inodes | `inode`, `tree` |
 //! | directory table | metadata blocks of names | `directory` |
 //! | fragment table | where each fragment block is | here |
@@ -25,12 +25,17 @@
 //! The kernel insists that tables touch: each ends where the next begins.
 //!
 //! # How it works
-//! The caller's thread reads, hashes and writes; others compress (`pipeline`). Blocks are written
-//! in the order in which they were read, so the number of threads cannot be seen in the image. A
-//! content that turns out to be there already is taken back, if need be by going back in the file.
+//! The caller's thread reads and writes; a [`Pool`] of threads, which images share that are
+//! written at the same time, compresses (`pipeline`). Contents can so be taken in as they come out
+//! of an archive that is still being downloaded. Their blocks are written as they come, and the
+//! tails of files, which share blocks with others, wait in another file. Only when all paths are
+//! known, contents are put into the order of their paths, so that neither the order in which they
+//! came nor the number of threads can be seen. Contents that turn out to be equal are stored once.
 //! No clock is read, and nothing depends on the order of a hash table.
 
+use std::fmt;
 use std::io::{self, Read, Seek, Write};
+use std::sync::Arc;
 
 use thiserror::Error;
 
@@ -46,6 +51,7 @@ mod tests;
 mod tree;
 mod xattr;
 
+use compress::Codec;
 pub use compress::{Bcj, Compression};
 use contents::Contents;
 use metadata::write_table;
@@ -123,10 +129,6 @@ pub struct Options {
     pub compression: Compression,
     /// How much of a file is compressed at once: a power of two from 4 KiB to 1 MiB.
     pub block_size: u32,
-    /// How many threads compress. Not to be seen in the image.
-    pub threads: usize,
-    /// What everything is dated, in seconds since 1970.
-    pub time: u32,
 }
 
 /// A content in the image that [`Writer::content`] took it into.
@@ -160,44 +162,73 @@ pub enum Node {
 }
 
 /// A complete image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Written {
+#[derive(Debug)]
+pub struct Written<S> {
+    /// The file that holds it.
+    pub image: S,
     /// Its length. The file can be longer, with what was written in vain: cut it off.
     pub size: u64,
 }
 
-/// Writes one image, from the first byte of `W` on.
+/// What two blocks have in common that are compressed alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Kind {
+    compression: Compression,
+    block_size: u32,
+}
+
+/// The threads that compress, for all images that are written at the same time. A clone is the
+/// same threads; they end with the last one.
+#[derive(Clone)]
+pub struct Pool(Arc<pipeline::Pool<Kind>>);
+
+impl Pool {
+    /// Starts so many threads.
+    ///
+    /// # Errors
+    /// [`SquashfsError::Threads`]
+    pub fn new(threads: usize) -> Result<Self, SquashfsError> {
+        let make = |kind: &Kind| {
+            let mut codec = Codec::for_data(kind.compression, kind.block_size)?;
+            let compress: pipeline::Compress =
+                Box::new(move |block, into| codec.compress(block, into));
+            Ok(compress)
+        };
+        let pool = pipeline::Pool::new(threads, make).map_err(SquashfsError::Threads)?;
+        Ok(Self(Arc::new(pool)))
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").finish_non_exhaustive()
+    }
+}
+
+/// Writes one image, into an `S`.
 ///
-/// Dropping it ends its threads, and leaves behind what is no image.
-pub struct Writer<W: Write + Seek> {
-    contents: Contents<W>,
+/// Dropping it leaves behind what is no image.
+pub struct Writer<S: Read + Write + Seek> {
+    contents: Contents<S>,
     options: Options,
 }
 
-impl<W: Write + Seek> Writer<W> {
-    /// Begins an image and starts its threads.
+impl<S: Read + Write + Seek> Writer<S> {
+    /// Begins an image in `image`; tails of files wait in `tails`. Both are empty files.
     ///
     /// # Errors
     /// Options that the format does not have; a disk that is full already.
-    pub fn new(out: W, options: &Options) -> Result<Self, SquashfsError> {
-        let Options { compression, block_size, .. } = *options;
+    pub fn new(image: S, tails: S, options: &Options, pool: &Pool) -> Result<Self, SquashfsError> {
+        let Options { compression, block_size } = *options;
         if !block_size.is_power_of_two() || !BLOCK_SIZES.contains(&block_size) {
             return Err(SquashfsError::BlockSize(block_size));
         }
         compression.check()?;
-        let mut out = Output::new(out);
-        // Until there is an image, nothing shall take it for one.
-        out.seek(0)?;
-        out.write(&[0; SUPERBLOCK])?;
-        if let Some(options) = compression.options(block_size) {
-            let length = u16::try_from(options.len()).expect("they are a few words");
-            out.write(&(length | metadata::RAW).to_le_bytes())?;
-            out.write(&options)?;
-        }
-        Ok(Self { contents: Contents::new(out, options)?, options: *options })
+        let out = begin(image, options)?;
+        Ok(Self { contents: Contents::new(out, tails, options, pool), options: *options })
     }
 
-    /// Reads one file's content to its end. Equal contents are stored once, and have one id.
+    /// Reads one file's content to its end. Equal contents are stored once in the end.
     ///
     /// # Errors
     /// [`SquashfsError::Read`], after which the writer can go on without that content; all others
@@ -206,16 +237,29 @@ impl<W: Write + Seek> Writer<W> {
         self.contents.add(reader).map(ContentId)
     }
 
-    /// Writes paths and tables, and last the superblock.
+    /// Completes the image; the superblock comes last, so that until then nothing takes it for one.
     ///
     /// `entries` are in the order of the bytes of their paths, each in a folder that is there too;
-    /// a root that is not there has mode 0755.
+    /// a root that is not there has mode 0755. A content that no entry has is left out. `time` is
+    /// what everything is dated, in seconds since 1970. `other` makes a second empty file: the image
+    /// is written there if contents did not come in the order of their paths.
     ///
     /// # Errors
     /// A tree that cannot be stored, or a failing disk.
-    pub fn finish(self, entries: &[Entry]) -> Result<Written, SquashfsError> {
-        let Options { compression, block_size, time, .. } = self.options;
-        let (mut out, data) = self.contents.finish()?;
+    pub fn finish(
+        self,
+        entries: &[Entry],
+        time: u32,
+        other: impl FnOnce() -> io::Result<S>,
+    ) -> Result<Written<S>, SquashfsError> {
+        let options = self.options;
+        let Options { compression, block_size } = options;
+        let order = entries.iter().filter_map(|entry| match entry.node {
+            Node::File(ContentId(at)) => Some(at),
+            _ => None,
+        });
+        let other = || begin(other().map_err(SquashfsError::Write)?, &options);
+        let (mut out, data) = self.contents.finish(order, other)?;
         let tables = tree::tables(entries, &data, compression, time)?;
         let fragments = data.fragments;
         drop((data.stored, data.lengths));
@@ -281,8 +325,21 @@ impl<W: Write + Seek> Writer<W> {
         out.seek(0)?;
         out.write(&superblock)?;
         out.flush()?;
-        Ok(Written { size })
+        Ok(Written { image: out.into_inner(), size })
     }
+}
+
+/// What comes before the first block. Until there is an image, nothing shall take it for one.
+fn begin<S: Write + Seek>(image: S, options: &Options) -> Result<Output<S>, SquashfsError> {
+    let mut out = Output::new(image);
+    out.seek(0)?;
+    out.write(&[0; SUPERBLOCK])?;
+    if let Some(options) = options.compression.options(options.block_size) {
+        let length = u16::try_from(options.len()).expect("they are a few words");
+        out.write(&(length | metadata::RAW).to_le_bytes())?;
+        out.write(&options)?;
+    }
+    Ok(out)
 }
 
 const BLOCK_SIZES: std::ops::RangeInclusive<u32> = 4 << 10..=1 << 20;

@@ -3,7 +3,9 @@
 //! Owns what an archive may contain: which paths, which kinds of entries, how much of each. It
 //! reads hostile input, so it takes an archive whole or refuses it whole, and an error names the
 //! entry at fault. It refuses to know where the entries end up in an image: where a symlink leads
-//! and what a setuid bit is worth are judged by the tree. It writes nothing but a [`Spool`].
+//! and what a setuid bit is worth are judged by the tree. Contents go to an [`Intake`], in one pass
+//! over an archive that may still be on its way here; only zip, whose directory is at its end, is
+//! waited for.
 
 mod entries;
 mod sniff;
@@ -12,13 +14,13 @@ mod zip;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read, Seek};
-use std::path::Path;
+use std::io::{self, Read};
 
 use thiserror::Error;
 
-use super::spool::{Content, Spool};
+use super::intake::{Intake, Want};
+use super::spool::Content;
+use crate::fetch::arriving::Arriving;
 use entries::Entries;
 use sniff::{Stream, Wrapping};
 
@@ -133,7 +135,10 @@ pub enum ArchiveError {
     /// The asset itself cannot be read.
     #[error("cannot read the archive")]
     Read(#[source] io::Error),
-    /// The spool cannot take more bytes.
+    /// What was not wanted is linked to by what is: it must be read again, with all of it kept.
+    #[error("a hard link leads to what was read over")]
+    Again,
+    /// There is no place for more bytes.
     #[error("cannot keep the unpacked bytes")]
     Spool(#[source] io::Error),
     /// The asset, or what it unpacks to, has no bytes.
@@ -308,7 +313,7 @@ impl ArchiveError {
             ArchiveError::Entry { .. } | ArchiveError::Names { .. } => {
                 "no honest archive has such an entry: do not use it before you know why"
             }
-            ArchiveError::Read(_) => return None,
+            ArchiveError::Read(_) | ArchiveError::Again => return None,
         };
         Some(hint.to_owned())
     }
@@ -318,66 +323,63 @@ impl ArchiveError {
     }
 }
 
-/// Reads the asset at `path` into a virtual tree, with the contents in `spool`.
+/// Reads an asset into a virtual tree. `wants` says of each path what its content is wanted for.
 ///
 /// The bytes alone decide what it is. `name` is the asset's file name: it names the entry of a
 /// bare file ("kubectl" stays "kubectl") or of a single compressed file ("btop-1.2.gz" becomes
-/// "btop-1.2"). Such an entry has mode `0o755`. A bare file is not copied to the spool, so the
-/// file at `path` must not change while the archive is in use.
+/// "btop-1.2"). Such an entry has mode `0o755`.
 ///
 /// # Errors
 ///
 /// The archive is refused whole when any part of it is unsafe, damaged, truncated or beyond
-/// `limits`. What it spooled up to there stays in the spool until that is dropped.
+/// `limits`. What was taken in up to there stays there. [`ArchiveError::Again`] asks for another
+/// call in which everything is wanted.
 pub fn read(
-    path: &Path,
+    asset: &Arriving,
     name: &str,
     limits: &Limits,
-    spool: &mut Spool,
+    wants: &dyn Fn(&str) -> Want,
+    intake: &mut Intake<'_>,
 ) -> Result<Archive, ArchiveError> {
-    let mut file = File::open(path).map_err(ArchiveError::Read)?;
+    let mut file = asset.open();
     let mut head = Vec::new();
     (&mut file).take(sniff::HEAD as u64).read_to_end(&mut head).map_err(ArchiveError::Read)?;
     if head.is_empty() {
         return Err(ArchiveError::Empty);
     }
-    file.rewind().map_err(ArchiveError::Read)?;
-
-    let mut entries = Entries::new(*limits);
-    let kind = match sniff::wrapping(&head) {
+    let mut entries = Entries::new(*limits, wants);
+    let wrapping = sniff::wrapping(&head);
+    let (is_tar, is_html) = (sniff::is_tar(&head), sniff::is_html(&head));
+    let bytes = io::Cursor::new(head).chain(file);
+    let kind = match wrapping {
         Wrapping::Zip => {
-            let again = File::open(path).map_err(ArchiveError::Read)?;
-            zip::read(file, again, &mut entries, spool)?;
+            let again = asset.whole().map_err(ArchiveError::Read)?;
+            let file = asset.whole().map_err(ArchiveError::Read)?;
+            zip::read(file, again, &mut entries, intake)?;
             Kind::Zip
         }
-        Wrapping::None if sniff::is_tar(&head) => {
-            let mut stream = Stream::plain(file, *limits);
-            tar::read(&mut stream, tar::End::Marked, &mut entries, spool)?;
+        Wrapping::None if is_tar => {
+            let mut stream = Stream::plain(bytes, *limits);
+            tar::read(&mut stream, tar::End::Marked, &mut entries, intake)?;
             Kind::Tar
         }
         Wrapping::None if sniff::names_an_archive(name) => return Err(ArchiveError::NoArchive),
-        Wrapping::None if sniff::is_html(&head) && !sniff::names_html(name) => {
+        Wrapping::None if is_html && !sniff::names_html(name) => {
             return Err(ArchiveError::Html);
         }
         Wrapping::None => {
-            let content = Content::from_file(file).map_err(ArchiveError::Read)?;
-            if content.len() > limits.bytes {
-                return Err(ArchiveError::TooLarge { limit: limits.bytes });
-            }
-            single(name, content, &mut entries)?;
+            single(name, &mut Stream::plain(bytes, *limits), &mut entries, intake)?;
             Kind::Bare
         }
         Wrapping::Compressed(format) => {
-            let mut stream = Stream::decode(file, format, *limits)?;
+            let mut stream = Stream::decode(bytes, format, *limits)?;
             if stream.holds_tar()? {
-                tar::read(&mut stream, tar::End::Any, &mut entries, spool)?;
+                tar::read(&mut stream, tar::End::Any, &mut entries, intake)?;
                 Kind::Tar
             } else if sniff::names_a_tar(name) {
                 return Err(ArchiveError::NoArchive);
             } else {
-                let content = entries.spool(&mut stream, spool)?;
-                let content = content.map_err(|source| stream.error(source))?;
-                single(sniff::uncompressed_name(name), content, &mut entries)?;
+                single(sniff::uncompressed_name(name), &mut stream, &mut entries, intake)?;
                 Kind::Compressed
             }
         }
@@ -386,11 +388,17 @@ pub fn read(
 }
 
 /// Makes the one entry of an asset that is not an archive.
-fn single(name: &str, content: Content, entries: &mut Entries) -> Result<(), ArchiveError> {
+fn single(
+    name: &str,
+    stream: &mut Stream,
+    entries: &mut Entries<'_>,
+    intake: &mut Intake<'_>,
+) -> Result<(), ArchiveError> {
+    let path = entries::normalise(name.as_bytes())?;
+    let content = entries.take(&path, stream, intake)?.map_err(|source| stream.error(source))?;
     if content.is_empty() {
         return Err(ArchiveError::Empty);
     }
-    let path = entries::normalise(name.as_bytes())?;
     entries.begin()?;
     entries.insert(path, Entry::File { mode: PROGRAM_MODE, content })
 }

@@ -14,10 +14,10 @@ use sha2::Digest;
 
 use super::{RecipeError, normal_mode};
 use crate::config::Component;
-use crate::config::component::{
-    AssetAt, AssetRule, Compression, Extension, Format, ImageRule, UnitName,
-};
+use crate::config::component::{AssetAt, AssetRule, UnitName};
+use crate::config::extension::{Extension, Kind};
 use crate::config::files::{FileRule, Files, Mode};
+use crate::config::image::{Compression, Format, ImageRule};
 use crate::config::versions::Versions;
 use crate::name::{Arch, Sha256};
 use crate::template::Vars;
@@ -69,6 +69,7 @@ pub fn fingerprint(
         services,
         extension,
         image,
+        xattrs,
         overlay: _,
     } = component;
     let Versions {
@@ -110,29 +111,38 @@ pub fn fingerprint(
     units.sort_unstable();
     units.dedup();
     fields.tell_each("enable", units.iter().copied());
-    let Extension { id, sysext_level, version_id, reload } = extension;
+    let Extension { kind, id, level, version_id, reload } = extension;
+    match kind {
+        Kind::Sysext => {}
+        Kind::Confext => fields.tell("kind", "confext"),
+    }
     fields.tell("id", id);
-    fields.tell_each("sysext-level", sysext_level.as_deref());
+    fields.tell_each("level", level.as_deref());
     fields.tell_each("version-id", version_id.as_deref());
     if reload.unwrap_or(!units.is_empty()) {
         fields.tell("reload", "");
     }
-    let ImageRule { format, compression, name } = image;
-    fields.tell(
-        "format",
-        match format {
-            Format::Squashfs => "squashfs",
-        },
-    );
-    fields.tell(
-        "compression",
-        match compression {
-            Compression::Zstd => "zstd",
-            Compression::Xz => "xz",
-            Compression::Gzip => "gzip",
-            Compression::Lz4 => "lz4",
-        },
-    );
+    let ImageRule { format, name } = image;
+    // What a preset stands for, not its name: who tunes it makes other images.
+    match format {
+        Format::Squashfs { compression, block_size } => {
+            let (codec, level) = match compression {
+                Compression::Zstd(level) => ("zstd", level),
+                Compression::Xz { level, bcj: false } => ("xz", level),
+                Compression::Xz { level, bcj: true } => ("xz+bcj", level),
+                Compression::Gzip(level) => ("gzip", level),
+                Compression::Lz4(level) => ("lz4", level),
+            };
+            fields.tell("squashfs", &format!("{codec} {level} {block_size}"));
+        }
+        Format::None => fields.tell("as-it-is", ""),
+    }
+    for rule in xattrs.rules() {
+        fields.tell("xattrs", &rule.pattern);
+        for (name, value) in rule.attributes() {
+            fields.tell(name, &value.escape_ascii().to_string());
+        }
+    }
     fields.tell("image", &name.expand(&Vars { arch: arch.as_str(), tag: vars.version, ..*vars }));
     Sha256::from_hasher(fields.0)
 }
@@ -170,9 +180,9 @@ fn tell_files(fields: &mut Fields, files: &Files, vars: &Vars<'_>) {
 ///
 /// # Errors
 /// It cannot be read, or holds what no image can hold.
-pub fn overlay(folder: &Path) -> Result<Sha256, RecipeError> {
+pub fn overlay(folder: &Path, kind: Kind) -> Result<Sha256, RecipeError> {
     let mut found = BTreeMap::new();
-    for top in super::overlay::TOP {
+    for top in kind.tops() {
         let path = folder.join(top);
         match fs::symlink_metadata(&path) {
             Ok(_) => read(&path, top, &mut found)?,
@@ -241,7 +251,7 @@ url = "https://e.org/{version}-{arch}.tgz"
         // If this one changes, every image of every repository is built anew.
         assert_eq!(
             of(BASE, "amd64").to_string(),
-            "b41f8b08bacc3409f779da5710c3b0f0d8811fa109f89f7420ec012347d63f59"
+            "0aba4732c380259e9efd322f05510018f32d0b321252f7785df7b70e8488c8a9"
         );
     }
 
@@ -277,6 +287,10 @@ url = "https://e.org/{version}-{arch}.tgz"
             ("[files]", "[extension]\nid = \"f\"\nsysext-level = \"1\"\n[files]"),
             ("[files]", "[extension]\nid = \"f\"\nversion-id = \"1\"\n[files]"),
             ("[files]", "[image]\ncompression = \"xz\"\n[files]"),
+            ("[files]", "[image]\npreset = \"small\"\n[files]"),
+            ("[files]", "[image]\nlevel = 10\n[files]"),
+            ("[files]", "[image]\nblock-size = \"64KiB\"\n[files]"),
+            ("[files]", "[xattrs]\n\"usr/bin/*\" = { \"user.x\" = \"y\" }\n[files]"),
             ("[files]", "[image]\nname = \"{version}-{arch}.raw\"\n[files]"),
             (
                 "[files]",
@@ -293,7 +307,7 @@ url = "https://e.org/{version}-{arch}.tgz"
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
-        let digest = || overlay(folder.path()).unwrap();
+        let digest = || overlay(folder.path(), Kind::Sysext).unwrap();
         fs::create_dir_all(path("usr/bin")).unwrap();
         fs::write(path("usr/bin/a"), "a").unwrap();
         fs::set_permissions(path("usr/bin/a"), fs::Permissions::from_mode(0o600)).unwrap();

@@ -1,6 +1,6 @@
 //! Lint: what a finished tree must not be, because a node would break or never see it.
 
-use std::io::{self, Read};
+use std::io;
 
 use thiserror::Error;
 
@@ -8,6 +8,7 @@ use super::elf;
 use super::spool::Content;
 use super::tree::{Node, Tree};
 use crate::config::Component;
+use crate::config::extension::Kind;
 use crate::name::Arch;
 
 /// A tree that no image is made of.
@@ -16,11 +17,16 @@ pub enum LintError {
     /// There is nothing in it.
     #[error("the image would be empty")]
     Empty,
-    /// Outside what systemd-sysext merges.
-    #[error("`{0}` would not be seen on a node: only usr/ and opt/ are merged")]
-    Hierarchy(String),
+    /// Outside what is merged.
+    #[error("`{path}` would not be seen on a node: only {merged} merged")]
+    Hierarchy {
+        /// The path.
+        path: String,
+        /// `etc/ is`
+        merged: &'static str,
+    },
     /// A file that makes systemd-sysext refuse the image.
-    #[error("`{0}` makes nodes refuse the image")]
+    #[error("`{0}` makes nodes refuse the image, or forget who they are")]
     HostFile(String),
     /// A file or link where every host has a folder: merged, it would hide all that is in it.
     #[error("`{path}` must be a folder: as {what}, it would hide the host's own")]
@@ -75,7 +81,7 @@ impl LintError {
     pub fn hint(&self) -> Option<String> {
         let text = match self {
             Self::Empty => "add [[asset]] or [files], or files beside the component",
-            Self::Hierarchy(_) => "pick what is needed into usr/ by name",
+            Self::Hierarchy { .. } => "pick what is needed by name, into a folder that is merged",
             Self::HostFile(_) => "take it out with `delete = true`",
             Self::HidesFolder { .. } => {
                 "end the destination with a slash, or pick what is in the folder"
@@ -85,14 +91,16 @@ impl LintError {
             Self::Machine { .. } => "check [arch]: what upstream calls the architecture",
             Self::Cut { .. } => "the download was not whole; add a checksum with `sha256`",
             Self::Read { .. } => return None,
-            Self::Unit(_) => "units belong into usr/lib/systemd/system/",
+            Self::Unit(_) => {
+                "units belong into usr/lib/systemd/system/, or etc/systemd/system/ in a confext"
+            }
         };
         Some(text.to_owned())
     }
 }
 
 /// Where every host has a folder, and an image must have one too, or nothing.
-const FOLDERS: [&str; 16] = [
+const FOLDERS: [&str; 20] = [
     "usr",
     "opt",
     "usr/bin",
@@ -109,6 +117,10 @@ const FOLDERS: [&str; 16] = [
     "usr/lib/systemd/system",
     "usr/lib/extension-release.d",
     "usr/share/dbus-1",
+    "etc",
+    "etc/systemd",
+    "etc/systemd/system",
+    "etc/extension-release.d",
 ];
 
 /// Where programs are, and nothing else.
@@ -122,13 +134,19 @@ pub fn check(tree: &Tree, component: &Component, arch: Arch) -> Result<(), LintE
     if !tree.iter().any(|(_, node)| !matches!(node, Node::Folder)) {
         return Err(LintError::Empty);
     }
-    if let Some((path, _)) =
-        tree.iter().find(|(path, _)| !matches!(path.split('/').next(), Some("usr" | "opt")))
-    {
-        return Err(LintError::Hierarchy(path.clone()));
+    let kind = component.extension.kind;
+    let merged = |path: &str| kind.tops().contains(&path.split('/').next().unwrap_or_default());
+    if let Some((path, _)) = tree.iter().find(|(path, _)| !merged(path)) {
+        let merged = match kind {
+            Kind::Sysext => "usr/ and opt/ are",
+            Kind::Confext => "etc/ is",
+        };
+        return Err(LintError::Hierarchy { path: path.clone(), merged });
     }
-    // systemd-sysext takes an image with its own os-release for an operating system.
-    for path in ["usr/lib/os-release", "usr/lib/initrd-release"] {
+    // systemd-sysext takes an image with its own os-release for an operating system; and merged into
+    // /etc, these would hide who the host is.
+    for path in ["usr/lib/os-release", "usr/lib/initrd-release", "etc/os-release", "etc/machine-id"]
+    {
         if tree.get(path).is_some() {
             return Err(LintError::HostFile(path.to_owned()));
         }
@@ -143,7 +161,7 @@ pub fn check(tree: &Tree, component: &Component, arch: Arch) -> Result<(), LintE
         return Err(LintError::LongLink(path.clone()));
     }
     // Ours come later, one for each name the image may be merged under.
-    if let Some((path, _)) = tree.below("usr/lib/extension-release.d").next() {
+    if let Some((path, _)) = tree.below(kind.release_folder()).next() {
         return Err(LintError::ForeignRelease(path.to_owned()));
     }
     for folder in PROGRAMS {
@@ -163,7 +181,7 @@ pub fn check(tree: &Tree, component: &Component, arch: Arch) -> Result<(), LintE
             .and_then(|(stem, rest)| Some(format!("{stem}@.{}", rest.rsplit_once('.')?.1)));
         let there = |name: &str| {
             matches!(
-                tree.get(&format!("usr/lib/systemd/system/{name}")),
+                tree.get(&format!("{}/{name}", kind.units())),
                 Some(Node::File { .. } | Node::Symlink { .. })
             )
         };
@@ -176,9 +194,8 @@ pub fn check(tree: &Tree, component: &Component, arch: Arch) -> Result<(), LintE
 
 /// What cannot run would only be noticed on a node.
 fn check_program(path: &str, content: &Content, arch: Arch) -> Result<(), LintError> {
-    let mut head = Vec::new();
-    let read = content.open().take(elf::HEADER as u64).read_to_end(&mut head);
-    read.map_err(|source| LintError::Read { path: path.to_owned(), source })?;
+    let head = content.head(elf::HEADER);
+    let head = head.map_err(|source| LintError::Read { path: path.to_owned(), source })?;
     // What is no ELF file may be a script, or whatever else its upstream means by a program.
     let Some(elf) = elf::read(&head) else { return Ok(()) };
     if !elf.runs_on(arch) {

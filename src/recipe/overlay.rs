@@ -5,19 +5,23 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use super::spool::{Spool, SpoolError};
+use super::intake::{Intake, Want};
+use super::spool::SpoolError;
 use super::tree::{Node, Tree};
 use super::{RecipeError, normal_mode};
+use crate::config::extension::Kind;
 
-/// The folders of an overlay that go into the image; scripts and notes may lie beside them.
-pub(super) const TOP: [&str; 2] = ["usr", "opt"];
-
-/// Adds the `usr/` and `opt/` of an overlay folder.
-pub(super) fn add(folder: &Path, spool: &mut Spool, tree: &mut Tree) -> Result<(), RecipeError> {
-    for top in TOP {
+/// Adds the folders of an overlay that go into such an image; scripts and notes may lie beside them.
+pub(super) fn add(
+    folder: &Path,
+    kind: Kind,
+    intake: &mut Intake<'_>,
+    tree: &mut Tree,
+) -> Result<(), RecipeError> {
+    for top in kind.tops() {
         let path = folder.join(top);
         match fs::symlink_metadata(&path) {
-            Ok(_) => add_entry(&path, top, spool, tree)?,
+            Ok(_) => add_entry(&path, top, intake, tree)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(source) => return Err(RecipeError::Disk { path, source }),
         }
@@ -25,17 +29,26 @@ pub(super) fn add(folder: &Path, spool: &mut Spool, tree: &mut Tree) -> Result<(
     Ok(())
 }
 
-fn add_entry(path: &Path, to: &str, spool: &mut Spool, tree: &mut Tree) -> Result<(), RecipeError> {
+fn add_entry(
+    path: &Path,
+    to: &str,
+    intake: &mut Intake<'_>,
+    tree: &mut Tree,
+) -> Result<(), RecipeError> {
     let disk = |source: io::Error| RecipeError::Disk { path: path.to_owned(), source };
     let metadata = fs::symlink_metadata(path).map_err(disk)?;
     let kind = metadata.file_type();
     let not_text = || disk(io::Error::new(io::ErrorKind::InvalidFilename, "the name is not UTF-8"));
     if kind.is_dir() {
         tree.insert(to, Node::Folder)?;
-        for entry in fs::read_dir(path).map_err(disk)? {
-            let entry = entry.map_err(disk)?;
-            let name = entry.file_name().into_string().map_err(|_| not_text())?;
-            add_entry(&entry.path(), &format!("{to}/{name}"), spool, tree)?;
+        let entries = fs::read_dir(path).map_err(disk)?;
+        let names = entries.map(|entry| entry.map(|entry| entry.file_name()));
+        let mut names = names.collect::<Result<Vec<_>, _>>().map_err(disk)?;
+        // In the order of the image, what is taken in need not be moved.
+        names.sort();
+        for name in names {
+            let name = name.into_string().map_err(|_| not_text())?;
+            add_entry(&path.join(&name), &format!("{to}/{name}"), intake, tree)?;
         }
     } else if kind.is_symlink() {
         let target = fs::read_link(path).map_err(disk)?;
@@ -43,10 +56,11 @@ fn add_entry(path: &Path, to: &str, spool: &mut Spool, tree: &mut Tree) -> Resul
         tree.insert(to, Node::Symlink { target })?;
     } else if kind.is_file() {
         let mut file = File::open(path).map_err(disk)?;
-        let content = spool.append(&mut file, u64::MAX).map_err(|error| match error {
-            SpoolError::Read(source) | SpoolError::Write(source) => disk(source),
-            SpoolError::Limit { .. } => disk(io::ErrorKind::FileTooLarge.into()),
-        })?;
+        let content =
+            intake.take(&mut file, u64::MAX, Want::Image).map_err(|error| match error {
+                SpoolError::Read(source) | SpoolError::Write(source) => disk(source),
+                SpoolError::Limit { .. } => disk(io::ErrorKind::FileTooLarge.into()),
+            })?;
         tree.insert(to, Node::file(normal_mode(metadata.permissions().mode()), content))?;
     } else {
         return Err(RecipeError::Special { path: path.to_owned() });

@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
-use globset::GlobBuilder;
+use globset::{GlobBuilder, GlobMatcher};
 
 use super::archive::{Archive, Entry};
+use super::intake::Want;
 use super::spool::Content;
 use super::tree::{Node, Tree};
 use super::{Input, RecipeError, literal, normal_mode};
+use crate::config::extension::Kind;
 use crate::config::files::{Destination, FileRule, Mode};
 use crate::template::{Text, Vars};
 
@@ -18,29 +20,114 @@ const TEXT_LIMIT: u64 = 16 << 20;
 /// How many names an error lists.
 const SHOWN: usize = 12;
 
+/// What the content of each entry will be wanted for, told before the archive is read. It may say
+/// of more than is picked in the end that it is wanted, never of less.
+pub(super) struct Wanted {
+    strip: usize,
+    rules: Vec<(Pattern, Want)>,
+}
+
+impl Wanted {
+    pub(super) fn new(input: &Input<'_>, vars: &Vars<'_>) -> Result<Self, RecipeError> {
+        let mut rules = Vec::new();
+        for rule in input.rule.files.values() {
+            let FileRule::Pick { from, replace, .. } = rule else { continue };
+            let want = if replace.is_empty() { Want::Image } else { Want::Recipe };
+            for pattern in from {
+                rules.push((Pattern::new(&pattern.expand(vars))?, want));
+            }
+        }
+        Ok(Self { strip: input.rule.strip_components, rules })
+    }
+
+    pub(super) fn of(&self, path: &str) -> Want {
+        let Some(path) = stripped(path, self.strip) else { return Want::Nothing };
+        let wants = self.rules.iter().filter(|(pattern, _)| pattern.covers(path));
+        wants.map(|(_, want)| *want).fold(Want::Nothing, |most, want| match (most, want) {
+            // What can be read again can also go into the image.
+            (Want::Recipe, _) | (_, Want::Recipe) => Want::Recipe,
+            (Want::Image, _) | (_, Want::Image) => Want::Image,
+            (Want::Nothing, Want::Nothing) => Want::Nothing,
+        })
+    }
+}
+
+/// As `tar --strip-components`: what has no more than that is left out.
+fn stripped(path: &str, strip: usize) -> Option<&str> {
+    path.splitn(strip + 1, '/').nth(strip)
+}
+
+/// A path or glob of `[asset.files]`.
+struct Pattern {
+    /// Without what does not matter; empty for the whole asset.
+    path: String,
+    glob: Option<GlobMatcher>,
+}
+
+impl Pattern {
+    fn new(pattern: &str) -> Result<Self, RecipeError> {
+        let path = pattern.trim_start_matches("./").trim_end_matches('/');
+        let path = if path == "." { "" } else { path };
+        let special = path.contains(['*', '?', '[', '{']);
+        let glob = special.then(|| GlobBuilder::new(path).literal_separator(true).build());
+        let glob = glob.transpose().map_err(|error| RecipeError::Glob {
+            pattern: pattern.to_owned(),
+            problem: error.kind().to_string(),
+        })?;
+        Ok(Self { path: path.to_owned(), glob: glob.map(|glob| glob.compile_matcher()) })
+    }
+
+    /// Whether it can stand for an entry, or for a folder above it.
+    fn covers(&self, path: &str) -> bool {
+        let below = || path.strip_prefix(&self.path).is_some_and(|rest| rest.starts_with('/'));
+        let globbed = |glob: &GlobMatcher| with_parents(path).any(|path| glob.is_match(path));
+        self.path.is_empty()
+            || self.path == path
+            || below()
+            || self.glob.as_ref().is_some_and(globbed)
+    }
+}
+
+/// A path and all folders above it.
+fn with_parents(path: &str) -> impl Iterator<Item = &str> {
+    path.match_indices('/').map(|(at, _)| &path[..at]).chain([path])
+}
+
 /// An asset's entries, `strip-components` applied.
 pub(super) struct Picker<'a> {
     entries: BTreeMap<String, Entry>,
     asset: &'a str,
     vars: &'a Vars<'a>,
+    kind: Kind,
 }
 
 impl<'a> Picker<'a> {
-    pub(super) fn new(archive: Archive, input: &'a Input<'_>, vars: &'a Vars<'a>) -> Self {
+    pub(super) fn new(
+        archive: Archive,
+        input: &'a Input<'_>,
+        vars: &'a Vars<'a>,
+        kind: Kind,
+    ) -> Self {
         let strip = input.rule.strip_components;
         let entries = match strip {
             0 => archive.entries,
-            // As `tar --strip-components`: what has no more than that is left out.
             _ => archive
                 .entries
                 .into_iter()
-                .filter_map(|(path, entry)| {
-                    let rest = path.splitn(strip + 1, '/').nth(strip)?;
-                    Some((rest.to_owned(), entry))
-                })
+                .filter_map(|(path, entry)| Some((stripped(&path, strip)?.to_owned(), entry)))
                 .collect(),
         };
-        Self { entries, asset: &input.name, vars }
+        Self { entries, asset: &input.name, vars, kind }
+    }
+
+    /// Takes every entry, under the path it has.
+    pub(super) fn all(&self, tree: &mut Tree) -> Result<(), RecipeError> {
+        let nothing = BTreeMap::new();
+        let mut replacer = Replacer::new(&nothing, self.vars);
+        for (path, entry) in &self.entries {
+            self.insert(entry, path, None, &mut replacer, tree)?;
+        }
+        Ok(())
     }
 
     /// Does what one line of `[asset.files]` says, but for `delete`.
@@ -92,32 +179,18 @@ impl<'a> Picker<'a> {
 
     /// The entries that a path or glob names; `""` stands for the whole asset.
     fn find(&self, pattern: &str) -> Result<Vec<String>, RecipeError> {
-        let path = pattern.trim_start_matches("./").trim_end_matches('/');
-        if matches!(path, "" | ".") {
-            return Ok(if self.entries.is_empty() { Vec::new() } else { vec![String::new()] });
+        let Pattern { path, glob } = Pattern::new(pattern)?;
+        if path.is_empty() {
+            return Ok(if self.entries.is_empty() { Vec::new() } else { vec![path] });
         }
-        if self.entries.contains_key(path) || self.below(path).next().is_some() {
-            return Ok(vec![path.to_owned()]);
+        if self.entries.contains_key(&path) || self.below(&path).next().is_some() {
+            return Ok(vec![path]);
         }
-        if !path.contains(['*', '?', '[', '{']) {
-            return Ok(Vec::new());
-        }
-        let glob = GlobBuilder::new(path).literal_separator(true).build();
-        let glob = glob.map_err(|error| RecipeError::Glob {
-            pattern: pattern.to_owned(),
-            problem: error.kind().to_string(),
-        })?;
-        let matcher = glob.compile_matcher();
+        let Some(glob) = glob else { return Ok(Vec::new()) };
         // Folders count even where the archive lists only what they hold.
         let mut found = BTreeSet::new();
         for path in self.entries.keys() {
-            let parents = path.match_indices('/').map(|(at, _)| &path[..at]);
-            found.extend(
-                parents
-                    .chain([path.as_str()])
-                    .filter(|path| matcher.is_match(path))
-                    .map(str::to_owned),
-            );
+            found.extend(with_parents(path).filter(|path| glob.is_match(path)).map(str::to_owned));
         }
         Ok(found.into_iter().collect())
     }
@@ -157,7 +230,7 @@ impl<'a> Picker<'a> {
         let node = match entry {
             Entry::Directory { .. } => Node::Folder,
             Entry::Symlink { target: to } => {
-                if leaves(target, to) {
+                if leaves(target, to, self.kind) {
                     return Err(RecipeError::Escape {
                         path: target.to_owned(),
                         target: to.clone(),
@@ -207,7 +280,7 @@ impl<'a> Picker<'a> {
 ///
 /// The link would only be followed on a node, long after the build. But nothing that an upstream
 /// ships needs to point at `/etc/passwd`; who wants that can say so in `[files]`.
-fn leaves(path: &str, target: &str) -> bool {
+fn leaves(path: &str, target: &str, kind: Kind) -> bool {
     let mut at: Vec<&str> = match target.strip_prefix('/') {
         Some(_) => Vec::new(),
         None => path.split('/').rev().skip(1).collect::<Vec<_>>().into_iter().rev().collect(),
@@ -229,7 +302,11 @@ fn leaves(path: &str, target: &str) -> bool {
             }
         }
     }
-    !matches!(at.first(), Some(&("usr" | "opt")))
+    match at.first() {
+        Some(&("usr" | "opt")) => false,
+        Some(top) => !kind.tops().contains(top),
+        None => true,
+    }
 }
 
 /// Replaces texts and remembers which ever occurred.
@@ -298,7 +375,7 @@ mod tests {
             ("usr/bin/a", "/opt/x"),
             ("usr/bin/a", "../../opt/x"),
         ] {
-            assert!(!leaves(path, target), "{path} → {target}");
+            assert!(!leaves(path, target, Kind::Sysext), "{path} → {target}");
         }
         for (path, target) in [
             ("usr/bin/a", "../../../etc/passwd"),
@@ -309,7 +386,29 @@ mod tests {
             ("usr/bin/a", "/usr/../etc"),
             ("usr/share/x/l2", "l1/../etc/shadow"),
         ] {
-            assert!(leaves(path, target), "{path} → {target}");
+            assert!(leaves(path, target, Kind::Sysext), "{path} → {target}");
+        }
+        assert!(!leaves("etc/x/a", "/usr/lib/b", Kind::Confext));
+        assert!(!leaves("etc/x/a", "../b", Kind::Confext));
+        assert!(leaves("etc/x/a", "/var/b", Kind::Confext));
+    }
+
+    #[test]
+    fn a_pattern_covers_what_it_may_pick() {
+        for (pattern, path, covers) in [
+            ("a/b", "a/b", true),
+            ("./a/b/", "a/b", true),
+            ("a", "a/b/c", true),
+            ("a", "ab", false),
+            (".", "any/thing", true),
+            ("./", "any/thing", true),
+            ("a/*", "a/b", true),
+            ("a/*", "a/b/c", true),
+            ("*.service", "x.service", true),
+            ("*.service", "d/x.service", false),
+            ("a-*", "a-1/bin/a", true),
+        ] {
+            assert_eq!(Pattern::new(pattern).unwrap().covers(path), covers, "{pattern} {path}");
         }
     }
 

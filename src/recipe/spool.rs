@@ -99,7 +99,18 @@ impl Spool {
     }
 }
 
-/// The bytes of one regular file: in memory, or a span of an open file. Cheap to clone.
+/// A content that is in the image already.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// The image's number of it.
+    pub number: usize,
+    /// How long it is, in bytes.
+    pub len: u64,
+    /// How it begins: enough to tell what it is.
+    pub head: Arc<[u8]>,
+}
+
+/// The bytes of one regular file. Cheap to clone.
 #[derive(Clone, Debug)]
 pub enum Content {
     /// Bytes in memory, for the small files which a build makes itself.
@@ -111,6 +122,13 @@ pub enum Content {
         /// Where the content starts, in bytes.
         offset: u64,
         /// How long it is, in bytes.
+        len: u64,
+    },
+    /// In the image already, and not to be read again.
+    Kept(Kept),
+    /// Nobody wanted it: only its length is known, in bytes.
+    Absent {
+        /// The length.
         len: u64,
     },
 }
@@ -136,8 +154,23 @@ impl Content {
     pub fn len(&self) -> u64 {
         match self {
             Content::Memory(bytes) => bytes.len() as u64,
-            Content::Span { len, .. } => *len,
+            Content::Span { len, .. } | Content::Absent { len } => *len,
+            Content::Kept(kept) => kept.len,
         }
+    }
+
+    /// How it begins, up to `length` bytes; of what is in the image already, no more than was
+    /// remembered.
+    ///
+    /// # Errors
+    /// The failure of the read.
+    pub fn head(&self, length: usize) -> io::Result<Vec<u8>> {
+        if let Content::Kept(kept) = self {
+            return Ok(kept.head[..length.min(kept.head.len())].to_vec());
+        }
+        let mut head = Vec::new();
+        self.open().take(length as u64).read_to_end(&mut head)?;
+        Ok(head)
     }
 
     /// Whether there are no bytes.
@@ -195,6 +228,9 @@ impl Read for ContentReader {
             }
             Content::Span { file, offset, .. } => {
                 file.read_at(&mut into[..want], offset + self.at)?
+            }
+            Content::Kept(_) | Content::Absent { .. } => {
+                return Err(io::Error::other("it is not kept where it can be read"));
             }
         };
         // A span that ends early means that somebody cut the file: an image made of the rest

@@ -14,6 +14,7 @@ use thiserror::Error;
 use url::Url;
 
 use super::MANIFEST;
+use crate::fetch::arriving::Arriving;
 use crate::fetch::cache::Cache;
 use crate::fetch::{Client, FetchError};
 use crate::image::inspect;
@@ -314,7 +315,7 @@ async fn check_file(
             guard = tempfile::TempPath::try_from_path(&path).ok();
             let url = url_of(base, folder, name.as_str());
             let fetched = client
-                .download(&url, http::HeaderMap::new(), &path, |_, _| ())
+                .download(&url, http::HeaderMap::new(), &Arriving::at(path.clone()), |_, _| ())
                 .await
                 .map_err(|error| match error {
                     error if error.is_not_found() => {

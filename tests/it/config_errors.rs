@@ -174,7 +174,7 @@ fn what_a_recipe_cannot_mean() {
             |
           7 | "etc/x" = "x"
             |  ^^^^^
-          hint: a system extension merges only `usr/` and `opt/`
+          hint: a system extension merges only `usr/` and `opt/`; `[extension] kind = "confext"` makes one for `etc/`
         "#);
     insta::assert_snapshot!(component(&format!("{SOURCE}[files]\n\"/usr/x\" = {{ text = \"\" }}\n")), @r#"
         error: components/x.toml:5:2: `/usr/x` is absolute
@@ -183,10 +183,13 @@ fn what_a_recipe_cannot_mean() {
             |  ^^^^^^
           hint: paths in an image are relative to its root: `usr/x`
         "#);
-    insta::assert_snapshot!(component(&format!("{SOURCE}[files]\n\"usr/x\" = \"x\"\n")), @r"
-        error: components/x.toml: [files] has no asset to pick `usr/x` from
+    insta::assert_snapshot!(component(&format!("{SOURCE}[files]\n\"usr/x\" = \"x\"\n")), @r#"
+        error: components/x.toml:5:2: [files] has no asset to pick `usr/x` from
+            |
+          5 | "usr/x" = "x"
+            |  ^^^^^
           hint: move the line to [asset.files], or use `text` or `symlink`
-        ");
+        "#);
     insta::assert_snapshot!(component(&format!("{SOURCE}[services]\nenable = [\"x\"]\n")), @r#"
         error: components/x.toml:5:12: `x` is not a unit's name
             |
@@ -201,9 +204,12 @@ fn what_a_recipe_cannot_mean() {
             | ^^^^^^^^^^^
           hint: add `sysext-level` or `version-id`; either must equal the host's
         "#);
-    insta::assert_snapshot!(component(&format!("{SOURCE}[image]\nname = \"x-{{version}}.raw\"\n")), @r"
-        error: components/x.toml: [image] name: `x-{version}.raw` must have `{arch}` in it
-        ");
+    insta::assert_snapshot!(component(&format!("{SOURCE}[image]\nname = \"x-{{version}}.raw\"\n")), @r#"
+        error: components/x.toml:5:9: [image] name: `x-{version}.raw` must have `{arch}` in it
+            |
+          5 | name = "x-{version}.raw"
+            |         ^^^^^^^^^^^^^^^
+        "#);
 }
 
 #[test]

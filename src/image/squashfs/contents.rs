@@ -1,23 +1,26 @@
 //! The bytes of files: data blocks, fragments, holes, and equal contents stored once.
 //!
 //! Owns the part of the image between the superblock and the inodes, and what inodes must know of
-//! it. Refuses to know what files are called and how many names a content has.
+//! it. Contents come in any order. Their blocks are written as they come, and their tails, which
+//! share blocks with others, wait. At the end all is put into the order that is asked for, so that
+//! the image does not depend on how it came; if it came in that order, nothing is moved. Refuses to
+//! know what files are called and how many names a content has.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::HashMap;
 use std::io::{Read, Seek, Write};
+use std::mem::replace;
 
 use sha2::{Digest as _, Sha256};
 
-use super::compress::{Codec, bound};
-use super::output::Output;
+use super::compress::bound;
+use super::output::{Output, Tails};
 use super::pipeline::{Buffer, Pipeline};
-use super::{Options, SquashfsError};
+use super::{Kind, Options, Pool, SquashfsError};
 
 /// In the length of a data or fragment block: it is stored as it is.
 const RAW: u32 = 1 << 24;
-/// How many blocks of a file that begins like an earlier one are kept back until it ends or goes
-/// on differently: a second copy of a file that is not larger is then never compressed.
-const HELD: usize = 4;
+/// How much is copied at once.
+const COPIED: usize = 256 << 10;
 
 /// The end of a file in a block that it shares with others.
 #[derive(Debug, Clone, Copy)]
@@ -27,13 +30,16 @@ pub(super) struct Tail {
 }
 
 /// Where a content is.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Stored {
     /// Its first byte in the image; `None` if it has no data blocks, or only holes.
     start: Option<u64>,
     pub(super) size: u64,
     /// The first of its blocks in [`Data::lengths`].
     first: usize,
+    /// Where its tail waits.
+    waits: Option<u64>,
+    /// Where its tail is in the image.
     pub(super) tail: Option<Tail>,
 }
 
@@ -58,9 +64,14 @@ impl Data {
     pub(super) fn blocks(&self, stored: &Stored) -> &[u32] {
         let size = u64::from(self.block_size);
         let count =
-            if stored.tail.is_some() { stored.size / size } else { stored.size.div_ceil(size) };
+            if stored.waits.is_some() { stored.size / size } else { stored.size.div_ceil(size) };
         let count = usize::try_from(count).expect("there was an entry in memory for each");
         &self.lengths[stored.first..stored.first + count]
+    }
+
+    /// How many bytes the blocks of a content take.
+    fn written(&self, stored: &Stored) -> u64 {
+        self.blocks(stored).iter().map(|length| u64::from(length & !RAW)).sum()
     }
 
     /// How many bytes of a content are not in the image.
@@ -89,54 +100,37 @@ enum Target {
     Nowhere,
 }
 
-/// A content that was read to its end.
-struct Incoming {
-    digest: [u8; 32],
-    size: u64,
-    /// Whole blocks that were kept back.
-    held: VecDeque<Buffer>,
-    /// What is left after the whole blocks.
-    tail: Buffer,
-}
-
-/// Takes contents in and writes their blocks.
-pub(super) struct Contents<W> {
-    out: Output<W>,
-    pipeline: Pipeline<Target>,
+/// Takes contents in, and puts them into an image.
+pub(super) struct Contents<S> {
+    /// The image, as far as it is written.
+    out: Output<S>,
+    /// Where the first block is in it.
+    begin: u64,
+    tails: Tails<S>,
+    pipeline: Pipeline<Target, Kind>,
     data: Data,
-    /// The fragment block that is being filled.
-    fragment: Buffer,
-    known: HashMap<[u8; 32], usize>,
-    /// Of the first blocks of all contents that have one, enough of a digest to suspect equals.
-    beginnings: HashSet<u64>,
     broken: bool,
 }
 
-impl<W: Write + Seek> Contents<W> {
-    /// `out` is where the first block goes.
-    pub(super) fn new(out: Output<W>, options: &Options) -> Result<Self, SquashfsError> {
-        let Options { compression, block_size, threads, .. } = *options;
+impl<S: Read + Write + Seek> Contents<S> {
+    /// Blocks go to `out`, from where it is; `tails` is an empty file of no use afterwards.
+    pub(super) fn new(out: Output<S>, tails: S, options: &Options, pool: &Pool) -> Self {
+        let Options { compression, block_size } = *options;
         let capacity = (block_size as usize, bound(block_size));
-        let compressor = || {
-            let mut codec = Codec::for_data(compression, block_size)?;
-            Ok(move |block: &[u8], into: &mut [u8]| codec.compress(block, into))
-        };
-        let mut pipeline =
-            Pipeline::new(threads, capacity, compressor).map_err(SquashfsError::Threads)?;
-        Ok(Self {
+        let kind = Kind { compression, block_size };
+        Self {
+            begin: out.position(),
             out,
-            fragment: pipeline.buffer(),
-            pipeline,
+            tails: Tails::new(tails),
+            pipeline: Pipeline::new(pool.0.clone(), kind, capacity),
             data: Data {
                 block_size,
                 stored: Vec::new(),
                 lengths: Vec::new(),
                 fragments: Vec::new(),
             },
-            known: HashMap::new(),
-            beginnings: HashSet::new(),
             broken: false,
-        })
+        }
     }
 
     /// Takes in one content; returns its place in [`Data::stored`].
@@ -152,56 +146,22 @@ impl<W: Write + Seek> Contents<W> {
     fn try_add(&mut self, reader: &mut dyn Read) -> Result<usize, SquashfsError> {
         let content = self.data.stored.len();
         let first = self.data.lengths.len();
-        self.data.stored.push(Stored { start: None, size: 0, first, tail: None });
-        let incoming = match self.read(reader, content) {
-            Ok(incoming) => incoming,
-            Err(error) => {
-                self.forget(content)?;
-                return Err(error);
-            }
-        };
-        if let Some(&known) = self.known.get(&incoming.digest) {
-            for buffer in incoming.held.into_iter().chain([incoming.tail]) {
-                self.pipeline.recycle(buffer);
-            }
-            self.forget(content)?;
-            return Ok(known);
-        }
-        self.known.insert(incoming.digest, content);
-        for block in incoming.held {
-            self.put_block(content, block)?;
-        }
-        self.data.stored[content].size = incoming.size;
-        self.data.stored[content].tail = self.put_tail(incoming.tail)?;
-        Ok(content)
-    }
-
-    /// Reads to the end, and sends whole blocks on their way as they come.
-    fn read(&mut self, reader: &mut dyn Read, content: usize) -> Result<Incoming, SquashfsError> {
-        let mut hash = Sha256::new();
+        self.data.stored.push(Stored { start: None, size: 0, first, waits: None, tail: None });
         let mut size = 0;
-        let mut held = VecDeque::new();
-        let mut keep = 0;
         loop {
             let mut block = self.pipeline.buffer();
-            block.fill(reader).map_err(SquashfsError::Read)?;
-            hash.update(&block[..]);
-            let whole = block.len() == self.data.block_size as usize;
-            if whole && size == 0 {
-                let digest: [u8; 32] = hash.clone().finalize().into();
-                let (beginning, _) = digest.split_first_chunk().expect("it is longer");
-                let new = self.beginnings.insert(u64::from_le_bytes(*beginning));
-                keep = if new { 0 } else { HELD };
+            if let Err(error) = block.fill(reader) {
+                self.pipeline.recycle(block);
+                self.forget(content)?;
+                return Err(SquashfsError::Read(error));
             }
             size += block.len() as u64;
-            if !whole {
-                return Ok(Incoming { digest: hash.finalize().into(), size, held, tail: block });
+            if block.len() < self.data.block_size as usize {
+                self.data.stored[content].size = size;
+                self.data.stored[content].waits = self.put_tail(block)?;
+                return Ok(content);
             }
-            held.push_back(block);
-            while held.len() > keep {
-                let block = held.pop_front().expect("there is more than none");
-                self.put_block(content, block)?;
-            }
+            self.put_block(content, block)?;
         }
     }
 
@@ -231,33 +191,16 @@ impl<W: Write + Seek> Contents<W> {
         self.submit(Target::Block { content, length }, block)
     }
 
-    fn put_tail(&mut self, tail: Buffer) -> Result<Option<Tail>, SquashfsError> {
-        if tail.is_empty() || is_zero(&tail) {
-            if !tail.is_empty() {
-                self.data.lengths.push(0);
-            }
-            self.pipeline.recycle(tail);
-            return Ok(None);
+    /// Keeps a tail; `None` if there is nothing to keep.
+    fn put_tail(&mut self, tail: Buffer) -> Result<Option<u64>, SquashfsError> {
+        let mut waits = None;
+        if !tail.is_empty() && is_zero(&tail) {
+            self.data.lengths.push(0);
+        } else if !tail.is_empty() {
+            waits = Some(self.tails.push(&tail)?);
         }
-        if self.fragment.len() + tail.len() > self.data.block_size as usize {
-            self.close_fragment()?;
-        }
-        let place = Tail {
-            fragment: number(self.data.fragments.len(), "too many fragments")?,
-            offset: number(self.fragment.len(), "too large a fragment")?,
-        };
-        let fits = self.fragment.append(&tail);
-        debug_assert!(fits, "room was made");
         self.pipeline.recycle(tail);
-        Ok(Some(place))
-    }
-
-    fn close_fragment(&mut self) -> Result<(), SquashfsError> {
-        let empty = self.pipeline.buffer();
-        let block = std::mem::replace(&mut self.fragment, empty);
-        let target = Target::Fragment(self.data.fragments.len());
-        self.data.fragments.push((0, 0));
-        self.submit(target, block)
+        Ok(waits)
     }
 
     fn submit(&mut self, target: Target, block: Buffer) -> Result<(), SquashfsError> {
@@ -292,16 +235,141 @@ impl<W: Write + Seek> Contents<W> {
         Ok(true)
     }
 
-    /// Writes what is still under way and ends the threads.
-    pub(super) fn finish(mut self) -> Result<(Output<W>, Data), SquashfsError> {
+    /// Puts contents into this order; what does not occur there is left out. If they are not in it
+    /// already, the image goes on in `other`, which must be where the first block goes.
+    ///
+    /// All blocks come first and all fragments after them: when a fragment is ready depends on the
+    /// number of threads, and must not be seen.
+    pub(super) fn finish(
+        mut self,
+        order: impl Iterator<Item = usize>,
+        other: impl FnOnce() -> Result<Output<S>, SquashfsError>,
+    ) -> Result<(Output<S>, Data), SquashfsError> {
         if self.broken {
             return Err(SquashfsError::Broken);
         }
-        if !self.fragment.is_empty() {
-            self.close_fragment()?;
+        while self.write_next()? {}
+        let mut seen = vec![false; self.data.stored.len()];
+        // Whether an id is one of ours is for the tree to say.
+        let mut first = |at: &usize| seen.get_mut(*at).is_some_and(|seen| !replace(seen, true));
+        let order: Vec<usize> = order.filter(|at| first(at)).collect();
+        let twins = self.twins(&order)?;
+        let order: Vec<usize> = order.into_iter().filter(|at| !twins.contains_key(at)).collect();
+        if !self.is_ordered(&order) {
+            self.reorder(&order, other()?)?;
+        }
+        self.put_fragments(&order)?;
+        for (twin, of) in twins {
+            self.data.stored[twin] = self.data.stored[of];
+        }
+        Ok((self.out, self.data))
+    }
+
+    /// The contents that are equal to one before them in the order, and that one, by place.
+    ///
+    /// Equal ones have equal lengths, before and after compression. Only what is alike in all of
+    /// these is read again, and compared by digest.
+    fn twins(&mut self, order: &[usize]) -> Result<HashMap<usize, usize>, SquashfsError> {
+        let mut alike: HashMap<(u64, &[u32]), Vec<usize>> = HashMap::new();
+        for at in order {
+            let stored = &self.data.stored[*at];
+            alike.entry((stored.size, self.data.blocks(stored))).or_default().push(*at);
+        }
+        let mut twins = HashMap::new();
+        let alike = alike.into_iter().filter(|((size, _), ats)| *size > 0 && ats.len() > 1);
+        let mut alike: Vec<Vec<usize>> = alike.map(|(_, ats)| ats).collect();
+        // A hash table has an order of its own, which would have us go to and fro in the files.
+        alike.sort_unstable();
+        let mut buffer = vec![0; COPIED];
+        for ats in alike {
+            let mut known = HashMap::new();
+            for at in ats {
+                let stored = &self.data.stored[at];
+                let mut hash = Sha256::new();
+                if let Some(start) = stored.start {
+                    let length = self.data.written(stored);
+                    self.out.read(start, length, &mut buffer, |piece| {
+                        hash.update(piece);
+                        Ok(())
+                    })?;
+                }
+                if let Some(waits) = stored.waits {
+                    let mut tail = self.pipeline.buffer();
+                    let length = stored.size % u64::from(self.data.block_size);
+                    self.tails.read(waits, length, &mut tail)?;
+                    hash.update(&tail[..]);
+                    self.pipeline.recycle(tail);
+                }
+                let digest: [u8; 32] = hash.finalize().into();
+                if let Some(of) = known.get(&digest) {
+                    twins.insert(at, *of);
+                } else {
+                    known.insert(digest, at);
+                }
+            }
+        }
+        Ok(twins)
+    }
+
+    /// Whether the blocks lie as they should, and nothing else lies between them.
+    fn is_ordered(&self, order: &[usize]) -> bool {
+        let mut end = self.begin;
+        for at in order {
+            let stored = &self.data.stored[*at];
+            if let Some(start) = stored.start {
+                if start != end {
+                    return false;
+                }
+                end += self.data.written(stored);
+            }
+        }
+        end == self.out.position()
+    }
+
+    fn reorder(&mut self, order: &[usize], mut to: Output<S>) -> Result<(), SquashfsError> {
+        let mut buffer = vec![0; COPIED];
+        for at in order {
+            let length = self.data.written(&self.data.stored[*at]);
+            if let Some(start) = &mut self.data.stored[*at].start {
+                let from = replace(start, to.position());
+                self.out.read(from, length, &mut buffer, |piece| to.write(piece))?;
+            }
+        }
+        self.out = to;
+        Ok(())
+    }
+
+    /// Fills fragments with the tails, in this order.
+    fn put_fragments(&mut self, order: &[usize]) -> Result<(), SquashfsError> {
+        let mut fragment = self.pipeline.buffer();
+        let mut tail = self.pipeline.buffer();
+        for at in order {
+            let Some(waits) = self.data.stored[*at].waits else { continue };
+            let length = self.data.stored[*at].size % u64::from(self.data.block_size);
+            tail.clear();
+            self.tails.read(waits, length, &mut tail)?;
+            if fragment.len() + tail.len() > self.data.block_size as usize {
+                let empty = self.pipeline.buffer();
+                self.put_fragment(replace(&mut fragment, empty))?;
+            }
+            self.data.stored[*at].tail = Some(Tail {
+                fragment: number(self.data.fragments.len(), "too many fragments")?,
+                offset: number(fragment.len(), "too large a fragment")?,
+            });
+            let fits = fragment.append(&tail);
+            debug_assert!(fits, "room was made");
+        }
+        if !fragment.is_empty() {
+            self.put_fragment(fragment)?;
         }
         while self.write_next()? {}
-        Ok((self.out, self.data))
+        Ok(())
+    }
+
+    fn put_fragment(&mut self, block: Buffer) -> Result<(), SquashfsError> {
+        let target = Target::Fragment(self.data.fragments.len());
+        self.data.fragments.push((0, 0));
+        self.submit(target, block)
     }
 }
 

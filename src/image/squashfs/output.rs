@@ -1,10 +1,14 @@
-//! The file being written.
+//! The files being written: the image, and what waits to get into it.
 //!
-//! Owns the position in it. Refuses to know what is written.
+//! Owns the positions in them. Refuses to know what is written.
 
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 
 use super::SquashfsError;
+use super::pipeline::Buffer;
+
+/// Tails are written this many bytes at a time: there may be one to each of a hundred thousand files.
+const TOGETHER: usize = 256 << 10;
 
 /// A writer that knows where it is.
 pub(super) struct Output<W> {
@@ -36,5 +40,77 @@ impl<W: Write + Seek> Output<W> {
 
     pub(super) fn flush(&mut self) -> Result<(), SquashfsError> {
         self.inner.flush().map_err(SquashfsError::Write)
+    }
+}
+
+impl<S: Read + Write + Seek> Output<S> {
+    /// Reads a part of what was written, piece by piece; what is written next goes where it would
+    /// have gone.
+    pub(super) fn read(
+        &mut self,
+        from: u64,
+        length: u64,
+        buffer: &mut [u8],
+        mut then: impl FnMut(&[u8]) -> Result<(), SquashfsError>,
+    ) -> Result<(), SquashfsError> {
+        let position = self.position;
+        self.seek(from)?;
+        let mut left = length;
+        while left > 0 {
+            let now = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+            self.inner.read_exact(&mut buffer[..now]).map_err(SquashfsError::Write)?;
+            then(&buffer[..now])?;
+            left -= now as u64;
+        }
+        self.seek(position)
+    }
+
+    /// The file itself.
+    pub(super) fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
+/// The ends of files, one behind the other.
+pub(super) struct Tails<S> {
+    file: Output<S>,
+    unwritten: Vec<u8>,
+}
+
+impl<S: Read + Write + Seek> Tails<S> {
+    pub(super) fn new(file: S) -> Self {
+        Self { file: Output::new(file), unwritten: Vec::new() }
+    }
+
+    /// Keeps a tail; returns where.
+    pub(super) fn push(&mut self, tail: &[u8]) -> Result<u64, SquashfsError> {
+        let at = self.file.position() + self.unwritten.len() as u64;
+        self.unwritten.extend_from_slice(tail);
+        if self.unwritten.len() >= TOGETHER {
+            self.write()?;
+        }
+        Ok(at)
+    }
+
+    fn write(&mut self) -> Result<(), SquashfsError> {
+        self.file.write(&self.unwritten)?;
+        self.unwritten.clear();
+        Ok(())
+    }
+
+    /// Reads one back. None can be added afterwards.
+    pub(super) fn read(
+        &mut self,
+        at: u64,
+        length: u64,
+        into: &mut Buffer,
+    ) -> Result<(), SquashfsError> {
+        self.write()?;
+        self.file.seek(at)?;
+        into.fill(&mut (&mut self.file.inner).take(length)).map_err(SquashfsError::Write)?;
+        if into.len() as u64 != length {
+            return Err(SquashfsError::Write(std::io::ErrorKind::UnexpectedEof.into()));
+        }
+        Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! Blocks go in one by one, are compressed on all cores, and come out in the same order.
 //!
 //! Owns the threads, the buffers and the bound on both: however large an image is, only so many
-//! blocks are in memory. Refuses to know what the blocks are for (a tag of the caller's travels
+//! blocks are in memory, and however many images are written at once, they share the threads. Refuses to know what the blocks are for (a tag of the caller's travels
 //! with each) and never writes one: that is left to the thread that takes them out, which also is
 //! the only one to fail, so that nothing here can wait for a thread that has given up.
 
@@ -61,54 +61,91 @@ impl Deref for Buffer {
 /// A block that came out.
 pub(super) struct Finished<T> {
     pub(super) tag: T,
-    job: Job,
+    buffers: Buffers,
     compressed: bool,
 }
 
 impl<T> Finished<T> {
     /// What to write, and whether it is compressed.
     pub(super) fn bytes(&self) -> (&[u8], bool) {
-        let buffer = if self.compressed { &self.job.packed } else { &self.job.block };
+        let buffer = if self.compressed { &self.buffers.packed } else { &self.buffers.block };
         (buffer, self.compressed)
     }
 }
 
-struct Job {
+/// What one thread compresses with: a block, into the room behind it, how much of that it took.
+/// `None` if it was of no use.
+pub(super) type Compress = Box<dyn FnMut(&[u8], &mut [u8]) -> io::Result<Option<usize>>>;
+
+struct Job<K> {
+    /// Whose it is, and which of its blocks.
+    pipeline: u64,
     number: u64,
+    kind: K,
+    buffers: Buffers,
+    answer: Sender<Answer>,
+}
+
+struct Buffers {
     block: Buffer,
     packed: Buffer,
 }
 
-/// What one thread compresses with.
-pub(super) trait Compressor:
-    FnMut(&[u8], &mut [u8]) -> io::Result<Option<usize>> + Send + 'static
-{
-}
-
-impl<F> Compressor for F where
-    F: FnMut(&[u8], &mut [u8]) -> io::Result<Option<usize>> + Send + 'static
-{
-}
+/// What a thread hands back: always something for each job it took.
+type Answer = (u64, io::Result<(Buffers, bool)>);
 
 /// So many bytes of blocks are read ahead, so that a thread finds the next one while the thread
 /// that reads and writes waits for a disk or its turn on a core. Large blocks take long enough
 /// for two to each thread, and two that are being read and written, to do. In tests it is so
 /// little that blocks are written while their file is being read.
-const AHEAD: usize = if cfg!(test) { 16 << 10 } else { 4 << 20 };
+const AHEAD: usize = if cfg!(test) { 16 << 10 } else { 2 << 20 };
 
-/// What a thread hands back: always something for each job it took.
-type Answer = (u64, io::Result<(Job, bool)>);
+/// A thread keeps what it needs for so many kinds of blocks: images that are written at the same
+/// time seldom have more, and each costs megabytes.
+const KINDS: usize = 2;
+
+/// The threads that compress, for all images that are written at the same time. `K` is what two
+/// blocks have in common that are compressed alike.
+pub(super) struct Pool<K> {
+    queue: Arc<Queue<K>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl<K: PartialEq + Send + 'static> Pool<K> {
+    /// Starts the threads. `make` is called in one when it first meets a kind of block.
+    pub(super) fn new(threads: usize, make: fn(&K) -> io::Result<Compress>) -> io::Result<Self> {
+        let mut pool = Self { queue: Arc::default(), threads: Vec::new() };
+        for _ in 0..threads.max(1) {
+            let queue = Arc::clone(&pool.queue);
+            let thread = Builder::new().name("squashfs".to_owned());
+            pool.threads.push(thread.spawn(move || work(&queue, make))?);
+        }
+        Ok(pool)
+    }
+}
+
+impl<K> Drop for Pool<K> {
+    fn drop(&mut self) {
+        self.queue.close();
+        for thread in self.threads.drain(..) {
+            // A panic of a thread was told as the answer to its block.
+            let _ = thread.join();
+        }
+    }
+}
 
 struct Slot<T> {
     tag: T,
-    answer: Option<io::Result<(Job, bool)>>,
+    answer: Option<io::Result<(Buffers, bool)>>,
 }
 
-/// The blocks under way.
-pub(super) struct Pipeline<T> {
-    queue: Arc<Queue>,
+/// The blocks of one image that are under way.
+pub(super) struct Pipeline<T, K> {
+    pool: Arc<Pool<K>>,
+    id: u64,
+    kind: K,
+    answer: Sender<Answer>,
     answers: Receiver<Answer>,
-    threads: Vec<JoinHandle<()>>,
     slots: VecDeque<Slot<T>>,
     /// The number of the first slot's job.
     first: u64,
@@ -118,35 +155,24 @@ pub(super) struct Pipeline<T> {
     packed: Vec<Buffer>,
 }
 
-impl<T> Pipeline<T> {
-    /// Starts the threads. `capacity` is the size of a block, and of the room to compress it into;
-    /// `compressor` makes for each thread what compresses a block into that room and tells how much
-    /// of it that took, or `None` if it was of no use.
-    pub(super) fn new<C: Compressor>(
-        threads: usize,
-        capacity: (usize, usize),
-        compressor: impl Fn() -> io::Result<C>,
-    ) -> io::Result<Self> {
-        let threads = threads.max(1);
+impl<T, K: Clone + PartialEq + Send + 'static> Pipeline<T, K> {
+    /// `kind` is that of all its blocks; `capacity` is the size of a block, and of the room to
+    /// compress it into.
+    pub(super) fn new(pool: Arc<Pool<K>>, kind: K, capacity: (usize, usize)) -> Self {
         let (answer, answers) = channel();
-        let mut pipeline = Self {
-            queue: Arc::default(),
+        Self {
+            id: pool.queue.next_id(),
+            limit: (2 * pool.threads.len() + 2).max(AHEAD / capacity.0),
+            pool,
+            kind,
+            answer,
             answers,
-            threads: Vec::with_capacity(threads),
             slots: VecDeque::new(),
             first: 0,
-            limit: (2 * threads + 2).max(AHEAD / capacity.0),
             capacity,
             blocks: Vec::new(),
             packed: Vec::new(),
-        };
-        for _ in 0..threads {
-            let (queue, answer) = (Arc::clone(&pipeline.queue), answer.clone());
-            let compressor = compressor()?;
-            let thread = Builder::new().name("squashfs".to_owned());
-            pipeline.threads.push(thread.spawn(move || work(&queue, compressor, &answer))?);
         }
-        Ok(pipeline)
     }
 
     /// An empty buffer for a block.
@@ -162,8 +188,8 @@ impl<T> Pipeline<T> {
 
     /// Gives a block's buffers back.
     pub(super) fn done(&mut self, finished: Finished<T>) {
-        self.recycle(finished.job.block);
-        self.packed.push(finished.job.packed);
+        self.recycle(finished.buffers.block);
+        self.packed.push(finished.buffers.packed);
     }
 
     /// True if a block must come out before another may go in.
@@ -176,7 +202,13 @@ impl<T> Pipeline<T> {
         let number = self.first + self.slots.len() as u64;
         let packed = self.packed.pop().unwrap_or_else(|| Buffer::new(self.capacity.1));
         self.slots.push_back(Slot { tag, answer: None });
-        self.queue.push(Job { number, block, packed });
+        self.pool.queue.push(Job {
+            pipeline: self.id,
+            number,
+            kind: self.kind.clone(),
+            buffers: Buffers { block, packed },
+            answer: self.answer.clone(),
+        });
     }
 
     /// The tags of all blocks under way, the last first.
@@ -193,6 +225,8 @@ impl<T> Pipeline<T> {
             if let Some(answer) = answer.take() {
                 break answer;
             }
+            // Our own sender keeps the channel open, so this fails never; the pool lives as long as
+            // we do, and each job is answered.
             let (at, answer) =
                 self.answers.recv().map_err(|_| io::Error::other("all threads ended"))?;
             if at == number {
@@ -202,65 +236,80 @@ impl<T> Pipeline<T> {
             let later = later.and_then(|at| self.slots.get_mut(at));
             later.expect("only what is under way is answered").answer = Some(answer);
         };
-        let (job, compressed) = answer?;
-        Ok(Some(Finished { tag, job, compressed }))
+        let (buffers, compressed) = answer?;
+        Ok(Some(Finished { tag, buffers, compressed }))
     }
 }
 
-impl<T> Drop for Pipeline<T> {
+impl<T, K> Drop for Pipeline<T, K> {
     fn drop(&mut self) {
-        self.queue.close();
-        for thread in self.threads.drain(..) {
-            // A panic of a thread was told as the answer to its block.
-            let _ = thread.join();
-        }
+        // An image that was given up must not keep the cores from others.
+        self.pool.queue.lock().jobs.retain(|job| job.pipeline != self.id);
     }
 }
 
 /// A thread's life.
-fn work(queue: &Queue, mut compressor: impl Compressor, answer: &Sender<Answer>) {
-    while let Some(mut job) = queue.pop() {
-        let number = job.number;
+fn work<K: PartialEq>(queue: &Queue<K>, make: fn(&K) -> io::Result<Compress>) {
+    let mut known: Vec<(K, Compress)> = Vec::new();
+    while let Some(Job { number, kind, mut buffers, answer, .. }) = queue.pop() {
         // A block without an answer would be waited for for ever.
         let result = catch_unwind(AssertUnwindSafe(|| {
-            compressor(&job.block, &mut job.packed.bytes).map(|length| {
-                job.packed.length = length.unwrap_or(0);
-                (job, length.is_some())
-            })
+            let at = if let Some(at) = known.iter().position(|(known, _)| *known == kind) {
+                at
+            } else {
+                let compress = make(&kind)?;
+                known.truncate(KINDS - 1);
+                known.insert(0, (kind, compress));
+                0
+            };
+            let length = known[at].1(&buffers.block, &mut buffers.packed.bytes)?;
+            buffers.packed.length = length.unwrap_or(0);
+            Ok((buffers, length.is_some()))
         }))
         .unwrap_or_else(|_| Err(io::Error::other("the compressor panicked")));
-        if answer.send((number, result)).is_err() {
-            break;
-        }
+        // Nobody waits for it any more if its image was given up.
+        let _ = answer.send((number, result));
     }
 }
 
 /// Jobs that no thread has taken yet.
-#[derive(Default)]
-struct Queue {
-    state: Mutex<State>,
+struct Queue<K> {
+    state: Mutex<State<K>>,
     changed: Condvar,
 }
 
-#[derive(Default)]
-struct State {
-    jobs: VecDeque<Job>,
+struct State<K> {
+    jobs: VecDeque<Job<K>>,
+    pipelines: u64,
     closed: bool,
 }
 
-impl Queue {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl<K> Default for Queue<K> {
+    fn default() -> Self {
+        let state = State { jobs: VecDeque::new(), pipelines: 0, closed: false };
+        Self { state: Mutex::new(state), changed: Condvar::new() }
+    }
+}
+
+impl<K> Queue<K> {
+    fn lock(&self) -> MutexGuard<'_, State<K>> {
         // Nobody panics while holding it.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push(&self, job: Job) {
+    fn next_id(&self) -> u64 {
+        let mut state = self.lock();
+        state.pipelines += 1;
+        state.pipelines
+    }
+
+    fn push(&self, job: Job<K>) {
         self.lock().jobs.push_back(job);
         self.changed.notify_one();
     }
 
     /// Waits for a job. `None` when there will be no more.
-    fn pop(&self) -> Option<Job> {
+    fn pop(&self) -> Option<Job<K>> {
         let state = self
             .changed
             .wait_while(self.lock(), |state| state.jobs.is_empty() && !state.closed)
@@ -284,7 +333,15 @@ mod tests {
 
     use super::*;
 
-    fn block(pipeline: &mut Pipeline<u8>, bytes: &[u8]) -> Buffer {
+    fn pipeline(
+        threads: usize,
+        capacity: (usize, usize),
+        make: fn(&()) -> io::Result<Compress>,
+    ) -> Pipeline<u8, ()> {
+        Pipeline::new(Arc::new(Pool::new(threads, make).unwrap()), (), capacity)
+    }
+
+    fn block(pipeline: &mut Pipeline<u8, ()>, bytes: &[u8]) -> Buffer {
         let mut block = pipeline.buffer();
         assert!(block.append(bytes));
         block
@@ -292,14 +349,15 @@ mod tests {
 
     #[test]
     fn blocks_come_out_in_order_however_long_each_takes() {
-        let slow = || {
-            Ok(|block: &[u8], into: &mut [u8]| {
+        let slow = |(): &()| {
+            let slow: Compress = Box::new(|block, into| {
                 std::thread::sleep(Duration::from_millis(u64::from(block[0] % 3)));
                 into[0] = block[0] + 1;
                 Ok(Some(1).filter(|_| block[0].is_multiple_of(2)))
-            })
+            });
+            Ok(slow)
         };
-        let mut pipeline = Pipeline::new(4, (1 << 20, 1), slow).unwrap();
+        let mut pipeline = pipeline(4, (1 << 20, 1), slow);
         let mut expected = 0;
         for tag in 0..100 {
             if pipeline.is_full() {
@@ -319,14 +377,15 @@ mod tests {
 
     #[test]
     fn a_compressor_that_fails_or_panics_is_an_error_and_the_others_go_on() {
-        let bad = || {
-            Ok(|block: &[u8], _: &mut [u8]| match block {
+        let bad = |(): &()| {
+            let bad: Compress = Box::new(|block, _| match block {
                 b"panic" => panic!("as asked"),
                 b"error" => Err(io::Error::other("as asked")),
                 _ => Ok(None),
-            })
+            });
+            Ok(bad)
         };
-        let mut pipeline = Pipeline::new(1, (8, 8), bad).unwrap();
+        let mut pipeline = pipeline(1, (8, 8), bad);
         for bytes in [&b"panic"[..], b"error", b"good"] {
             let block = block(&mut pipeline, bytes);
             pipeline.submit(0, block);

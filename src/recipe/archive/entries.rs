@@ -8,7 +8,8 @@ use std::io::{self, Read};
 use std::ops::Bound;
 
 use super::{ArchiveError, Entry, Limits, Problem};
-use crate::recipe::spool::{Content, Spool, SpoolError};
+use crate::recipe::intake::{Intake, Want};
+use crate::recipe::spool::{Content, SpoolError};
 
 /// `PATH_MAX` of Linux, for paths and for symlink targets, in bytes.
 pub(super) const PATH_MAX: usize = 4096;
@@ -23,8 +24,9 @@ const NAMES_MAX: usize = 64 << 20;
 const QUOTE_MAX: usize = 200;
 
 /// The entries so far, and what is left of the limits.
-pub(super) struct Entries {
+pub(super) struct Entries<'w> {
     limits: Limits,
+    wants: &'w dyn Fn(&str) -> Want,
     map: BTreeMap<String, Entry>,
     seen: usize,
     bytes: u64,
@@ -32,9 +34,9 @@ pub(super) struct Entries {
     newest: Option<u64>,
 }
 
-impl Entries {
-    pub(super) fn new(limits: Limits) -> Entries {
-        Entries { limits, map: BTreeMap::new(), seen: 0, bytes: 0, names: 0, newest: None }
+impl<'w> Entries<'w> {
+    pub(super) fn new(limits: Limits, wants: &'w dyn Fn(&str) -> Want) -> Self {
+        Self { limits, wants, map: BTreeMap::new(), seen: 0, bytes: 0, names: 0, newest: None }
     }
 
     pub(super) fn limits(&self) -> Limits {
@@ -61,7 +63,7 @@ impl Entries {
     }
 
     /// Refuses a size which an archive only announces, so that a liar is caught before its bytes
-    /// are unpacked. What is really unpacked counts in [`Entries::spool`].
+    /// are unpacked. What is really unpacked counts in [`Entries::take`].
     pub(super) fn announce(&self, size: u64) -> Result<(), ArchiveError> {
         if size > self.limits.bytes - self.bytes {
             return Err(ArchiveError::TooLarge { limit: self.limits.bytes });
@@ -69,13 +71,15 @@ impl Entries {
         Ok(())
     }
 
-    /// Spools one file. The inner error is that of `reader`, which its owner can explain best.
-    pub(super) fn spool(
+    /// Takes the content of one file in. The inner error is that of `reader`, which its owner can
+    /// explain best.
+    pub(super) fn take(
         &mut self,
+        path: &str,
         reader: &mut dyn Read,
-        spool: &mut Spool,
+        intake: &mut Intake<'_>,
     ) -> Result<Result<Content, io::Error>, ArchiveError> {
-        match spool.append(reader, self.limits.bytes - self.bytes) {
+        match intake.take(reader, self.limits.bytes - self.bytes, (self.wants)(path)) {
             Ok(content) => {
                 self.bytes += content.len();
                 Ok(Ok(content))
@@ -132,6 +136,16 @@ impl Entries {
             Some(_) => return Err(refuse(Problem::LinkNotFile)),
             None => return Err(refuse(Problem::LinkMissing)),
         };
+        if let Entry::File { content, .. } = &file {
+            let fits = match (self.wants)(&path) {
+                Want::Nothing => true,
+                Want::Image => !matches!(content, Content::Absent { .. }),
+                Want::Recipe => !matches!(content, Content::Absent { .. } | Content::Kept(_)),
+            };
+            if !fits {
+                return Err(ArchiveError::Again);
+            }
+        }
         // An image has room for one copy, but everything that reads it in between counts each.
         if let Entry::File { content, .. } = &file {
             self.announce(content.len())?;
@@ -241,7 +255,7 @@ mod tests {
     }
 
     fn tree(items: &[(&str, Entry)]) -> Result<BTreeMap<String, Entry>, ArchiveError> {
-        let mut entries = Entries::new(Limits::default());
+        let mut entries = Entries::new(Limits::default(), &|_| Want::Image);
         for (path, entry) in items {
             entries.insert((*path).to_owned(), entry.clone())?;
         }
@@ -342,7 +356,7 @@ mod tests {
     #[test]
     fn hard_links_lead_to_earlier_files_only() {
         let link_to = |target: &[u8]| {
-            let mut entries = Entries::new(Limits::default());
+            let mut entries = Entries::new(Limits::default(), &|_| Want::Image);
             entries.insert("f".into(), file()).unwrap();
             entries.insert("d".into(), Entry::Directory { mode: 0o755 }).unwrap();
             entries.insert("s".into(), link("f")).unwrap();
@@ -370,7 +384,7 @@ mod tests {
     #[test]
     fn symlink_targets_are_kept_as_they_are_or_refused() {
         let with = |target: &[u8]| {
-            let mut entries = Entries::new(Limits::default());
+            let mut entries = Entries::new(Limits::default(), &|_| Want::Image);
             entries.symlink("l".into(), target).map(|()| entries.finish().unwrap())
         };
         let long = [b'x'; PATH_MAX];
@@ -386,7 +400,7 @@ mod tests {
 
     #[test]
     fn names_cannot_fill_the_memory() {
-        let mut entries = Entries::new(Limits::default());
+        let mut entries = Entries::new(Limits::default(), &|_| Want::Image);
         let error = (0..).find_map(|n| {
             let path = format!("{n}/{}", "ab/".repeat(1300));
             entries.symlink(path, &[b'x'; PATH_MAX]).err()
@@ -397,7 +411,7 @@ mod tests {
 
     #[test]
     fn the_root_is_a_directory_or_an_error() {
-        let mut entries = Entries::new(Limits::default());
+        let mut entries = Entries::new(Limits::default(), &|_| Want::Image);
         entries.insert(String::new(), Entry::Directory { mode: 0o755 }).unwrap();
         let error = entries.insert(String::new(), file()).unwrap_err();
         assert!(matches!(error, ArchiveError::Entry { problem: Problem::EmptyPath, .. }));

@@ -3,7 +3,6 @@
 //! Owns the magic numbers and the decoders, with the bounds on their memory and their output. It
 //! refuses to know file names (but for taking `.gz` off one) and what the stream contains.
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 
 use super::{ArchiveError, Format, Limits};
@@ -98,13 +97,13 @@ pub(super) struct Stream {
 
 impl Stream {
     /// The bytes of `file` as they are.
-    pub(super) fn plain(file: File, limits: Limits) -> Stream {
+    pub(super) fn plain(file: impl Read + 'static, limits: Limits) -> Stream {
         Stream::new(Box::new(file), Format::Plain, limits)
     }
 
     /// The bytes of `file`, which is compressed with `format`.
     pub(super) fn decode(
-        file: File,
+        file: impl Read + 'static,
         format: Format,
         limits: Limits,
     ) -> Result<Stream, ArchiveError> {
@@ -200,17 +199,17 @@ fn wants_memory(error: &io::Error) -> bool {
 ///
 /// `flate2` has a decoder for many members, but that one fails on the NUL bytes which tape-minded
 /// tools leave behind the last one, and which `gzip` ignores.
-struct Gzip {
-    member: Option<flate2::bufread::GzDecoder<BufReader<File>>>,
+struct Gzip<R> {
+    member: Option<flate2::bufread::GzDecoder<R>>,
 }
 
-impl Gzip {
-    fn new(input: BufReader<File>) -> Gzip {
+impl<R: BufRead> Gzip<R> {
+    fn new(input: R) -> Self {
         Gzip { member: Some(flate2::bufread::GzDecoder::new(input)) }
     }
 }
 
-impl Read for Gzip {
+impl<R: BufRead> Read for Gzip<R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         while let Some(member) = &mut self.member {
             let got = member.read(into)?;

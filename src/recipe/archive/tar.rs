@@ -24,7 +24,7 @@ use self::sparse::{Map, Unfold};
 use super::entries::{self, Entries};
 use super::sniff::{self, Stream};
 use super::{ArchiveError, Entry, Format, Problem};
-use crate::recipe::spool::Spool;
+use crate::recipe::intake::Intake;
 
 /// Size of a block, in bytes.
 const BLOCK: usize = 512;
@@ -45,8 +45,8 @@ pub(super) enum End {
 pub(super) fn read(
     stream: &mut Stream,
     end: End,
-    entries: &mut Entries,
-    spool: &mut Spool,
+    entries: &mut Entries<'_>,
+    intake: &mut Intake<'_>,
 ) -> Result<(), ArchiveError> {
     let mut extensions = Extensions::default();
     while let Some(header) = next_header(stream, end)? {
@@ -75,7 +75,7 @@ pub(super) fn read(
             _ => {
                 let extensions = std::mem::take(&mut extensions);
                 entries.begin()?;
-                member(stream, &header, extensions, entries, spool)?;
+                member(stream, &header, extensions, entries, intake)?;
             }
         }
     }
@@ -206,8 +206,8 @@ fn member(
     stream: &mut Stream,
     header: &Header,
     extensions: Extensions,
-    entries: &mut Entries,
-    spool: &mut Spool,
+    entries: &mut Entries<'_>,
+    intake: &mut Intake<'_>,
 ) -> Result<(), ArchiveError> {
     let Extensions { path, link, pax } = extensions;
     let folded = header.entry_type().is_gnu_sparse() || pax.sparse.is_some();
@@ -249,10 +249,10 @@ fn member(
         let map = map?.ok_or_else(|| refuse(Problem::Sparse))?;
         entries.announce(map.unfolded())?;
         let data = Data { stream, left: map.folded() };
-        entries.spool(&mut Unfold::new(data, map), spool)?
+        entries.take(&path, &mut Unfold::new(data, map), intake)?
     } else {
         entries.announce(size)?;
-        entries.spool(&mut Data { stream, left: size }, spool)?
+        entries.take(&path, &mut Data { stream, left: size }, intake)?
     };
     let content = content.map_err(|error| stream.error(error))?;
     skip_padding(stream, size)?;

@@ -10,14 +10,22 @@ use super::*;
 
 const SMALL: Limits = Limits { bytes: 1 << 20, entries: 100 };
 
-fn spool() -> Spool {
-    Spool::new_in(&std::env::temp_dir()).unwrap()
+/// Where everything is wanted and can be read again.
+fn read_file(
+    asset: &std::path::Path,
+    name: &str,
+    limits: &Limits,
+) -> Result<Archive, ArchiveError> {
+    let asset = Arriving::at(asset.to_owned());
+    asset.is_here().unwrap();
+    let mut intake = Intake::on_disk(&std::env::temp_dir());
+    read(&asset, name, limits, &|_| Want::Recipe, &mut intake)
 }
 
 fn read_as(name: &str, bytes: &[u8], limits: &Limits) -> Result<Archive, ArchiveError> {
     let mut asset = tempfile::NamedTempFile::new().unwrap();
     asset.write_all(bytes).unwrap();
-    read(asset.path(), name, limits, &mut spool())
+    read_file(asset.path(), name, limits)
 }
 
 fn read_bytes(bytes: &[u8]) -> Result<Archive, ArchiveError> {
@@ -499,12 +507,10 @@ fn bombs_are_refused_quickly_and_leave_little() {
     for bomb in bombs {
         let mut asset = tempfile::NamedTempFile::new().unwrap();
         asset.write_all(&bomb).unwrap();
-        let mut spool = spool();
         let start = Instant::now();
-        let error = read(asset.path(), "bomb", &limits, &mut spool).unwrap_err();
+        let error = read_file(asset.path(), "bomb", &limits).unwrap_err();
         assert!(matches!(error, ArchiveError::TooLarge { .. }), "{error}");
         assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
-        assert!(spool.written() <= limits.bytes);
     }
     let many: Vec<_> = (0..101).map(|n| header(b'5', format!("{n}").as_bytes(), 0)).collect();
     let error = read_as("x", &gzip(&many.concat()), &limits).unwrap_err();
@@ -847,5 +853,25 @@ fn noise_behind_any_magic_number_never_panics() {
         block[345..512].copy_from_slice(&noise[usize::from(kind)..][..167]);
         let bytes = [&sum(block)[..], &noise[..2048]].concat();
         assert!(read_bytes(&bytes).is_err());
+    }
+}
+
+#[test]
+fn a_link_to_what_was_read_over_asks_for_another_time() {
+    let mut link = header(b'1', b"wanted", 0);
+    link[157..163].copy_from_slice(b"unseen");
+    let tar = [file("unseen", b"content"), sum(link).to_vec(), vec![0; 1024]].concat();
+    let mut asset = tempfile::NamedTempFile::new().unwrap();
+    asset.write_all(&tar).unwrap();
+    let asset = Arriving::at(asset.path().to_owned());
+    asset.is_here().unwrap();
+    let picky = |path: &str| if path == "wanted" { Want::Image } else { Want::Nothing };
+    for (wants, fits) in [(&picky as &dyn Fn(&str) -> Want, false), (&|_| Want::Nothing, true)] {
+        let mut intake = Intake::on_disk(&std::env::temp_dir());
+        let archive = read(&asset, "x", &SMALL, wants, &mut intake);
+        match archive {
+            Ok(archive) => assert!(fits && archive.entries.len() == 2),
+            Err(error) => assert!(!fits && matches!(error, ArchiveError::Again), "{error}"),
+        }
     }
 }

@@ -14,7 +14,7 @@ use ::zip::unstable::read::ZipIterable;
 
 use super::entries::{self, Entries, PATH_MAX};
 use super::{ArchiveError, Entry, Problem};
-use crate::recipe::spool::Spool;
+use crate::recipe::intake::Intake;
 
 /// Size of the buffers over the archive, in bytes.
 const BUFFER: usize = 128 * 1024;
@@ -29,8 +29,8 @@ const DIRECTORY_END: [u8; 4] = *b"PK\x05\x06";
 pub(super) fn read(
     directory: File,
     bodies: File,
-    entries: &mut Entries,
-    spool: &mut Spool,
+    entries: &mut Entries<'_>,
+    intake: &mut Intake<'_>,
 ) -> Result<(), ArchiveError> {
     let damaged = |error| ArchiveError::Directory(io::Error::from(error));
     // The archive starts at the first byte, otherwise it would not have been taken for one.
@@ -51,7 +51,7 @@ pub(super) fn read(
         let entry = entry.map_err(damaged)?;
         from_start |= entry.header_start() == 0;
         entries.begin()?;
-        take(entry, &mut bodies, entries, spool)?;
+        take(entry, &mut bodies, entries, intake)?;
     }
     // An archive cut short can end with the central directory of an archive inside of it, and a
     // 16-bit count of entries can have wrapped around. Both would pass for a smaller archive.
@@ -94,8 +94,8 @@ fn type_and_mode(attributes: u32, trailing_slash: bool) -> (Type, u32) {
 fn take(
     entry: ZipFileEntry<'_>,
     bodies: &mut BufReader<File>,
-    entries: &mut Entries,
-    spool: &mut Spool,
+    entries: &mut Entries<'_>,
+    intake: &mut Intake<'_>,
 ) -> Result<(), ArchiveError> {
     let raw = entry.name_raw().to_vec();
     let refuse = |problem| ArchiveError::entry(&raw, problem);
@@ -134,7 +134,7 @@ fn take(
         body.take(PATH_MAX as u64 + 1).read_to_end(&mut target).map_err(damaged)?;
         return entries.symlink(path, &target);
     }
-    let content = entries.spool(&mut body, spool)?.map_err(damaged)?;
+    let content = entries.take(&path, &mut body, intake)?.map_err(damaged)?;
     entries.insert(path, Entry::File { mode, content })
 }
 
