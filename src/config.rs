@@ -20,6 +20,7 @@ pub mod extension;
 pub mod files;
 pub mod image;
 mod quantity;
+pub mod retention;
 pub mod signing;
 pub mod source;
 mod store;
@@ -30,6 +31,7 @@ pub use component::Component;
 pub use diagnose::ConfigError;
 use quantity::duration;
 pub use quantity::{Count, Size};
+pub use retention::Retention;
 pub use signing::{SecretAt, Signing};
 pub use store::{BucketUrl, CacheControl, Service, StoreUrl};
 
@@ -56,9 +58,9 @@ pub struct Document {
     /// Who vouches for it; nobody, if left out.
     #[serde(default)]
     pub signing: Option<Signing>,
-    /// Reserved for pruning: refused, because to leave out what was asked for would be worse.
-    #[serde(default, rename = "retention")]
-    _retention: Option<NotYet>,
+    /// How long what is no longer offered is kept.
+    #[serde(default)]
+    pub retention: Retention,
     /// How upstreams are reached.
     #[serde(default)]
     pub network: Network,
@@ -166,16 +168,6 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self { download: Size(4 << 30), unpacked: Size(8 << 30), entries: 500_000 }
-    }
-}
-
-/// A section that a later version reads: present, it is an error.
-#[derive(Debug, Clone)]
-struct NotYet;
-
-impl<'de> Deserialize<'de> for NotYet {
-    fn deserialize<D: serde::Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
-        Err(serde::de::Error::custom("this version does not prune\nhint: leave the section out"))
     }
 }
 

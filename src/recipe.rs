@@ -18,6 +18,7 @@ use crate::template::Vars;
 
 pub mod archive;
 pub(crate) mod elf;
+pub mod fingerprint;
 pub mod intake;
 pub mod lint;
 mod overlay;

@@ -9,23 +9,29 @@ use std::panic::AssertUnwindSafe;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
-use serde::Serialize;
 
 use crate::build::{Bench, Workshop};
 use crate::config::{Component, Config, ConfigError, Signing};
 use crate::fetch::Client;
 use crate::fetch::cache::Cache;
 use crate::image::Image;
-use crate::name::{Arch, ComponentName, FileName, Folder, Sha256};
-use crate::plan::{self, Action, Build, Plan, Why};
+use crate::name::{Arch, FileName, Sha256};
+use crate::plan::{self, Action, Basis, Build, Plan};
+use crate::recipe::fingerprint;
 use crate::report::{Progress, Step, Told};
 use crate::repository::commit::{Change, CommitError, Record};
 use crate::repository::seal::{self, Seal};
-use crate::repository::{self, Published, commit};
+use crate::repository::{self, Place, Published, commit, retention};
 use crate::sign::{self, Signer};
 use crate::source::{self, Release};
 use crate::store::{Access, Lock, Store, StoreError};
 use crate::version::Version;
+
+mod outcome;
+mod prune;
+
+pub use outcome::{Outcome, PublishedImage, newest, refusals};
+pub use prune::{Limit, prune, retire};
 
 /// What is known of a component before anything is done for it.
 #[derive(Debug)]
@@ -38,59 +44,11 @@ pub struct Survey<'c> {
     pub releases: Vec<Release>,
     /// What is published.
     pub published: Published,
-    /// What follows from both.
+    /// What else the plan rests on.
+    pub basis: Basis,
+    /// What follows from all of these.
     pub plan: Plan,
     cache: Cache,
-}
-
-/// What a sync did for a component.
-#[derive(Debug, Serialize)]
-pub struct Outcome {
-    /// The component.
-    pub component: ComponentName,
-    /// Its folder in the repository.
-    pub folder: Folder,
-    /// The newest version that is published now.
-    pub newest: Option<Version>,
-    /// The images that were published, or would be in a dry run.
-    pub published: Vec<PublishedImage>,
-    /// Why the manifest was signed without a change, or would be.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub signed: Option<Why>,
-    /// What went wrong.
-    pub errors: Vec<Told>,
-}
-
-/// An image that was published, or would be.
-#[derive(Debug, Clone, Serialize)]
-pub struct PublishedImage {
-    /// Its version.
-    pub version: Version,
-    /// Its architecture.
-    pub arch: Arch,
-    /// The file's name.
-    pub image: FileName,
-    /// The reason.
-    pub why: Why,
-    /// Length in bytes, once it is built.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub size: Option<u64>,
-    /// Digest, once it is built.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sha256: Option<Sha256>,
-}
-
-impl PublishedImage {
-    fn planned(build: &Build) -> Self {
-        Self {
-            version: build.version.clone(),
-            arch: build.arch,
-            image: build.image.clone(),
-            why: build.why,
-            size: None,
-            sha256: None,
-        }
-    }
 }
 
 /// Whether something is really done.
@@ -139,8 +97,11 @@ pub async fn sync_to(
         work |= seal::keyring_is_due(&store, keyring).await?;
     }
     let signer = signer.unwrap_or_default();
+    let due: usize = surveys.iter().flatten().map(|survey| survey.plan.deletions().count()).sum();
+    let limit = Limit { due, most: config.document.retention.max_delete };
     if run == Run::Dry || !work {
-        let mut outcomes: Vec<Outcome> = surveys.iter().map(planned).collect();
+        let mut outcomes: Vec<Outcome> =
+            surveys.iter().map(|survey| planned(survey, limit)).collect();
         if run == Run::Real {
             keep_caches(&store, &surveys, &mut outcomes).await;
         }
@@ -155,9 +116,13 @@ pub async fn sync_to(
     {
         progress.line(&format!("{:>10} {}", "published", sign::KEYRING));
     }
-    let to = Target { store: &store, lock: &lock, signer: &signer };
-    let mut running: FuturesUnordered<_> =
-        surveys.into_iter().map(|survey| carry_out(survey, &shop, to)).collect();
+    // Before any of them writes: what is half written in a folder they share may be another's.
+    let swept: Vec<_> = surveys.iter().map(|survey| sweep(survey, &store, &lock)).collect();
+    let mut running: FuturesUnordered<_> = surveys
+        .into_iter()
+        .zip(swept)
+        .map(|(survey, swept)| carry_out(survey, swept, &shop, (&store, &lock, &signer), limit))
+        .collect();
     let mut outcomes = Vec::new();
     while let Some(outcome) = running.next().await {
         outcomes.push(outcome);
@@ -166,14 +131,6 @@ pub async fn sync_to(
     lock.release().await;
     outcomes.sort_by(|a, b| a.component.cmp(&b.component));
     Ok(outcomes)
-}
-
-/// Where everything goes, and who vouches for it.
-#[derive(Clone, Copy)]
-struct Target<'a> {
-    store: &'a Store,
-    lock: &'a Lock,
-    signer: &'a Signer,
 }
 
 /// The signer for a run that only looks. Where its secret is not to be had, as in a build of
@@ -205,7 +162,8 @@ pub fn workshop(config: &Config, progress: &Progress) -> Workshop {
 /// A component that could not even be planned for.
 #[derive(Debug)]
 pub struct Unsurveyed<'c> {
-    component: &'c Component,
+    /// The component.
+    pub component: &'c Component,
     /// Why.
     pub error: Told,
 }
@@ -259,9 +217,18 @@ pub async fn survey<'c>(
     let task = shop.progress.begin(Step::Poll, component.name.as_str());
     let releases = source::poll(component, &arches, &shop.client, &cache).await?;
     task.finish(0);
+    let basis = Basis { overlay: overlay(component).await?, retention: config.document.retention };
     let (published, plan) =
-        plan_for(component, &arches, &releases, published, store, signer).await?;
-    Ok(Survey { component, arches, releases, published, plan, cache })
+        plan_for(component, &arches, &releases, published, basis, store, signer).await?;
+    Ok(Survey { component, arches, releases, published, basis, plan, cache })
+}
+
+/// The digest of a component's overlay.
+async fn overlay(component: &Component) -> anyhow::Result<Option<Sha256>> {
+    let Some(folder) = component.overlay.clone() else { return Ok(None) };
+    let kind = component.extension.kind;
+    let digest = tokio::task::spawn_blocking(move || fingerprint::overlay(&folder, kind)).await??;
+    Ok(Some(digest))
 }
 
 /// Reads what the plan must know, and plans.
@@ -270,13 +237,15 @@ async fn plan_for(
     arches: &[(Arch, String)],
     releases: &[Release],
     mut published: Published,
+    basis: Basis,
     store: &Store,
     signer: Option<&Signer>,
 ) -> anyhow::Result<(Published, Plan)> {
     let now = Timestamp::now();
-    let images = plan::wanted_images(component, arches, releases.to_vec(), now);
-    published.read_records(store, &component.folder, images).await?;
-    let mut plan = plan::plan(component, arches, releases.to_vec(), &published, now);
+    let releases = || releases.to_vec();
+    let names = plan::worth_knowing(component, arches, releases(), &published, basis, now);
+    published.read_records(store, &component.folder, names).await?;
+    let mut plan = plan::plan(component, arches, releases(), &published, basis, now);
     if let Some(signer) = signer {
         // First of all: nodes refuse a stale one.
         if let Some(why) = Seal::of(&published).due(signer, now)? {
@@ -317,77 +286,53 @@ async fn keep_cache(store: &Store, survey: &Survey<'_>) -> Result<(), StoreError
 }
 
 /// What a dry run tells.
-fn planned(survey: &Result<Survey<'_>, Unsurveyed<'_>>) -> Outcome {
+fn planned(survey: &Result<Survey<'_>, Unsurveyed<'_>>, limit: Limit) -> Outcome {
     let mut outcome = Outcome::new(survey);
     if let Ok(survey) = survey {
-        let Plan { actions, .. } = &survey.plan;
-        outcome.published =
-            actions.iter().filter_map(Action::build).map(PublishedImage::planned).collect();
-        outcome.signed = survey.plan.sign();
+        let plan = &survey.plan;
+        outcome.published = plan.builds().map(PublishedImage::planned).collect();
+        outcome.removed = plan.removals().cloned().collect();
+        outcome.deleted = plan.deletions().cloned().collect();
+        outcome.signed = plan.sign();
+        let told = limit.exceeded(&survey.component.name).filter(|_| !outcome.deleted.is_empty());
+        outcome.errors.extend(told);
     }
     outcome
 }
 
-impl Outcome {
-    /// Nothing done yet; what the survey found wrong is told.
-    fn new(survey: &Result<Survey<'_>, Unsurveyed<'_>>) -> Self {
-        let (component, newest, errors) = match survey {
-            Ok(survey) => {
-                let newest = newest(survey.component, &survey.arches, &survey.published);
-                (survey.component, newest, refusals(survey))
-            }
-            Err(failed) => (failed.component, None, vec![failed.error.clone()]),
-        };
-        Self {
-            component: component.name.clone(),
-            folder: component.folder.clone(),
-            newest,
-            published: Vec::new(),
-            signed: None,
-            errors,
-        }
-    }
+/// Takes away what a killed run left half written of a component.
+fn sweep(
+    survey: &Result<Survey<'_>, Unsurveyed<'_>>,
+    store: &Store,
+    lock: &Lock,
+) -> Result<(), StoreError> {
+    let Ok(survey) = survey else { return Ok(()) };
+    repository::folders_of(&survey.component.folder)
+        .iter()
+        .try_for_each(|folder| store.sweep(folder, lock))
 }
 
-fn refusals(survey: &Survey<'_>) -> Vec<Told> {
-    let told = survey.plan.refusals.iter().map(|refusal| Told {
-        message: format!("{} {refusal}", survey.component.name),
-        causes: Vec::new(),
-        hint: Some(refusal.hint.clone()),
-    });
-    told.collect()
-}
-
-/// The newest version, in the clients' order, that is published for any of the architectures.
-fn newest(
-    component: &Component,
-    arches: &[(Arch, String)],
-    published: &Published,
-) -> Option<Version> {
-    let names: Vec<&str> = arches.iter().map(|(arch, _)| arch.as_str()).collect();
-    let vars = crate::template::Vars { name: component.name.as_str(), ..Default::default() };
-    let matcher = component.image.name.matcher(&vars, &names);
-    let versions = published
-        .manifest
-        .files()
-        .filter_map(|(name, _)| matcher.captures(name.as_str())?.0.parse().ok());
-    versions.max()
-}
-
-/// Builds and publishes what the plan of one component says.
+/// Builds and publishes what the plan of one component says, and lets go what it says.
 async fn carry_out(
     survey: Result<Survey<'_>, Unsurveyed<'_>>,
+    swept: Result<(), StoreError>,
     shop: &Workshop,
-    to: Target<'_>,
+    (store, lock, signer): (&Store, &Lock, &Signer),
+    limit: Limit,
 ) -> Outcome {
     let mut outcome = Outcome::new(&survey);
     let Ok(survey) = survey else { return outcome };
     let name = survey.component.name.as_str();
-    let done = contained(carry_out_plan(&survey, shop, to, &mut outcome)).await;
+    if let Err(error) = swept {
+        outcome.errors.push(Told::of(name, &error));
+        return outcome;
+    }
+    let place = Place { store, lock, folder: &survey.component.folder, signer };
+    let done = contained(carry_out_plan(&survey, shop, &place, limit, &mut outcome)).await;
     if let Err(error) = done {
         outcome.errors.push(Told::of(name, error.as_ref()));
     }
-    if let Err(error) = keep_cache(to.store, &survey).await {
+    if let Err(error) = keep_cache(store, &survey).await {
         outcome.errors.push(Told::of(name, &error));
     }
     outcome
@@ -396,67 +341,79 @@ async fn carry_out(
 async fn carry_out_plan(
     survey: &Survey<'_>,
     shop: &Workshop,
-    to: Target<'_>,
+    place: &Place<'_>,
+    limit: Limit,
     outcome: &mut Outcome,
 ) -> anyhow::Result<()> {
-    let Survey { component, arches, releases, .. } = survey;
-    for folder in repository::folders_of(&component.folder) {
-        to.store.sweep(&folder, to.lock)?;
-    }
     // Nobody who had the lock before us gave this component work.
     if survey.plan.actions.is_empty() {
         return Ok(());
     }
     let mut made = Made::default();
     for _ in 0..ATTEMPTS {
-        // The plan was made before we had the lock, and a bucket has none: whoever wrote since then
-        // may have done our work.
-        let published = Published::read(to.store, &component.folder).await?;
-        let signer = Some(to.signer);
-        let (mut published, plan) =
-            plan_for(component, arches, releases, published, to.store, signer).await?;
-        if let Some(why) = plan.sign() {
-            match sign_again(&component.folder, to, &published).await {
-                Ok(now) => published = now,
-                Err(CommitError::Raced { .. }) => {
-                    made.races += 1;
-                    continue;
-                }
-                Err(error) => return Err(error.into()),
+        match attempt(survey, shop, place, limit, &mut made, outcome).await {
+            Err(error) if is_raced(&error) => {
+                let component = survey.component.name.as_str();
+                tracing::debug!(component, "another publisher was faster");
             }
-            outcome.signed = Some(why);
+            done => return done,
         }
-        let builds: Vec<&Build> = plan.actions.iter().filter_map(Action::build).collect();
-        build_all(component, shop, &builds, &mut made, outcome).await?;
-        let ready: Vec<&Build> = builds
-            .into_iter()
-            .filter(|build| made.images.contains_key(&build.image))
-            .filter(|build| !made.broken.contains(&build.version))
-            .collect();
-        let done = publish_all(component, shop, to, published, &ready, &mut made, outcome).await;
-        if done == Done::All {
-            break;
-        }
-        tracing::debug!(component = component.name.as_str(), "another publisher was faster");
-        made.races += 1;
     }
-    if made.races == ATTEMPTS {
-        let error = CommitError::Raced { folder: component.folder.clone() };
-        outcome.errors.push(Told::of(component.name.as_str(), &error));
-    }
-    let now = outcome.published.iter().map(|image| image.version.clone()).max();
-    outcome.newest = outcome.newest.take().max(now);
-    Ok(())
+    Err(CommitError::Raced { folder: place.folder.clone() }.into())
 }
 
-/// Signs the manifest as it is.
-async fn sign_again(
-    folder: &Folder,
-    to: Target<'_>,
-    published: &Published,
-) -> Result<Published, CommitError> {
-    let change = Change { sign: true, ..Change::default() };
-    commit::commit(to.store, to.lock, folder, published, &change, to.signer).await
+fn is_raced(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(CommitError::Raced { .. }))
+}
+
+/// Plans and does what the plan says. What was made stays made if another publisher was faster.
+async fn attempt<'s>(
+    survey: &Survey<'_>,
+    shop: &'s Workshop,
+    place: &Place<'_>,
+    limit: Limit,
+    made: &mut Made<'s>,
+    outcome: &mut Outcome,
+) -> anyhow::Result<()> {
+    let Survey { component, arches, releases, basis, .. } = survey;
+    let Place { store, lock, folder, signer } = *place;
+    // The plan was made before we had the lock, and a bucket has none: whoever wrote since then
+    // may have done our work.
+    let published = Published::read(store, folder).await?;
+    let (mut published, plan) =
+        plan_for(component, arches, releases, published, *basis, store, Some(signer)).await?;
+    if let Some(why) = plan.sign() {
+        let change = Change { sign: true, ..Change::default() };
+        published = commit::commit(store, lock, folder, &published, &change, signer).await?;
+        outcome.signed = Some(why);
+    }
+    let builds: Vec<&Build> = plan.builds().collect();
+    build_all(component, shop, &builds, made, outcome).await?;
+    let ready: Vec<&Build> = builds
+        .into_iter()
+        .filter(|build| made.images.contains_key(&build.image))
+        .filter(|build| !made.broken.contains(&build.shown))
+        .collect();
+    publish_all(component, shop, place, &mut published, &ready, made, outcome).await?;
+
+    // What became surplus goes by what is published now: a version that could not be built pushes
+    // nothing out.
+    let upstream = plan::versions_of(component, releases);
+    let removed = retire(component, arches, &upstream, place, &mut published).await;
+    // Files last, when nothing that is listed can need them any more.
+    let due: Vec<FileName> = plan.deletions().cloned().collect();
+    let told = limit.exceeded(&component.name).filter(|_| !due.is_empty());
+    let deleted = match &told {
+        None if !due.is_empty() && removed.is_ok() => {
+            retention::delete(place, &mut published, &due).await
+        }
+        _ => Ok(Vec::new()),
+    };
+    outcome.newest = newest(component, &published);
+    outcome.removed.extend(removed?);
+    outcome.deleted.extend(deleted?);
+    outcome.errors.extend(told);
+    Ok(())
 }
 
 /// What was built for a component, however often it is planned.
@@ -468,7 +425,6 @@ struct Made<'s> {
     /// A version goes out for all architectures or for none: half of one would tell half of the
     /// nodes that they are behind, for good if nobody looks.
     broken: BTreeSet<Version>,
-    races: usize,
 }
 
 /// Builds what is not built yet.
@@ -483,7 +439,7 @@ async fn build_all<'s>(
         .iter()
         .copied()
         .filter(|build| !made.images.contains_key(&build.image))
-        .filter(|build| !made.broken.contains(&build.version))
+        .filter(|build| !made.broken.contains(&build.shown))
         .collect();
     if missing.is_empty() {
         return Ok(());
@@ -496,9 +452,9 @@ async fn build_all<'s>(
                 made.images.insert(build.image.clone(), image);
             }
             Err(error) => {
-                let subject = format!("{} {} {}", component.name, build.version, build.arch);
+                let subject = format!("{} {} {}", component.name, build.shown, build.arch);
                 outcome.errors.push(Told::of(&subject, &error));
-                made.broken.insert(build.version.clone());
+                made.broken.insert(build.shown.clone());
             }
         }
     }
@@ -506,43 +462,34 @@ async fn build_all<'s>(
     Ok(())
 }
 
-#[derive(PartialEq, Eq)]
-enum Done {
-    /// Everything was tried, and what went wrong is told.
-    All,
-    /// Somebody else wrote meanwhile: the rest must be planned again.
-    Raced,
-}
-
 /// Publishes version by version, the newest first: one that does not fit on the disk any more must
 /// not keep the others from the nodes.
+///
+/// # Errors
+/// [`CommitError::Raced`]: the rest must be planned again. Everything else is told in the outcome.
 async fn publish_all(
     component: &Component,
     shop: &Workshop,
-    to: Target<'_>,
-    mut published: Published,
+    place: &Place<'_>,
+    published: &mut Published,
     ready: &[&Build],
     made: &mut Made<'_>,
     outcome: &mut Outcome,
-) -> Done {
-    let Component { name, folder, .. } = component;
-    let Target { store, lock, signer } = to;
-    for builds in ready.chunk_by(|a, b| a.version == b.version) {
+) -> Result<(), CommitError> {
+    for builds in ready.chunk_by(|a, b| a.shown == b.shown) {
         let images: Vec<_> = builds.iter().map(|build| made.images[&build.image].clone()).collect();
-        let what = format!("{name} {}", builds[0].version);
+        let what = format!("{} {}", component.name, builds[0].shown);
         let task = shop.progress.begin(Step::Publish, &what);
-        let change = Change { images: &images, ..Change::default() };
-        match commit::commit(store, lock, folder, &published, &change, signer).await {
-            Ok(now) => published = now,
-            Err(CommitError::Raced { .. }) => return Done::Raced,
+        match publish(place, published, &images).await {
+            Err(error @ CommitError::Raced { .. }) => return Err(error),
             Err(error) => {
                 outcome.errors.push(Told::of(&what, &error));
                 // Another try in this run would say the same again.
-                made.broken.insert(builds[0].version.clone());
+                made.broken.insert(builds[0].shown.clone());
                 continue;
             }
+            Ok(()) => task.finish(0),
         }
-        task.finish(0);
         outcome.published.extend(builds.iter().zip(&images).map(|(build, (image, _))| {
             PublishedImage {
                 size: Some(image.size),
@@ -551,5 +498,18 @@ async fn publish_all(
             }
         }));
     }
-    Done::All
+    Ok(())
+}
+
+/// Publishes images. One whose file was waiting to be deleted is taken off that list first.
+async fn publish(
+    place: &Place<'_>,
+    published: &mut Published,
+    images: &[(Image, Record)],
+) -> Result<(), CommitError> {
+    let Place { store, lock, folder, signer } = *place;
+    retention::reclaim(place, published, images.iter().map(|(image, _)| &image.name)).await?;
+    let change = Change { images, ..Change::default() };
+    *published = commit::commit(store, lock, folder, published, &change, signer).await?;
+    Ok(())
 }

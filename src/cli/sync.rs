@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::{Context, Ended, print, print_json, program};
 use crate::config::Config;
 use crate::report::{count, human_size, say};
+use crate::repository::commit::Removal;
 use crate::sign::KEYRING;
 use crate::sync::{self, Outcome, Run};
 
@@ -28,10 +29,7 @@ pub(super) async fn run(context: &Context, dry_run: bool) -> anyhow::Result<Ende
     if context.json {
         let result = Result {
             dry_run,
-            changed: !dry_run
-                && outcomes
-                    .iter()
-                    .any(|outcome| !outcome.published.is_empty() || outcome.signed.is_some()),
+            changed: !dry_run && outcomes.iter().any(|outcome| !outcome.is_unchanged()),
             store: config.store().to_string(),
             components: &outcomes,
         };
@@ -48,6 +46,7 @@ fn summary(config: &Config, run: Run, outcomes: &[Outcome]) -> String {
     let failed = outcomes.iter().filter(|outcome| !outcome.errors.is_empty()).count();
     let images: usize = outcomes.iter().map(|outcome| outcome.published.len()).sum();
     let signed = outcomes.iter().filter(|outcome| outcome.signed.is_some()).count();
+    let unchanged = outcomes.iter().all(Outcome::is_unchanged);
     let mut out = String::new();
     match (images, run) {
         (0, _) if outcomes.is_empty() => {
@@ -62,6 +61,7 @@ fn summary(config: &Config, run: Run, outcomes: &[Outcome]) -> String {
             };
             let _ = writeln!(out, "{what} {} in {store}{end}", count(signed, "manifest"));
         }
+        (0, _) if !unchanged => {}
         (0, _) => {
             let current = outcomes.len() - failed;
             if current > 0 {
@@ -83,9 +83,10 @@ fn summary(config: &Config, run: Run, outcomes: &[Outcome]) -> String {
             let _ = writeln!(out, "published {} to {store}", count(images, "image"));
         }
     }
-    for outcome in outcomes.iter().filter(|outcome| {
-        !outcome.published.is_empty() || outcome.signed.is_some() || outcome.newest.is_some()
-    }) {
+    out.push_str(&gone(run, outcomes));
+    for outcome in
+        outcomes.iter().filter(|outcome| !outcome.is_unchanged() || outcome.newest.is_some())
+    {
         let newest =
             outcome.newest.as_ref().map(|newest| format!(", newest {newest}")).unwrap_or_default();
         let _ = writeln!(out, "\n  {} in {}/{newest}", outcome.component, outcome.folder);
@@ -98,6 +99,7 @@ fn summary(config: &Config, run: Run, outcomes: &[Outcome]) -> String {
             let size = image.size.map(human_size).unwrap_or_default();
             let _ = writeln!(out, "    {:width$}  {size:>9}  {}", image.image, image.why);
         }
+        out.push_str(&gone_from(outcome));
     }
     if failed > 0 {
         let _ = writeln!(
@@ -108,6 +110,38 @@ fn summary(config: &Config, run: Run, outcomes: &[Outcome]) -> String {
     }
     if images > 0 && run == Run::Real {
         out.push_str(&next(config, outcomes));
+    }
+    out
+}
+
+/// What all components together let go.
+pub(super) fn gone(run: Run, outcomes: &[Outcome]) -> String {
+    let lines: usize = outcomes.iter().map(|outcome| outcome.removed.len()).sum();
+    let files: usize = outcomes.iter().map(|outcome| outcome.deleted.len()).sum();
+    let (take, delete) = match run {
+        Run::Dry => ("would take", "would delete"),
+        Run::Real => ("took", "deleted"),
+    };
+    let mut out = String::new();
+    if lines > 0 {
+        let _ = writeln!(out, "{take} {} out of the manifests", count(lines, "line"));
+    }
+    if files > 0 {
+        let _ = writeln!(out, "{delete} {}", count(files, "file"));
+    }
+    out
+}
+
+/// What one component let go.
+pub(super) fn gone_from(outcome: &Outcome) -> String {
+    let mut out = String::new();
+    let names = outcome.removed.iter().map(|removal| &removal.name).chain(&outcome.deleted);
+    let width = names.map(|name| name.as_str().len()).max().unwrap_or(0);
+    for Removal { name, why } in &outcome.removed {
+        let _ = writeln!(out, "    {name:width$}  out: {why}");
+    }
+    for name in &outcome.deleted {
+        let _ = writeln!(out, "    {name:width$}  deleted: its grace is over");
     }
     out
 }

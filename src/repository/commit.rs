@@ -34,6 +34,7 @@ use crate::manifest::Manifest;
 use crate::name::{FileName, Folder, Sha256};
 use crate::sign::{SignError, SignedManifest, Signer};
 use crate::store::{Created, Listed, Lock, Store, StoreError};
+use crate::version::Version;
 
 /// A commit that did not happen. The folder is as right as it was before.
 #[derive(Debug, Error)]
@@ -97,7 +98,7 @@ impl CommitError {
             Self::Store(error) => error.hint(),
             Self::Snapshot(error) => error.hint(),
             Self::Changed { .. } => Some(
-                "the upstream file or the recipe changed: a published version never gets other bytes".to_owned(),
+                "this program makes other bytes of the same inputs than the one that published it: put the file back from a copy, or `publish yank` the version and `publish restore --rebuild` it, which makes a revision".to_owned(),
             ),
             Self::Taken { .. } => Some("no manifest lists the file: remove it if nothing else needs it".to_owned()),
             Self::Raced { .. } => Some("something else writes to this folder all the time; sync again".to_owned()),
@@ -119,9 +120,21 @@ pub struct Record {
     pub size: u64,
     /// What its files are dated, in seconds since 1970.
     pub time: u64,
+    /// The upstream version it was made from; a record that does not say it is an old one.
+    #[serde(default)]
+    pub release: Option<Version>,
+    /// Which revision of that version it is; 0 is the first.
+    #[serde(default)]
+    pub revision: u32,
+    /// The recipe it was made by, see [`crate::recipe::fingerprint`].
+    #[serde(default)]
+    pub recipe: Option<Sha256>,
     /// What was fetched for it, in the order of the recipe.
     pub inputs: Vec<InputRecord>,
 }
+
+/// The version of the record's format.
+pub const RECORD: u32 = 2;
 
 /// A file that went into an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -141,6 +154,8 @@ pub struct InputRecord {
 pub struct Change<'a> {
     /// Images that get a line, each with what went into it.
     pub images: &'a [(Image, Record)],
+    /// Lines that come back: who gives them has read their files, and found them right.
+    pub restored: &'a [(FileName, Sha256)],
     /// Lines that go. Nothing else ever loses its line.
     pub removals: &'a [Removal],
     /// The manifest is signed anew, also if no line changes.
@@ -148,7 +163,7 @@ pub struct Change<'a> {
 }
 
 /// A line that is taken out of the manifest. Its file stays until the grace is over.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Removal {
     /// The image.
     pub name: FileName,
@@ -164,6 +179,15 @@ pub enum Gone {
     Pruned,
     /// A person said that it is bad.
     Yanked,
+}
+
+impl std::fmt::Display for Gone {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Pruned => "newer ones took its place",
+            Self::Yanked => "yanked",
+        })
+    }
 }
 
 /// How often a signature is tried that others get in the way of.
@@ -182,14 +206,17 @@ pub async fn commit(
     change: &Change<'_>,
     signer: &Signer,
 ) -> Result<Published, CommitError> {
-    let Change { images, removals, sign } = *change;
+    let Change { images, restored, removals, sign } = *change;
     let mut manifest = before.manifest.clone();
     for removal in removals {
         manifest.remove(&removal.name);
     }
-    for (image, _) in images {
-        manifest.add(image.name.clone(), image.sha256).map_err(|published| {
-            CommitError::Changed { name: image.name.clone(), published, built: image.sha256 }
+    let images_and_lines = images.iter().map(|(image, _)| (&image.name, image.sha256));
+    for (name, built) in images_and_lines.chain(restored.iter().map(|(name, sha)| (name, *sha))) {
+        manifest.add(name.clone(), built).map_err(|published| CommitError::Changed {
+            name: name.clone(),
+            published,
+            built,
         })?;
     }
     let ready = signer.sign(&manifest)?;

@@ -67,6 +67,8 @@ impl Store {
     /// The folder cannot be read, or such a file not be removed.
     pub fn sweep(&self, folder: &str, _lock: &Lock) -> Result<(), StoreError> {
         let Place::Directory(root) = &self.place else { return Ok(()) };
+        let ends: &[&str] =
+            if folder.starts_with(PRIVATE) { &[".json", ".json.zst"] } else { &[".raw", ".efi"] };
         let folder = root.join(folder);
         let failed = |error: io::Error| StoreError::new("cannot clean", folder.display(), error);
         let entries = match fs::read_dir(&folder) {
@@ -79,8 +81,7 @@ impl Store {
             let name = entry.file_name();
             let half = name.to_str().and_then(|name| name.rsplit_once('#')).is_some_and(
                 |(stem, number)| {
-                    let ours =
-                        [".raw", ".raw.json", ".json.zst"].iter().any(|end| stem.ends_with(end));
+                    let ours = ends.iter().any(|end| stem.ends_with(end));
                     (ours || stem.starts_with("SHA256SUMS"))
                         && !number.is_empty()
                         && number.bytes().all(|c| c.is_ascii_digit())

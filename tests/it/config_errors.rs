@@ -46,7 +46,7 @@ fn a_typo_in_a_key() {
             | ^^^^
         "#);
     insta::assert_snapshot!(component(&format!("{SOURCE}\n[versions]\nnewst = 3\n")), @r"
-        error: components/x.toml:6:1: unknown field `newst`, expected one of `tag`, `require`, `exclude`, `newest`, `per`, `prerelease`, `min-age`
+        error: components/x.toml:6:1: unknown field `newst`, expected one of `tag`, `require`, `exclude`, `accept`, `newest`, `per`, `prerelease`, `min-age`
             |
           6 | newst = 3
             | ^^^^^
@@ -210,17 +210,6 @@ fn what_a_recipe_cannot_mean() {
           5 | name = "x-{version}.raw"
             |         ^^^^^^^^^^^^^^^
         "#);
-}
-
-#[test]
-fn what_this_version_cannot_do() {
-    insta::assert_snapshot!(config("[repository]\n[retention]\ngrace = \"24h\"\n"), @r"
-        error: publish.toml:2:1: this version does not prune
-            |
-          2 | [retention]
-            | ^^^^^^^^^^^
-          hint: leave the section out
-        ");
 }
 
 #[test]

@@ -299,8 +299,17 @@ pub fn image(folder: &Path, name: &str, bytes: &[u8]) -> (Image, Record) {
     let path: PathBuf = folder.join(name);
     fs::write(&path, bytes).unwrap();
     let (sha256, size) = Sha256::of_reader(&mut File::open(&path).unwrap()).unwrap();
-    let record =
-        Record { version: 1, tool: "test".to_owned(), sha256, size, time: 0, inputs: Vec::new() };
+    let record = Record {
+        version: 1,
+        tool: "test".to_owned(),
+        sha256,
+        size,
+        time: 0,
+        release: None,
+        revision: 0,
+        recipe: None,
+        inputs: Vec::new(),
+    };
     (Image { name: name.parse().unwrap(), path, sha256, size }, record)
 }
 

@@ -2,7 +2,10 @@
 
 use crate::repo::Repo;
 
-const COMMANDS: [&str; 8] = ["sync", "plan", "build", "verify", "inspect", "key", "serve", "init"];
+const COMMANDS: [&str; 12] = [
+    "sync", "plan", "build", "status", "prune", "yank", "restore", "verify", "inspect", "key",
+    "serve", "init",
+];
 
 fn help(args: &[&str]) -> String {
     let text = Repo::empty().publish(args).ok().stdout;

@@ -60,7 +60,12 @@ async fn publish(store: Store, wish: Wish, signer: Arc<Signer>) {
     let lock = store.lock().await.unwrap();
     for _ in 0..20 {
         let published = Published::read(&store, &folder).await.unwrap();
-        let change = Change { images: &wish.images, removals: &wish.removals, sign: wish.sign };
+        let change = Change {
+            images: &wish.images,
+            removals: &wish.removals,
+            restored: &[],
+            sign: wish.sign,
+        };
         match commit::commit(&store, &lock, &folder, &published, &change, &signer).await {
             Ok(_) => return,
             Err(CommitError::Raced { .. }) => {}
