@@ -53,7 +53,7 @@ fn a_repository_in_a_bucket() {
     repo.sync().ok().prints(&["nothing to do: 1 component is up to date in s3://the-bucket/repo"]);
     let requests = s3.requests();
     assert!(requests.iter().all(|request| request.method == Method::GET), "{requests:#?}");
-    assert_eq!(requests.len(), 4, "cache, list, manifest, record: {requests:#?}");
+    assert_eq!(requests.len(), 5, "cache, list, manifest, catalogue, record: {requests:#?}");
 
     repo.release("x", "1.1", "two");
     repo.sync().ok();
