@@ -165,8 +165,7 @@ pub async fn delete(
     due: &[FileName],
 ) -> Result<Vec<FileName>, CommitError> {
     let Place { store, folder, .. } = *place;
-    let Published { manifest, catalogue, .. } = published;
-    catalogue.removed.retain(|name, _| manifest.get(name).is_none());
+    let catalogue = &mut published.catalogue;
     let due: Vec<(&FileName, Removed)> =
         due.iter().filter_map(|name| Some((name, catalogue.removed.get(name)?.clone()))).collect();
     for (_, removed) in &due {

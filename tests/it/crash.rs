@@ -184,11 +184,13 @@ fn alone<T>(work: impl Future<Output = T>) -> T {
 }
 
 /// Breaks each operation of `work` in each way; `heal` then runs on the same store, unbroken, and
-/// must lead to `wanted` in each of the folders.
+/// must lead to `wanted` in each of the folders. Lines that are served before stay, but for those
+/// that are to go.
 fn break_everywhere(
     name: &str,
     before: &Before,
     wanted: &BTreeMap<&str, Vec<String>>,
+    goes: &[&str],
     work: impl AsyncFn(Store),
     heal: impl AsyncFn(Store),
 ) {
@@ -218,7 +220,8 @@ fn break_everywhere(
             let what = breaker.seen.lock().unwrap().get(at).cloned().unwrap_or_default();
             for (folder, before) in &old {
                 let now = alone(copy.served(folder));
-                let lost = before.iter().find(|name| !now.contains(name));
+                let stays = |name: &&String| !goes.contains(&name.as_str());
+                let lost = before.iter().filter(stays).find(|name| !now.contains(name));
                 assert_eq!(lost, None, "{name}: {way:?} at {at}, {what}");
             }
             alone(heal(copy.store()));
@@ -280,7 +283,55 @@ fn every_crash_of_a_sync(name: &str, before: &Before) {
             assert!(is_signed(&store, folder, &signer).await, "{folder} is not signed right");
         }
     };
-    break_everywhere(name, before, &wanted, work, heal);
+    break_everywhere(name, before, &wanted, &[], work, heal);
+}
+
+/// A sync that publishes a version, takes the line of an older one out, and deletes the file of an
+/// even older one.
+fn every_crash_of_letting_go(name: &str, before: &Before) {
+    let repo = Repo::with("[retention]\ngrace = \"0s\"\n");
+    repo.simple("x");
+    let rules = fs::read_to_string(repo.path("components/x.toml")).unwrap();
+    repo.component("x", &format!("{rules}\n[versions]\nnewest = 1\n"));
+    let store = match before {
+        Before::Bucket(objects) => Store::with_objects(Arc::new(objects.clone())),
+        Before::Directory(folder) => Store::directory(folder.path(), Access::Write).unwrap(),
+    };
+    for version in ["1.0", "1.1"] {
+        repo.release("x", version, version);
+        assert_eq!(alone(sync_to(&repo, store.clone())), 0);
+    }
+    let file = |version: &str| format!("x-{version}-x86-64.raw");
+    let names = |store: &Store| {
+        let listed = alone(store.list("x")).unwrap().into_iter().map(|listed| listed.name);
+        listed.filter(|name| name.ends_with(".raw")).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&store), [file("1.0"), file("1.1")]);
+    repo.release("x", "1.2", "1.2");
+    let work = async |store| {
+        sync_to(&repo, store).await;
+    };
+    let heal = async |store: Store| {
+        for _ in 0..2 {
+            assert_eq!(sync_to(&repo, store.clone()).await, 0);
+        }
+        let listed = store.list("x").await.unwrap().into_iter().map(|listed| listed.name);
+        let images: Vec<_> = listed.filter(|name| name.ends_with(".raw")).collect();
+        assert_eq!(images, [file("1.2")], "a file was forgotten");
+    };
+    let wanted = BTreeMap::from([("x", vec![file("1.2")])]);
+    break_everywhere(name, before, &wanted, &[&file("1.1")], work, heal);
+}
+
+#[test]
+fn every_crash_of_letting_go_in_a_bucket() {
+    every_crash_of_letting_go("letting go in a bucket", &Before::Bucket(InMemory::new()));
+}
+
+#[test]
+fn every_crash_of_letting_go_in_a_directory() {
+    let folder = tempfile::Builder::new().prefix("publish-it-").tempdir().unwrap();
+    every_crash_of_letting_go("letting go in a directory", &Before::Directory(folder));
 }
 
 #[test]
@@ -334,7 +385,7 @@ fn every_crash_of_an_upload_in_parts(name: &str, before: &Before) {
     let heal = async |store| {
         publish(store).await.expect("it heals");
     };
-    break_everywhere(name, before, &wanted, work, heal);
+    break_everywhere(name, before, &wanted, &[], work, heal);
     if let Before::Directory(folder) = before {
         assert!(!folder.path().join("x").exists(), "only copies are broken");
     }

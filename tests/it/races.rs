@@ -3,16 +3,22 @@
 //! was to go is gone.
 
 use std::collections::{BTreeSet, HashSet};
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use futures::FutureExt;
+use jiff::Timestamp;
 use object_store::memory::InMemory;
+use publish::config::component;
 use publish::image::Image;
-use publish::name::Folder;
-use publish::repository::Published;
+use publish::name::{FileName, Folder};
 use publish::repository::commit::{self, Change, CommitError, Gone, Record, Removal};
+use publish::repository::shelf::Shelf;
+use publish::repository::yank::{self, YankError};
+use publish::repository::{Place, Published, retention};
 use publish::sign::key::Kind;
 use publish::sign::{Signer, SigningKey};
 use publish::store::Store;
@@ -93,24 +99,19 @@ async fn step(publisher: &mut Publisher, post: &Post) -> bool {
     .await
 }
 
-/// One schedule; gives whose turn it was.
+/// One schedule of publishers, each started with a store of its own; gives whose turn it was.
 async fn race(
     objects: &InMemory,
-    wishes: &[Wish],
-    signer: &Arc<Signer>,
+    publishers: impl IntoIterator<Item = Box<dyn FnOnce(Store) -> Publisher + '_>>,
     random: &mut StdRng,
 ) -> Vec<u8> {
-    let posts: Vec<Arc<Post>> = wishes.iter().map(|_| Arc::default()).collect();
     let mut running: Vec<(u8, Publisher, Arc<Post>)> = Vec::new();
-    for (number, (wish, post)) in (0..).zip(wishes.iter().zip(&posts)) {
+    for (number, start) in (0..).zip(publishers) {
+        let post: Arc<Post> = Arc::default();
         let gate = post.gate();
         let store = Store::with_objects(Arc::new(objects.clone()))
             .through(move |objects| gated(objects, gate.clone()));
-        running.push((
-            number,
-            Box::pin(publish(store, wish.clone(), signer.clone())),
-            post.clone(),
-        ));
+        running.push((number, start(store), post));
     }
     let mut turns = Vec::new();
     while !running.is_empty() {
@@ -165,7 +166,12 @@ async fn races(signer: Signer, publishers: usize, schedules: u64) {
     for seed in 0..schedules {
         let objects = before.fork();
         let mut random = StdRng::seed_from_u64(seed);
-        different.insert(race(&objects, &wishes, &signer, &mut random).await);
+        let started = wishes.iter().map(|wish| {
+            let start: Box<dyn FnOnce(Store) -> Publisher> =
+                Box::new(|store| Box::pin(publish(store, wish.clone(), signer.clone())));
+            start
+        });
+        different.insert(race(&objects, started, &mut random).await);
         let now: BTreeSet<String> = served(&objects, "x").await.into_iter().collect();
         assert_eq!(now, wanted, "{publishers} publishers, seed {seed}");
         let is_right = is_signed(&Store::with_objects(Arc::new(objects)), "x", &signer).await;
@@ -209,4 +215,120 @@ fn key() -> Signer {
     let text = SigningKey::generate(Kind::Ed25519, "Test <test@example.com>", now).unwrap();
     let key = SigningKey::read(&text, None, now).unwrap();
     Signer::Key { key: Box::new(key), best_before: None }
+}
+
+/// One deletes a file whose grace is over, one publishes the same version again, and one takes
+/// another version out: what is listed is there at every instant, and nothing is forgotten.
+#[tokio::test]
+async fn a_deletion_and_who_wants_the_file_back_in_every_order() {
+    const SCHEDULES: u64 = 1_000;
+    let temporary = tempfile::tempdir().unwrap();
+    let name = |text: &str| format!("x-{text}-x86-64.raw").parse::<FileName>().unwrap();
+    let made = |version: &str| image(temporary.path(), name(version).as_str(), version.as_bytes());
+    let component = |text: &str| {
+        let text = format!("[source.github]\nrepo = \"o/r\"\n{text}");
+        component::parse("x".parse().unwrap(), Path::new("x.toml"), &text).unwrap()
+    };
+    let component = component("");
+    let folder: Folder = "x".parse().unwrap();
+    let long_ago = Timestamp::UNIX_EPOCH;
+
+    // 1.0 lost its line long ago; 1.1 and 1.2 are offered.
+    let before = InMemory::new();
+    let store = Store::with_objects(Arc::new(before.clone()));
+    let images = ["1.0", "1.1", "1.2"].map(made).to_vec();
+    publish(store.clone(), Wish { images, ..Wish::default() }, Arc::default()).await;
+    let lock = store.lock().await.unwrap();
+    let place = Place { store: &store, lock: &lock, folder: &folder, signer: &Signer::Unsigned };
+    let mut published = Published::read(&store, &folder).await.unwrap();
+    let shelf = Shelf::new(&component, &published, &BTreeSet::new());
+    let gone = [Removal { name: name("1.0"), why: Gone::Pruned }];
+    retention::retire(&place, &mut published, &shelf, &gone, long_ago).await.unwrap();
+
+    let deletes = |store: Store| -> Publisher {
+        let folder = folder.clone();
+        Box::pin(async move {
+            let lock = store.lock().await.unwrap();
+            let signer = Signer::Unsigned;
+            let place = Place { store: &store, lock: &lock, folder: &folder, signer: &signer };
+            loop {
+                let mut published = Published::read(&store, &folder).await.unwrap();
+                let (due, _) =
+                    retention::due(&published, Duration::from_secs(3600), Timestamp::now());
+                match retention::delete(&place, &mut published, &due).await {
+                    Err(CommitError::Raced { .. }) => {}
+                    done => return done.map(drop).unwrap(),
+                }
+            }
+        })
+    };
+    let (again, revision) = (made("1.0"), made("1.0-r1"));
+    // As a plan decides it: under the same name as long as that is not spent.
+    let returns = |store: Store| -> Publisher {
+        let (folder, again, revision) = (folder.clone(), again.clone(), revision.clone());
+        Box::pin(async move {
+            let lock = store.lock().await.unwrap();
+            let signer = Signer::Unsigned;
+            let place = Place { store: &store, lock: &lock, folder: &folder, signer: &signer };
+            loop {
+                let mut published = Published::read(&store, &folder).await.unwrap();
+                let spent = published.catalogue.floor.contains_key(&"1.0".parse().unwrap());
+                let images = [if spent { revision.clone() } else { again.clone() }];
+                let names = images.iter().map(|(image, _)| &image.name);
+                let change = Change { images: &images, ..Change::default() };
+                let reclaimed = retention::reclaim(&place, &mut published, names).await;
+                let done = match reclaimed {
+                    Ok(()) => {
+                        commit::commit(&store, &lock, &folder, &published, &change, &signer).await
+                    }
+                    Err(error) => Err(error),
+                };
+                match done {
+                    Err(CommitError::Raced { .. }) => {}
+                    done => return done.map(drop).unwrap(),
+                }
+            }
+        })
+    };
+    let yanks = |store: Store| -> Publisher {
+        let (folder, component) = (folder.clone(), component.clone());
+        Box::pin(async move {
+            let lock = store.lock().await.unwrap();
+            let signer = Signer::Unsigned;
+            let place = Place { store: &store, lock: &lock, folder: &folder, signer: &signer };
+            let version = "1.2".parse().unwrap();
+            loop {
+                let now = Timestamp::now();
+                match yank::yank(&place, &component, &version, None, false, now).await {
+                    Err(YankError::Commit(CommitError::Raced { .. })) => {}
+                    done => return done.map(drop).unwrap(),
+                }
+            }
+        })
+    };
+    let (mut same, mut other) = (0, 0);
+    for seed in 0..SCHEDULES {
+        let objects = before.fork();
+        let mut random = StdRng::seed_from_u64(seed);
+        let publishers: [Box<dyn FnOnce(Store) -> Publisher>; 3] =
+            [Box::new(deletes), Box::new(returns), Box::new(yanks)];
+        race(&objects, publishers, &mut random).await;
+        let now = served(&objects, "x").await;
+        let is_offered = |version: &str| now.contains(&name(version).to_string());
+        assert!(is_offered("1.1") && !is_offered("1.2"), "seed {seed}: {now:?}");
+        assert!(is_offered("1.0") != is_offered("1.0-r1"), "seed {seed}: {now:?}");
+        *(if is_offered("1.0") { &mut same } else { &mut other }) += 1;
+        let left = Published::read(&Store::with_objects(Arc::new(objects)), &folder).await.unwrap();
+        let catalogue = &left.catalogue;
+        assert!(catalogue.yanked.contains_key(&"1.2".parse().unwrap()), "seed {seed}");
+        assert!(catalogue.removed.contains_key(&name("1.2")), "seed {seed}");
+        // Each file is listed, or somebody remembers that it is to go.
+        for file in left.files().filter(|file| file.name.ends_with(".raw")) {
+            let file: FileName = file.name.parse().unwrap();
+            let known = left.manifest.get(&file).is_some() || catalogue.removed.contains_key(&file);
+            assert!(known, "seed {seed}: {file} is forgotten");
+        }
+    }
+    assert!(same > 50 && other > 50, "{same} came back, {other} got another name");
+    eprintln!("a deletion against a return: {SCHEDULES} schedules, {same} came back");
 }
