@@ -218,32 +218,30 @@ impl<'w> Bench<'w> {
             let fetched = assets.map(|(asset, (_, file))| self.fetch(asset, file));
             let fetched = futures::future::try_join_all(fetched).await;
             if fetched.is_err() {
-                files.iter().for_each(|(_, file)| file.abandon());
+                for (_, file) in &files {
+                    file.abandon();
+                }
             }
             fetched
         };
         // With a core to spare the image is made of what has come of the files so far, and counts
         // only when all of them turned out to be what they should. Else they are waited for, so
         // that a slow server keeps no core from what is here already.
-        let (inputs, (image, time)) = match self.shop.cores.try_acquire() {
-            Ok(_core) => {
-                let begun = || files.iter().map(|(_, file)| file.begun()).collect::<Vec<_>>();
-                let before = begun();
-                let (inputs, made) = tokio::join!(fetch, self.run(self.job(build, &files)?));
-                // A download that was begun anew has lost those who read along.
-                let anew = || begun().into_iter().zip(before).any(|(now, then)| now > then.max(1));
-                match (inputs?, made) {
-                    (inputs, Err(_)) if anew() => {
-                        (inputs, self.run(self.job(build, &files)?).await?)
-                    }
-                    (inputs, made) => (inputs, made?),
-                }
+        let (inputs, (image, time)) = if let Ok(_core) = self.shop.cores.try_acquire() {
+            let begun = || files.iter().map(|(_, file)| file.begun()).collect::<Vec<_>>();
+            let before = begun();
+            let (inputs, made) = tokio::join!(fetch, self.run(self.job(build, &files)?));
+            let inputs = inputs?;
+            // A download that was begun anew has lost those who read along.
+            let anew = begun().into_iter().zip(before).any(|(now, then)| now > then.max(1));
+            match made {
+                Err(_) if anew => (inputs, self.run(self.job(build, &files)?).await?),
+                made => (inputs, made?),
             }
-            Err(_) => {
-                let inputs = fetch.await?;
-                let _core = self.shop.cores.acquire().await.expect("it is never closed");
-                (inputs, self.run(self.job(build, &files)?).await?)
-            }
+        } else {
+            let inputs = fetch.await?;
+            let _core = self.shop.cores.acquire().await.expect("it is never closed");
+            (inputs, self.run(self.job(build, &files)?).await?)
         };
         let record = Record {
             version: 1,
@@ -466,12 +464,19 @@ impl Job {
             .map(|(rule, (name, file))| Input { rule, name: name.clone(), file: file.clone() })
             .collect();
         let path = folder.join(build.image.as_str());
+        // What an earlier attempt left, whose download was begun anew.
+        match std::fs::remove_file(&path) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                return Err(BuildError::Disk { path, source });
+            }
+            _ => {}
+        }
         let Some(codec) = image::packed(component.image.format) else {
             let mut intake = Intake::on_disk(folder);
             let (file, newest) = recipe::whole(component, &vars, &inputs, limits, &mut intake)?;
             return Ok((image::copy(&file, &build.image, &path)?, date(build, newest)));
         };
-        let mut draft = Draft::new(codec, build.arch, &self.pool, folder, progress)?;
+        let mut draft = Draft::new(codec, build.arch, &self.pool, &path, progress)?;
         let mut keep = |reader: &mut dyn Read| draft.take(reader);
         let mut intake = Intake::into_image(folder, &mut keep);
         let made = recipe::make(component, build.arch, &vars, &inputs, limits, &mut intake)?;
@@ -483,7 +488,7 @@ impl Job {
             services: !component.services.enable.is_empty(),
         };
         let time = date(build, made.newest);
-        Ok((draft.finish(made.tree, &identity, &component.xattrs, time, &path)?, time))
+        Ok((draft.finish(made.tree, &identity, &component.xattrs, time)?, time))
     }
 }
 

@@ -104,11 +104,14 @@ enum Command {
         #[command(flatten)]
         only: Only,
     },
-    /// Show what is inside an image, and whether a client would take it
+    /// Show what is inside an image and whether a client takes it, or compare two
     Inspect {
         /// The image
         #[arg(value_name = "IMAGE.raw")]
         image: PathBuf,
+        /// Another one, to compare it with
+        #[arg(value_name = "OTHER.raw", conflicts_with = "list")]
+        other: Option<PathBuf>,
         /// List every file
         #[arg(long)]
         list: bool,
@@ -214,7 +217,10 @@ async fn run(args: Args) -> anyhow::Result<Ended> {
             build::run(&context, &name, version.as_deref(), &arch, &output).await
         }
         Command::Verify { target, .. } => verify::run(&context, target.as_deref()).await,
-        Command::Inspect { image, list } => inspect::run(&context, &image, list),
+        Command::Inspect { image, other: None, list } => inspect::run(&context, &image, list),
+        Command::Inspect { image, other: Some(other), .. } => {
+            inspect::compare(&context, &image, &other)
+        }
         Command::Serve { listen } => serve::run(&context, listen).await,
         Command::Init { directory } => init::run(&context, &directory),
     }

@@ -16,6 +16,7 @@ use crate::name::{Arch, ComponentName, FileName, Sha256};
 use crate::recipe::spool::{Content, SpoolError};
 use crate::recipe::tree::{Node, Tree, TreeError};
 
+pub mod compare;
 pub mod inspect;
 mod pack;
 pub mod release;
@@ -84,21 +85,25 @@ pub struct Identity<'a> {
 }
 
 /// An image under way. It takes contents in as they come, and gets its paths at the end.
-pub struct Draft<'p>(Packer<'p>);
+pub struct Draft<'p> {
+    packer: Packer<'p>,
+    path: PathBuf,
+}
 
 impl<'p> Draft<'p> {
-    /// Begins a squashfs image. What was taken in waits in files without names in `folder`.
+    /// Begins a squashfs image at `path`, where no file is yet. It is none before it is finished.
     ///
     /// # Errors
-    /// There is no room in the folder.
+    /// The file cannot be written.
     pub fn new(
         (compression, block_size): (Compression, u32),
         arch: Arch,
         pool: &Pool,
-        folder: &Path,
+        path: &Path,
         progress: &'p Progress<'p>,
     ) -> Result<Self, ImageError> {
-        Packer::new(compression, block_size, arch, pool, folder, progress).map(Self)
+        let packer = Packer::new(compression, block_size, arch, pool, path, progress)?;
+        Ok(Self { packer, path: path.to_owned() })
     }
 
     /// Takes a content in; the tree refers to it by the number that is given back.
@@ -106,21 +111,20 @@ impl<'p> Draft<'p> {
     /// # Errors
     /// That of the reader, after which the draft can go on, or of the disk.
     pub fn take(&mut self, reader: &mut dyn Read) -> Result<usize, SpoolError> {
-        self.0.take(reader)
+        self.packer.take(reader)
     }
 
-    /// Writes the image of a tree to `path`. `time` is what every file in it is dated, in seconds
+    /// Completes the image with the paths of a tree. `time` is what every file in it is dated, in seconds
     /// since 1970: the same tree, identity, attributes and time give the same bytes.
     ///
     /// # Errors
-    /// The file cannot be written. What is at `path` then is not to be used.
+    /// The file cannot be written. What is there then is not to be used.
     pub fn finish(
         self,
         mut tree: Tree,
         identity: &Identity<'_>,
         xattrs: &XattrRules,
         time: u64,
-        path: &Path,
     ) -> Result<Image, ImageError> {
         let release = ExtensionRelease::new(identity);
         // A node looks for the name it merges the image under: that of the link when it follows the
@@ -130,8 +134,8 @@ impl<'p> Draft<'p> {
             let at = release::path(identity.extension.kind, name);
             tree.insert(&at, Node::file(0o644, content))?;
         }
-        self.0.finish(&tree, xattrs, time, path)?;
-        measured(identity.name, path)
+        self.packer.finish(&tree, xattrs, time)?;
+        measured(identity.name, &self.path)
     }
 }
 

@@ -9,12 +9,16 @@
 //! config ──▶ Component ──source──▶ Vec<Release> ─┐
 //! store  ──▶ Published (what is there) ──────────┼─ plan ─▶ Plan { Vec<Action> }     no I/O, no clock
 //!                                                │
-//! Action::Build ─ fetch ─▶ verified files ─ recipe ─▶ Tree ─ image ─▶ Image { name, sha256, size }
+//! Action::Build ─ fetch ─▶ arriving files ─ recipe ─▶ Tree ─ image ─▶ Image { name, sha256, size }
 //!                                                │
 //! Published + images ─▶ Manifest ─ sign ─▶ SignedManifest ─ commit ─▶ store
 //! ```
 //!
 //! A dry run is the same way, left after the plan.
+//!
+//! From the first byte of a download to the image it is one pass: what comes in is hashed, written
+//! down, decompressed, unpacked and compressed again while the rest is still on its way, and what the
+//! recipe does not want goes nowhere. Nothing of it counts before every digest was checked.
 //!
 //! # The rooms
 //!
@@ -27,7 +31,7 @@
 //! | [`plan`] | choosing releases, comparing with what is published | I/O, time |
 //! | [`fetch`] | URL → verified file: retries, limits, digests, cache | what the bytes are |
 //! | [`recipe`] | assets → tree of files; every hostile archive ends here | where images go |
-//! | [`image`] | tree → `.raw`, and what is in one | where trees come from |
+//! | [`image`] | contents and a tree → `.raw`, and what is in one | where trees come from |
 //! | [`build`] | one action: fetch, recipe, image, record | stores |
 //! | [`manifest`], [`sign`] | `SHA256SUMS` and who vouches for it | files |
 //! | [`repository`] | the layout, the order of writing, verification | upstreams |

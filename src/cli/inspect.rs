@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{Context, Ended, print, print_json};
-use crate::image::inspect::{self, Inspection, Listed};
+use crate::image::compare::{self, Changed, Comparison, Difference};
+use crate::image::inspect::{self, Inspection, Listed, Use};
 use crate::name::Sha256;
 use crate::report::{count, human_size};
 
@@ -40,6 +41,60 @@ pub(super) fn run(context: &Context, path: &Path, list: bool) -> anyhow::Result<
     Ok(if taken { Ended::Well } else { Ended::Partly })
 }
 
+/// In what two images differ.
+pub(super) fn compare(context: &Context, first: &Path, second: &Path) -> anyhow::Result<Ended> {
+    #[derive(Serialize)]
+    struct Result {
+        same: bool,
+        #[serde(flatten)]
+        comparison: Comparison,
+    }
+    let comparison = compare::compare(first, second)?;
+    let result = Result { same: comparison.is_same(), comparison };
+    if context.json {
+        print_json("inspect", &result)?;
+    } else {
+        print(&differences(&result.comparison))?;
+    }
+    Ok(Ended::Well)
+}
+
+/// As `diff` marks them: `-` is only in the first, `+` only in the second.
+fn differences(comparison: &Comparison) -> String {
+    let changed = |Changed { what, first, second }: &Changed| {
+        format!("{what} {} → {}", first.escape_debug(), second.escape_debug())
+    };
+    let mut out = String::new();
+    for change in &comparison.image {
+        let _ = writeln!(out, "~ the image: {}", changed(change));
+    }
+    for difference in &comparison.entries {
+        let path = difference.path().escape_debug();
+        let _ = match difference {
+            Difference::Removed(entry) => writeln!(out, "- {path} ({})", what(entry)),
+            Difference::Added(entry) => writeln!(out, "+ {path} ({})", what(entry)),
+            Difference::Changed { in_what, content, .. } => {
+                let content = content.then(|| "other bytes".to_owned());
+                let all: Vec<_> = in_what.iter().map(changed).chain(content).collect();
+                writeln!(out, "~ {path}: {}", all.join(", "))
+            }
+        };
+    }
+    if comparison.is_same() {
+        out.push_str("no difference\n");
+    }
+    out
+}
+
+fn what(entry: &Listed) -> String {
+    match (entry.kind, &entry.target) {
+        ('-', _) => human_size(entry.size),
+        ('d', _) => "a folder".to_owned(),
+        (_, Some(target)) => format!("→ {}", target.escape_debug()),
+        _ => "a special file".to_owned(),
+    }
+}
+
 fn text(result: &Result) -> String {
     let Result { sha256, image } = result;
     let mut out = String::new();
@@ -67,8 +122,18 @@ fn text(result: &Result) -> String {
             keys.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ");
         let _ = writeln!(out, "  extension  {}: {}", name.escape_debug(), keys.escape_debug());
     }
+    if !image.uses.is_empty() {
+        let uses: Vec<_> = image.uses.iter().map(|usable| usable.as_str()).collect();
+        let arch = image.architecture.as_ref();
+        let arch = arch.map_or_else(String::new, |arch| format!(", for {}", arch.escape_debug()));
+        let _ = writeln!(out, "  use as     {}{arch}", uses.join(", "));
+    }
     if image.problems.is_empty() {
-        out.push_str("  verdict    systemd-sysext takes it\n");
+        let tool = match image.uses.first() {
+            Some(Use::Confext) => "systemd-confext",
+            _ => "systemd-sysext",
+        };
+        let _ = writeln!(out, "  verdict    {tool} takes it");
     }
     for problem in &image.problems {
         let _ = writeln!(out, "  problem    {}", problem.escape_debug());

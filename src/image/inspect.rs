@@ -41,6 +41,16 @@ pub enum InspectError {
         /// What the reader said.
         problem: String,
     },
+    /// One of its files cannot be read.
+    #[error("cannot read `{file}` in {path}", path = path.display())]
+    Content {
+        /// The image.
+        path: PathBuf,
+        /// The file in it.
+        file: String,
+        /// Why.
+        source: io::Error,
+    },
 }
 
 /// What is in an image.
@@ -121,25 +131,7 @@ pub struct Listed {
 /// # Errors
 /// It cannot be read, or is no image. What is wrong in it otherwise is in `problems`.
 pub fn inspect(path: &Path, known_as: Option<&str>) -> Result<Inspection, InspectError> {
-    let disk = |source| InspectError::Disk { path: path.to_owned(), source };
-    // Before it is opened, because opening a pipe waits for somebody to write.
-    let metadata = std::fs::metadata(path).map_err(disk)?;
-    if !metadata.is_file() {
-        let problem = "it is not a regular file".to_owned();
-        return Err(InspectError::Format { path: path.to_owned(), problem });
-    }
-    let mut file = File::open(path).map_err(disk)?;
-    let size = metadata.len();
-    let format = |problem: String| InspectError::Format { path: path.to_owned(), problem };
-    let mut magic = Vec::new();
-    (&mut file).take(MAGIC.len() as u64).read_to_end(&mut magic).map_err(disk)?;
-    file.rewind().map_err(disk)?;
-    if magic != MAGIC {
-        return Err(format("it does not begin like one".to_owned()));
-    }
-    let image = FilesystemReader::from_reader(BufReader::with_capacity(128 << 10, file))
-        .map_err(|error| format(error.to_string().lines().next().unwrap_or_default().to_owned()))?;
-
+    let (image, size) = open(path)?;
     let mut releases = BTreeMap::new();
     let mut uses = BTreeSet::new();
     let mut os_release = None;
@@ -180,9 +172,7 @@ pub fn inspect(path: &Path, known_as: Option<&str>) -> Result<Inspection, Inspec
     let files = entries.iter().filter(|entry| entry.kind == '-');
     Ok(Inspection {
         size,
-        compression: image
-            .compressor
-            .map_or_else(|| "none".to_owned(), |c| format!("{c:?}").to_lowercase()),
+        compression: compressor(&image),
         block_size: image.block_size,
         time: image.mod_time,
         files: files.clone().count() as u64,
@@ -197,6 +187,34 @@ pub fn inspect(path: &Path, known_as: Option<&str>) -> Result<Inspection, Inspec
         problems,
         entries,
     })
+}
+
+/// Opens an image; its length in bytes, too.
+pub(super) fn open(path: &Path) -> Result<(FilesystemReader<'static>, u64), InspectError> {
+    let disk = |source| InspectError::Disk { path: path.to_owned(), source };
+    // Before it is opened, because opening a pipe waits for somebody to write.
+    let metadata = std::fs::metadata(path).map_err(disk)?;
+    if !metadata.is_file() {
+        let problem = "it is not a regular file".to_owned();
+        return Err(InspectError::Format { path: path.to_owned(), problem });
+    }
+    let mut file = File::open(path).map_err(disk)?;
+    let size = metadata.len();
+    let format = |problem: String| InspectError::Format { path: path.to_owned(), problem };
+    let mut magic = Vec::new();
+    (&mut file).take(MAGIC.len() as u64).read_to_end(&mut magic).map_err(disk)?;
+    file.rewind().map_err(disk)?;
+    if magic != MAGIC {
+        return Err(format("it does not begin like one".to_owned()));
+    }
+    let image = FilesystemReader::from_reader(BufReader::with_capacity(128 << 10, file))
+        .map_err(|error| format(error.to_string().lines().next().unwrap_or_default().to_owned()))?;
+    Ok((image, size))
+}
+
+/// How an image's blocks are compressed.
+pub(super) fn compressor(image: &FilesystemReader<'_>) -> String {
+    image.compressor.map_or_else(|| "none".to_owned(), |c| format!("{c:?}").to_lowercase())
 }
 
 /// The kind of extension and the name that an extension-release at this path is for.
@@ -220,7 +238,7 @@ fn read_release(
     Some(ExtensionRelease::parse(&String::from_utf8(bytes).ok()?))
 }
 
-fn list(path: String, node: &Node<SquashfsFileReader>) -> Listed {
+pub(super) fn list(path: String, node: &Node<SquashfsFileReader>) -> Listed {
     let (kind, size, target) = match &node.inner {
         InnerNode::File(file) => ('-', file.file_len() as u64, None),
         InnerNode::Symlink(link) => ('l', 0, Some(link.link.to_string_lossy().into_owned())),

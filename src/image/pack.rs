@@ -2,7 +2,7 @@
 //! the order of their paths, so that the bytes do not depend on where they came from.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::squashfs::{
@@ -21,29 +21,28 @@ pub(super) struct Packer<'p> {
     writer: Writer<File>,
     /// What the writer calls the contents that were taken in ahead.
     taken: Vec<ContentId>,
-    folder: PathBuf,
+    /// The image.
+    path: PathBuf,
     done: u64,
     progress: &'p Progress<'p>,
 }
 
 impl<'p> Packer<'p> {
-    /// Contents wait in files without names in `folder`.
+    /// The image will be at `path`. What must wait does so in a file without a name beside it.
     pub(super) fn new(
         compression: Compression,
         block_size: u32,
         arch: Arch,
         pool: &Pool,
-        folder: &Path,
+        path: &Path,
         progress: &'p Progress<'p>,
     ) -> Result<Self, ImageError> {
         let options = Options { compression: codec(compression, arch), block_size };
-        let disk = |source| ImageError::Disk { path: folder.to_owned(), source };
-        let waiting = [tempfile::tempfile_in(folder), tempfile::tempfile_in(folder)];
-        let [blocks, tails] = waiting.map(|file| file.map_err(disk));
-        let writer = Writer::new([blocks?, tails?], &options, pool);
-        let writer =
-            writer.map_err(|source| ImageError::Squashfs { path: folder.to_owned(), source })?;
-        Ok(Self { writer, taken: Vec::new(), folder: folder.to_owned(), done: 0, progress })
+        let disk = |source| ImageError::Disk { path: path.to_owned(), source };
+        let tails = tempfile::tempfile_in(path.parent().unwrap_or(Path::new(""))).map_err(disk)?;
+        let writer = Writer::new(create(path).map_err(disk)?, tails, &options, pool);
+        let writer = writer.map_err(|error| failed(path, error))?;
+        Ok(Self { writer, taken: Vec::new(), path: path.to_owned(), done: 0, progress })
     }
 
     /// Takes a content in, of which the tree will only know the number.
@@ -58,24 +57,19 @@ impl<'p> Packer<'p> {
         Ok(self.taken.len() - 1)
     }
 
-    /// Writes the image. Owners are 0:0, folders 0755, and every date is `time`.
+    /// Completes the image. Owners are 0:0, folders 0755, and every date is `time`.
     pub(super) fn finish(
         mut self,
         tree: &Tree,
         xattrs: &XattrRules,
         time: u64,
-        path: &Path,
     ) -> Result<(), ImageError> {
-        let failed = |path: &Path, error: SquashfsError| match error {
-            SquashfsError::Read(source) | SquashfsError::Write(source) => {
-                ImageError::Disk { path: path.to_owned(), source }
-            }
-            source => ImageError::Squashfs { path: path.to_owned(), source },
-        };
         let mut idle: Vec<_> = xattrs.rules().iter().map(|rule| Some(&rule.pattern)).collect();
         let mut attributes = |path: &str| {
             let (attributes, matching) = xattrs.of(path);
-            matching.into_iter().for_each(|at| idle[at] = None);
+            for at in matching {
+                idle[at] = None;
+            }
             attributes.into_iter().collect()
         };
         let mut entries = vec![Entry {
@@ -98,7 +92,7 @@ impl<'p> Packer<'p> {
                         progress: self.progress,
                     };
                     let id = self.writer.content(&mut counted);
-                    (*mode, Packed::File(id.map_err(|error| failed(&self.folder, error))?))
+                    (*mode, Packed::File(id.map_err(|error| failed(&self.path, error))?))
                 }
                 Node::Symlink { target } => (0o777, Packed::Symlink(target.clone())),
             };
@@ -108,13 +102,32 @@ impl<'p> Packer<'p> {
         if let Some(pattern) = idle.into_iter().flatten().next() {
             return Err(ImageError::Xattrs(pattern.clone()));
         }
-        let disk = |source: io::Error| ImageError::Disk { path: path.to_owned(), source };
-        let file = File::create(path).map_err(disk)?;
-        let mut out = BufWriter::with_capacity(256 << 10, file);
+        let path = self.path;
         // squashfs dates are 32 bits wide, unsigned.
         let time = u32::try_from(time).unwrap_or(u32::MAX);
-        self.writer.finish(&entries, time, &mut out).map_err(|error| failed(path, error))?;
-        out.flush().map_err(disk)
+        let other = || {
+            // The first file lives as long as it is read.
+            std::fs::remove_file(&path)?;
+            create(&path)
+        };
+        let written = self.writer.finish(&entries, time, other);
+        let written = written.map_err(|error| failed(&path, error))?;
+        let cut = written.image.set_len(written.size);
+        cut.map_err(|source| ImageError::Disk { path, source })
+    }
+}
+
+fn create(path: &Path) -> io::Result<File> {
+    File::options().read(true).write(true).create_new(true).open(path)
+}
+
+fn failed(path: &Path, error: SquashfsError) -> ImageError {
+    let path = path.to_owned();
+    match error {
+        SquashfsError::Read(source) | SquashfsError::Write(source) => {
+            ImageError::Disk { path, source }
+        }
+        source => ImageError::Squashfs { path, source },
     }
 }
 

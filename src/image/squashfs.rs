@@ -12,7 +12,7 @@
 //! |---|---|---|
 //! | superblock | 96 bytes that say where the rest is | here |
 //! | compressor options | a metadata block, only if they are not the default | `compress` |
-//! | data | the blocks of files, and fragment blocks with the tails of many | `contents` |
+//! | data | the blocks of files, then fragment blocks with the tails of many | `contents` |
 //! | inode table | metadata blocks of inodes | `inode`, `tree` |
 //! | directory table | metadata blocks of names | `directory` |
 //! | fragment table | where each fragment block is | here |
@@ -25,13 +25,13 @@
 //! The kernel insists that tables touch: each ends where the next begins.
 //!
 //! # How it works
-//! The caller's thread reads and hashes; a [`Pool`] of threads, which images share that are written
-//! at the same time, compresses (`pipeline`). Contents can so be taken in as they come out of an
-//! archive that is still being downloaded. Their compressed blocks wait in a file without a name,
-//! and the tails of files, which share blocks with others, in another one. Only when all paths are
-//! known the image is begun: contents go in in the order of their paths, so that neither the order
-//! in which they came nor the number of threads can be seen in it. A content that turns out to be
-//! there already is taken back. No clock is read, and nothing depends on the order of a hash table.
+//! The caller's thread reads and writes; a [`Pool`] of threads, which images share that are
+//! written at the same time, compresses (`pipeline`). Contents can so be taken in as they come out
+//! of an archive that is still being downloaded. Their blocks are written as they come, and the
+//! tails of files, which share blocks with others, wait in another file. Only when all paths are
+//! known, contents are put into the order of their paths, so that neither the order in which they
+//! came nor the number of threads can be seen. Contents that turn out to be equal are stored once.
+//! No clock is read, and nothing depends on the order of a hash table.
 
 use std::fmt;
 use std::io::{self, Read, Seek, Write};
@@ -162,9 +162,11 @@ pub enum Node {
 }
 
 /// A complete image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Written {
-    /// Its length.
+#[derive(Debug)]
+pub struct Written<S> {
+    /// The file that holds it.
+    pub image: S,
+    /// Its length. The file can be longer, with what was written in vain: cut it off.
     pub size: u64,
 }
 
@@ -203,30 +205,30 @@ impl fmt::Debug for Pool {
     }
 }
 
-/// Writes one image. `S` is where contents wait.
+/// Writes one image, into an `S`.
 ///
-/// Dropping it leaves no image behind.
+/// Dropping it leaves behind what is no image.
 pub struct Writer<S: Read + Write + Seek> {
     contents: Contents<S>,
     options: Options,
 }
 
 impl<S: Read + Write + Seek> Writer<S> {
-    /// Gets ready for contents, which wait in two files: empty ones, of no use afterwards.
+    /// Begins an image in `image`; tails of files wait in `tails`. Both are empty files.
     ///
     /// # Errors
-    /// Options that the format does not have.
-    pub fn new(waiting: [S; 2], options: &Options, pool: &Pool) -> Result<Self, SquashfsError> {
+    /// Options that the format does not have; a disk that is full already.
+    pub fn new(image: S, tails: S, options: &Options, pool: &Pool) -> Result<Self, SquashfsError> {
         let Options { compression, block_size } = *options;
         if !block_size.is_power_of_two() || !BLOCK_SIZES.contains(&block_size) {
             return Err(SquashfsError::BlockSize(block_size));
         }
         compression.check()?;
-        let [blocks, tails] = waiting;
-        Ok(Self { contents: Contents::new(blocks, tails, options, pool), options: *options })
+        let out = begin(image, options)?;
+        Ok(Self { contents: Contents::new(out, tails, options, pool), options: *options })
     }
 
-    /// Reads one file's content to its end. Equal contents are stored once, and have one id.
+    /// Reads one file's content to its end. Equal contents are stored once in the end.
     ///
     /// # Errors
     /// [`SquashfsError::Read`], after which the writer can go on without that content; all others
@@ -235,34 +237,29 @@ impl<S: Read + Write + Seek> Writer<S> {
         self.contents.add(reader).map(ContentId)
     }
 
-    /// Writes the image, from the first byte of `out` on; the superblock comes last, so that until
-    /// then nothing takes it for one.
+    /// Completes the image; the superblock comes last, so that until then nothing takes it for one.
     ///
-    /// `time` is what everything is dated, in seconds since 1970. `entries` are in the order of the bytes of their paths, each in a folder that is there too;
-    /// a root that is not there has mode 0755. A content that no entry has is left out.
+    /// `entries` are in the order of the bytes of their paths, each in a folder that is there too;
+    /// a root that is not there has mode 0755. A content that no entry has is left out. `time` is
+    /// what everything is dated, in seconds since 1970. `other` makes a second empty file: the image
+    /// is written there if contents did not come in the order of their paths.
     ///
     /// # Errors
     /// A tree that cannot be stored, or a failing disk.
-    pub fn finish<W: Write + Seek>(
+    pub fn finish(
         self,
         entries: &[Entry],
         time: u32,
-        out: W,
-    ) -> Result<Written, SquashfsError> {
-        let Options { compression, block_size } = self.options;
-        let mut out = Output::new(out);
-        out.seek(0)?;
-        out.write(&[0; SUPERBLOCK])?;
-        if let Some(options) = compression.options(block_size) {
-            let length = u16::try_from(options.len()).expect("they are a few words");
-            out.write(&(length | metadata::RAW).to_le_bytes())?;
-            out.write(&options)?;
-        }
+        other: impl FnOnce() -> io::Result<S>,
+    ) -> Result<Written<S>, SquashfsError> {
+        let options = self.options;
+        let Options { compression, block_size } = options;
         let order = entries.iter().filter_map(|entry| match entry.node {
             Node::File(ContentId(at)) => Some(at),
             _ => None,
         });
-        let data = self.contents.finish(order, &mut out)?;
+        let other = || begin(other().map_err(SquashfsError::Write)?, &options);
+        let (mut out, data) = self.contents.finish(order, other)?;
         let tables = tree::tables(entries, &data, compression, time)?;
         let fragments = data.fragments;
         drop((data.stored, data.lengths));
@@ -328,8 +325,21 @@ impl<S: Read + Write + Seek> Writer<S> {
         out.seek(0)?;
         out.write(&superblock)?;
         out.flush()?;
-        Ok(Written { size })
+        Ok(Written { image: out.into_inner(), size })
     }
+}
+
+/// What comes before the first block. Until there is an image, nothing shall take it for one.
+fn begin<S: Write + Seek>(image: S, options: &Options) -> Result<Output<S>, SquashfsError> {
+    let mut out = Output::new(image);
+    out.seek(0)?;
+    out.write(&[0; SUPERBLOCK])?;
+    if let Some(options) = options.compression.options(options.block_size) {
+        let length = u16::try_from(options.len()).expect("they are a few words");
+        out.write(&(length | metadata::RAW).to_le_bytes())?;
+        out.write(&options)?;
+    }
+    Ok(out)
 }
 
 const BLOCK_SIZES: std::ops::RangeInclusive<u32> = 4 << 10..=1 << 20;

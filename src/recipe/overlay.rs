@@ -41,10 +41,14 @@ fn add_entry(
     let not_text = || disk(io::Error::new(io::ErrorKind::InvalidFilename, "the name is not UTF-8"));
     if kind.is_dir() {
         tree.insert(to, Node::Folder)?;
-        for entry in fs::read_dir(path).map_err(disk)? {
-            let entry = entry.map_err(disk)?;
-            let name = entry.file_name().into_string().map_err(|_| not_text())?;
-            add_entry(&entry.path(), &format!("{to}/{name}"), intake, tree)?;
+        let entries = fs::read_dir(path).map_err(disk)?;
+        let names = entries.map(|entry| entry.map(|entry| entry.file_name()));
+        let mut names = names.collect::<Result<Vec<_>, _>>().map_err(disk)?;
+        // In the order of the image, what is taken in need not be moved.
+        names.sort();
+        for name in names {
+            let name = name.into_string().map_err(|_| not_text())?;
+            add_entry(&path.join(&name), &format!("{to}/{name}"), intake, tree)?;
         }
     } else if kind.is_symlink() {
         let target = fs::read_link(path).map_err(disk)?;

@@ -68,16 +68,12 @@ impl Pattern {
     fn new(pattern: &str) -> Result<Self, RecipeError> {
         let path = pattern.trim_start_matches("./").trim_end_matches('/');
         let path = if path == "." { "" } else { path };
-        let glob = match path.contains(['*', '?', '[', '{']) {
-            true => {
-                let glob = GlobBuilder::new(path).literal_separator(true).build();
-                Some(glob.map_err(|error| RecipeError::Glob {
-                    pattern: pattern.to_owned(),
-                    problem: error.kind().to_string(),
-                })?)
-            }
-            false => None,
-        };
+        let special = path.contains(['*', '?', '[', '{']);
+        let glob = special.then(|| GlobBuilder::new(path).literal_separator(true).build());
+        let glob = glob.transpose().map_err(|error| RecipeError::Glob {
+            pattern: pattern.to_owned(),
+            problem: error.kind().to_string(),
+        })?;
         Ok(Self { path: path.to_owned(), glob: glob.map(|glob| glob.compile_matcher()) })
     }
 

@@ -184,7 +184,9 @@ pub async fn commit(
         return Err(CommitError::Raced { folder: folder.clone() });
     }
     let mut kept = now.clone();
-    removals.iter().for_each(|removal| kept.remove(&removal.name));
+    for removal in removals {
+        kept.remove(&removal.name);
+    }
     if !manifest.includes(&kept) {
         return Err(CommitError::Shrunk { folder: folder.clone() });
     }

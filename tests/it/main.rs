@@ -23,6 +23,7 @@ mod github_source;
 mod help;
 mod hostile;
 mod http_source;
+mod image;
 mod memory;
 mod offline;
 mod pack;

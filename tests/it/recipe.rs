@@ -5,18 +5,18 @@ use crate::repo::{Image, Ran, Repo};
 use crate::web::Web;
 
 /// A component that fetches `asset` (its URL's last part) and gets `rest` below `[[asset]]`.
-struct Bench {
-    web: Web,
-    repo: Repo,
+pub struct Bench {
+    pub web: Web,
+    pub repo: Repo,
 }
 
 impl Bench {
-    fn new(asset: &str, bytes: impl Into<Vec<u8>>, rest: &str) -> Self {
+    pub fn new(asset: &str, bytes: impl Into<Vec<u8>>, rest: &str) -> Self {
         Self::with("", asset, bytes, rest)
     }
 
     /// With more sections before the asset.
-    fn with(sections: &str, asset: &str, bytes: impl Into<Vec<u8>>, rest: &str) -> Self {
+    pub fn with(sections: &str, asset: &str, bytes: impl Into<Vec<u8>>, rest: &str) -> Self {
         let bench = Self { web: Web::start(), repo: Repo::new() };
         bench.web.put("/versions.json", r#"["1.2.3"]"#);
         bench.web.put(&format!("/{asset}"), bytes);
@@ -30,20 +30,20 @@ impl Bench {
         bench
     }
 
-    fn sync(&self) -> Ran {
+    pub fn sync(&self) -> Ran {
         self.repo.sync()
     }
 
     /// The image it makes.
     #[track_caller]
-    fn image(&self) -> Image {
+    pub fn image(&self) -> Image {
         self.sync().ok();
         self.repo.image("it", "it-1.2.3-x86-64.raw")
     }
 
     /// It makes none, and says why.
     #[track_caller]
-    fn refuses(&self, texts: &[&str]) -> Ran {
+    pub fn refuses(&self, texts: &[&str]) -> Ran {
         let ran = self.sync().code(3).says(&["error: it 1.2.3 x86-64"]).says(texts);
         assert!(!self.repo.path("public/it").exists(), "something was published\n{ran}");
         ran

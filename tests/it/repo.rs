@@ -287,7 +287,7 @@ impl Ran {
 
 /// An image, read back.
 pub struct Image {
-    path: PathBuf,
+    pub path: PathBuf,
     /// Path → what is there.
     pub files: BTreeMap<String, Node>,
 }

@@ -352,6 +352,26 @@ fn a_full_disk_leaves_no_half_image_and_the_old_manifest() {
 }
 
 #[test]
+fn a_build_that_finds_no_room_leaves_nothing() {
+    let repo = simple();
+    repo.sync().ok();
+    repo.release("x", "1.1", noise(1 << 20));
+    let script = r#"
+        mount -t tmpfs -o size=512k none "$TMPDIR"
+        code=0; "$0" sync || code=$?
+        ls -A "$TMPDIR" >left
+        exit $code
+    "#;
+    let Some((code, said)) = in_namespace(&repo, script) else { return };
+    assert_eq!(code, 3, "{said}");
+    for text in ["error: x 1.1 x86-64: cannot build", "x-1.1-x86-64.raw", "$TMPDIR"] {
+        assert!(said.contains(text), "{text}: {said}");
+    }
+    assert_eq!(fs::read_to_string(repo.path("left")).unwrap(), "", "{said}");
+    assert_eq!(repo.listed("x"), ["x-1.0-x86-64.raw"]);
+}
+
+#[test]
 fn a_read_only_store_is_named() {
     let repo = simple();
     repo.sync().ok();

@@ -1,5 +1,7 @@
 //! Readers of images that are not ours: `unsquashfs`, the kernel, `systemd-dissect`.
 
+use std::process::Command;
+
 use serde_json::Value;
 
 use crate::node::Node;
@@ -104,5 +106,56 @@ fn systemd_dissect_reports_an_extension() {
             assert!(release.contains(claim), "{claim} is not in {printed}");
         }
         assert_eq!(report["useSystemExtension"], true, "{printed}");
+    }
+}
+
+#[test]
+#[ignore = "needs root and tests/real/setup"]
+fn unsquashfs_and_the_kernel_read_extended_attributes() {
+    let workspace = Workspace::new();
+    workspace.configuration(
+        NAME,
+        "usr/share/greeter",
+        r#"[xattrs]
+"**" = { selinux = "system_u:object_r:usr_t:s0" }
+"usr/share/greeter/*.conf" = { capabilities = "cap_net_raw+ep", "user.comment" = "as written" }
+"usr/lib/extension-release.d/*" = { "user.extension-release.strict" = "0" }
+"#,
+    );
+    workspace.publish_version("1.0.0");
+    let image = workspace.image(NAME, "1.0.0", NATIVE);
+    let folder = tempfile::tempdir().unwrap();
+    let [unpacked, copied] = ["unpacked", "copied"].map(|name| folder.path().join(name));
+    // Attributes of the security namespace are only for root to write, wherever they came from.
+    let script = r#"
+unsquashfs -quiet -no-progress -xattrs -dest "$2" "$1" >&2
+mount -o loop,ro "$1" /mnt
+cp --archive /mnt "$3"
+"#;
+    let run = Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "bash", "-euc", script, "attributes"])
+        .args([&image, &unpacked, &copied])
+        .output()
+        .expect("unshare runs");
+    assert!(run.status.success(), "{}: {}", run.status, String::from_utf8_lossy(&run.stderr));
+
+    let label = &b"system_u:object_r:usr_t:s0\0"[..];
+    let capability: Vec<u8> = [1, 0, 0, 2, 0, 0x20].into_iter().chain([0; 14]).collect();
+    let release = format!("usr/lib/extension-release.d/extension-release.{NAME}");
+    for root in [&unpacked, &copied] {
+        for (path, name, value) in [
+            ("", "security.selinux", label),
+            ("usr/share/greeter", "security.selinux", label),
+            ("usr/share/greeter/greeter.conf", "security.selinux", label),
+            ("usr/share/greeter/greeter.conf", "security.capability", &capability),
+            ("usr/share/greeter/greeter.conf", "user.comment", b"as written"),
+            (&release, "user.extension-release.strict", b"0"),
+        ] {
+            let mut found = vec![0; 256];
+            let at = root.join(path);
+            let length = rustix::fs::getxattr(&at, name, &mut found[..])
+                .unwrap_or_else(|error| panic!("{}: {name}: {error}", at.display()));
+            assert_eq!(&found[..length], value, "{}: {name}", at.display());
+        }
     }
 }

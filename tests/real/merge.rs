@@ -116,6 +116,30 @@ fn an_image_that_does_not_fit_is_not_merged() {
     }
 }
 
+#[test]
+#[ignore = "needs root and tests/real/setup"]
+fn a_configuration_extension_is_merged_into_etc() {
+    let workspace = Workspace::new();
+    workspace.configuration(
+        "settings",
+        "etc/greeter",
+        "[extension]\nkind = \"confext\"\nid = \"flatcar\"\nconfext-level = \"1.0\"",
+    );
+    workspace.publish_version("1.0.0");
+
+    let node = Node::new();
+    node.show(&workspace.public(), "repository");
+    node.ok("echo CONFEXT_LEVEL=1.0 >>/etc/os-release");
+    node.ok(&format!(
+        "mkdir -p /var/lib/confexts; cp /srv/repository/settings/settings-1.0.0-{NATIVE}.raw /var/lib/confexts/settings.raw"
+    ));
+    node.ok("systemd-dissect --json=short /var/lib/confexts/settings.raw | grep '\"useConfigurationExtension\":true'");
+    node.ok("systemd-confext --no-reload merge");
+    node.ok("grep . /etc/greeter/greeter.conf");
+    node.ok("systemd-confext --no-reload unmerge");
+    assert!(!node.has("/etc/greeter/greeter.conf"));
+}
+
 /// Whatever version this machine has, which is an older one than the node's.
 #[test]
 #[ignore = "needs root and tests/real/setup"]

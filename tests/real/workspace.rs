@@ -80,6 +80,31 @@ enable = ["greeter.service"]
             .unwrap();
     }
 
+    /// Adds a component that ships `greeter.conf` of upstream's service, with `rest` at its end.
+    pub fn configuration(&self, name: &str, folder: &str, rest: &str) {
+        let text = format!(
+            r#"[source.directory]
+path = "../releases"
+match = "greeter_{{version}}_{{arch}}.tar.gz"
+
+[arch]
+{NATIVE} = "{}"
+
+[[asset]]
+name = "greeter_{{version}}_{{arch}}.tar.gz"
+strip-components = 1
+
+[asset.files]
+"{folder}/" = ["share/greeter.conf"]
+
+{rest}
+"#,
+            upstream::word(NATIVE),
+        );
+        fs::write(self.folder.path().join("components").join(format!("{name}.toml")), text)
+            .unwrap();
+    }
+
     /// Upstream releases `version`.
     pub fn release(&self, version: &str) {
         upstream::release(&self.releases(), version);

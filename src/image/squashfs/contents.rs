@@ -1,12 +1,12 @@
 //! The bytes of files: data blocks, fragments, holes, and equal contents stored once.
 //!
 //! Owns the part of the image between the superblock and the inodes, and what inodes must know of
-//! it. Contents come in any order, and wait: their blocks compressed, their tails as they are. At
-//! the end they are put into the image in the order that is asked for, so that the image does not
-//! depend on the order in which they came. Refuses to know what files are called and how many names
-//! a content has.
+//! it. Contents come in any order. Their blocks are written as they come, and their tails, which
+//! share blocks with others, wait. At the end all is put into the order that is asked for, so that
+//! the image does not depend on how it came; if it came in that order, nothing is moved. Refuses to
+//! know what files are called and how many names a content has.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::HashMap;
 use std::io::{Read, Seek, Write};
 use std::mem::replace;
 
@@ -19,9 +19,6 @@ use super::{Kind, Options, Pool, SquashfsError};
 
 /// In the length of a data or fragment block: it is stored as it is.
 const RAW: u32 = 1 << 24;
-/// How many blocks of a file that begins like an earlier one are kept back until it ends or goes
-/// on differently: a second copy of a file that is not larger is then never compressed.
-const HELD: usize = 4;
 /// How much is copied at once.
 const COPIED: usize = 256 << 10;
 
@@ -33,10 +30,9 @@ pub(super) struct Tail {
 }
 
 /// Where a content is.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Stored {
-    /// Its first byte where it waits, and later in the image; `None` if it has no data blocks, or
-    /// only holes.
+    /// Its first byte in the image; `None` if it has no data blocks, or only holes.
     start: Option<u64>,
     pub(super) size: u64,
     /// The first of its blocks in [`Data::lengths`].
@@ -73,6 +69,11 @@ impl Data {
         &self.lengths[stored.first..stored.first + count]
     }
 
+    /// How many bytes the blocks of a content take.
+    fn written(&self, stored: &Stored) -> u64 {
+        self.blocks(stored).iter().map(|length| u64::from(length & !RAW)).sum()
+    }
+
     /// How many bytes of a content are not in the image.
     pub(super) fn holes(&self, stored: &Stored) -> u64 {
         let size = u64::from(self.block_size);
@@ -99,37 +100,27 @@ enum Target {
     Nowhere,
 }
 
-/// A content that was read to its end.
-struct Incoming {
-    digest: [u8; 32],
-    size: u64,
-    /// Whole blocks that were kept back.
-    held: VecDeque<Buffer>,
-    /// What is left after the whole blocks.
-    tail: Buffer,
-}
-
 /// Takes contents in, and puts them into an image.
 pub(super) struct Contents<S> {
-    /// Where compressed blocks wait.
-    blocks: Output<S>,
+    /// The image, as far as it is written.
+    out: Output<S>,
+    /// Where the first block is in it.
+    begin: u64,
     tails: Tails<S>,
     pipeline: Pipeline<Target, Kind>,
     data: Data,
-    known: HashMap<[u8; 32], usize>,
-    /// Of the first blocks of all contents that have one, enough of a digest to suspect equals.
-    beginnings: HashSet<u64>,
     broken: bool,
 }
 
 impl<S: Read + Write + Seek> Contents<S> {
-    /// Both are empty files, of no use afterwards.
-    pub(super) fn new(blocks: S, tails: S, options: &Options, pool: &Pool) -> Self {
+    /// Blocks go to `out`, from where it is; `tails` is an empty file of no use afterwards.
+    pub(super) fn new(out: Output<S>, tails: S, options: &Options, pool: &Pool) -> Self {
         let Options { compression, block_size } = *options;
         let capacity = (block_size as usize, bound(block_size));
         let kind = Kind { compression, block_size };
         Self {
-            blocks: Output::new(blocks),
+            begin: out.position(),
+            out,
             tails: Tails::new(tails),
             pipeline: Pipeline::new(pool.0.clone(), kind, capacity),
             data: Data {
@@ -138,8 +129,6 @@ impl<S: Read + Write + Seek> Contents<S> {
                 lengths: Vec::new(),
                 fragments: Vec::new(),
             },
-            known: HashMap::new(),
-            beginnings: HashSet::new(),
             broken: false,
         }
     }
@@ -158,55 +147,21 @@ impl<S: Read + Write + Seek> Contents<S> {
         let content = self.data.stored.len();
         let first = self.data.lengths.len();
         self.data.stored.push(Stored { start: None, size: 0, first, waits: None, tail: None });
-        let incoming = match self.read(reader, content) {
-            Ok(incoming) => incoming,
-            Err(error) => {
-                self.forget(content)?;
-                return Err(error);
-            }
-        };
-        if let Some(&known) = self.known.get(&incoming.digest) {
-            for buffer in incoming.held.into_iter().chain([incoming.tail]) {
-                self.pipeline.recycle(buffer);
-            }
-            self.forget(content)?;
-            return Ok(known);
-        }
-        self.known.insert(incoming.digest, content);
-        for block in incoming.held {
-            self.put_block(content, block)?;
-        }
-        self.data.stored[content].size = incoming.size;
-        self.data.stored[content].waits = self.put_tail(incoming.tail)?;
-        Ok(content)
-    }
-
-    /// Reads to the end, and sends whole blocks on their way as they come.
-    fn read(&mut self, reader: &mut dyn Read, content: usize) -> Result<Incoming, SquashfsError> {
-        let mut hash = Sha256::new();
         let mut size = 0;
-        let mut held = VecDeque::new();
-        let mut keep = 0;
         loop {
             let mut block = self.pipeline.buffer();
-            block.fill(reader).map_err(SquashfsError::Read)?;
-            hash.update(&block[..]);
-            let whole = block.len() == self.data.block_size as usize;
-            if whole && size == 0 {
-                let digest: [u8; 32] = hash.clone().finalize().into();
-                let (beginning, _) = digest.split_first_chunk().expect("it is longer");
-                let new = self.beginnings.insert(u64::from_le_bytes(*beginning));
-                keep = if new { 0 } else { HELD };
+            if let Err(error) = block.fill(reader) {
+                self.pipeline.recycle(block);
+                self.forget(content)?;
+                return Err(SquashfsError::Read(error));
             }
             size += block.len() as u64;
-            if !whole {
-                return Ok(Incoming { digest: hash.finalize().into(), size, held, tail: block });
+            if block.len() < self.data.block_size as usize {
+                self.data.stored[content].size = size;
+                self.data.stored[content].waits = self.put_tail(block)?;
+                return Ok(content);
             }
-            held.push_back(block);
-            while held.len() > keep {
-                let block = held.pop_front().expect("there is more than none");
-                self.put_block(content, block)?;
-            }
+            self.put_block(content, block)?;
         }
     }
 
@@ -223,7 +178,7 @@ impl<S: Read + Write + Seek> Contents<S> {
         self.data.lengths.truncate(first);
         // Blocks are written in order: with one of this content's, all before are written, and the
         // place where it began is the end of what counts.
-        start.map_or(Ok(()), |start| self.blocks.seek(start))
+        start.map_or(Ok(()), |start| self.out.seek(start))
     }
 
     fn put_block(&mut self, content: usize, block: Buffer) -> Result<(), SquashfsError> {
@@ -250,65 +205,154 @@ impl<S: Read + Write + Seek> Contents<S> {
 
     fn submit(&mut self, target: Target, block: Buffer) -> Result<(), SquashfsError> {
         while self.pipeline.is_full() {
-            self.keep_next()?;
+            self.write_next()?;
         }
         self.pipeline.submit(target, block);
         Ok(())
     }
 
-    /// Waits for the oldest block and keeps it. False if there is none.
-    fn keep_next(&mut self) -> Result<bool, SquashfsError> {
+    /// Waits for the oldest block and writes it. False if there is none.
+    fn write_next(&mut self) -> Result<bool, SquashfsError> {
         let Some(finished) = self.pipeline.next().map_err(SquashfsError::Compress)? else {
             return Ok(false);
         };
-        let (bytes, written) = stored_as(finished.bytes())?;
-        if let Target::Block { content, length } = finished.tag {
-            self.data.lengths[length] = written;
-            self.data.stored[content].start.get_or_insert(self.blocks.position());
-            self.blocks.write(bytes)?;
+        let (bytes, compressed) = finished.bytes();
+        let written = number(bytes.len(), "too large a block")? | if compressed { 0 } else { RAW };
+        let position = self.out.position();
+        match finished.tag {
+            Target::Block { content, length } => {
+                self.data.lengths[length] = written;
+                self.data.stored[content].start.get_or_insert(position);
+                self.out.write(bytes)?;
+            }
+            Target::Fragment(at) => {
+                self.data.fragments[at] = (position, written);
+                self.out.write(bytes)?;
+            }
+            Target::Nowhere => {}
         }
         self.pipeline.done(finished);
         Ok(true)
     }
 
-    /// Puts contents into an image, in this order; what does not occur there is left out.
+    /// Puts contents into this order; what does not occur there is left out. If they are not in it
+    /// already, the image goes on in `other`, which must be where the first block goes.
     ///
     /// All blocks come first and all fragments after them: when a fragment is ready depends on the
     /// number of threads, and must not be seen.
-    pub(super) fn finish<W: Write + Seek>(
+    pub(super) fn finish(
         mut self,
         order: impl Iterator<Item = usize>,
-        out: &mut Output<W>,
-    ) -> Result<Data, SquashfsError> {
+        other: impl FnOnce() -> Result<Output<S>, SquashfsError>,
+    ) -> Result<(Output<S>, Data), SquashfsError> {
         if self.broken {
             return Err(SquashfsError::Broken);
         }
-        while self.keep_next()? {}
+        while self.write_next()? {}
         let mut seen = vec![false; self.data.stored.len()];
         // Whether an id is one of ours is for the tree to say.
         let mut first = |at: &usize| seen.get_mut(*at).is_some_and(|seen| !replace(seen, true));
         let order: Vec<usize> = order.filter(|at| first(at)).collect();
+        let twins = self.twins(&order)?;
+        let order: Vec<usize> = order.into_iter().filter(|at| !twins.contains_key(at)).collect();
+        if !self.is_ordered(&order) {
+            self.reorder(&order, other()?)?;
+        }
+        self.put_fragments(&order)?;
+        for (twin, of) in twins {
+            self.data.stored[twin] = self.data.stored[of];
+        }
+        Ok((self.out, self.data))
+    }
+
+    /// The contents that are equal to one before them in the order, and that one, by place.
+    ///
+    /// Equal ones have equal lengths, before and after compression. Only what is alike in all of
+    /// these is read again, and compared by digest.
+    fn twins(&mut self, order: &[usize]) -> Result<HashMap<usize, usize>, SquashfsError> {
+        let mut alike: HashMap<(u64, &[u32]), Vec<usize>> = HashMap::new();
+        for at in order {
+            let stored = &self.data.stored[*at];
+            alike.entry((stored.size, self.data.blocks(stored))).or_default().push(*at);
+        }
+        let mut twins = HashMap::new();
+        let alike = alike.into_iter().filter(|((size, _), ats)| *size > 0 && ats.len() > 1);
+        let mut alike: Vec<Vec<usize>> = alike.map(|(_, ats)| ats).collect();
+        // A hash table has an order of its own, which would have us go to and fro in the files.
+        alike.sort_unstable();
         let mut buffer = vec![0; COPIED];
-        for at in &order {
-            let blocks = self.data.blocks(&self.data.stored[*at]).iter();
-            let length = blocks.map(|length| u64::from(length & !RAW)).sum();
-            if let Some(start) = self.data.stored[*at].start {
-                self.data.stored[*at].start = Some(out.position());
-                self.blocks.copy(start, length, &mut buffer, out)?;
+        for ats in alike {
+            let mut known = HashMap::new();
+            for at in ats {
+                let stored = &self.data.stored[at];
+                let mut hash = Sha256::new();
+                if let Some(start) = stored.start {
+                    let length = self.data.written(stored);
+                    self.out.read(start, length, &mut buffer, |piece| {
+                        hash.update(piece);
+                        Ok(())
+                    })?;
+                }
+                if let Some(waits) = stored.waits {
+                    let mut tail = self.pipeline.buffer();
+                    let length = stored.size % u64::from(self.data.block_size);
+                    self.tails.read(waits, length, &mut tail)?;
+                    hash.update(&tail[..]);
+                    self.pipeline.recycle(tail);
+                }
+                let digest: [u8; 32] = hash.finalize().into();
+                if let Some(of) = known.get(&digest) {
+                    twins.insert(at, *of);
+                } else {
+                    known.insert(digest, at);
+                }
             }
         }
+        Ok(twins)
+    }
+
+    /// Whether the blocks lie as they should, and nothing else lies between them.
+    fn is_ordered(&self, order: &[usize]) -> bool {
+        let mut end = self.begin;
+        for at in order {
+            let stored = &self.data.stored[*at];
+            if let Some(start) = stored.start {
+                if start != end {
+                    return false;
+                }
+                end += self.data.written(stored);
+            }
+        }
+        end == self.out.position()
+    }
+
+    fn reorder(&mut self, order: &[usize], mut to: Output<S>) -> Result<(), SquashfsError> {
+        let mut buffer = vec![0; COPIED];
+        for at in order {
+            let length = self.data.written(&self.data.stored[*at]);
+            if let Some(start) = &mut self.data.stored[*at].start {
+                let from = replace(start, to.position());
+                self.out.read(from, length, &mut buffer, |piece| to.write(piece))?;
+            }
+        }
+        self.out = to;
+        Ok(())
+    }
+
+    /// Fills fragments with the tails, in this order.
+    fn put_fragments(&mut self, order: &[usize]) -> Result<(), SquashfsError> {
         let mut fragment = self.pipeline.buffer();
         let mut tail = self.pipeline.buffer();
         for at in order {
-            let Some(waits) = self.data.stored[at].waits else { continue };
-            let length = self.data.stored[at].size % u64::from(self.data.block_size);
+            let Some(waits) = self.data.stored[*at].waits else { continue };
+            let length = self.data.stored[*at].size % u64::from(self.data.block_size);
             tail.clear();
             self.tails.read(waits, length, &mut tail)?;
             if fragment.len() + tail.len() > self.data.block_size as usize {
                 let empty = self.pipeline.buffer();
-                self.put_fragment(replace(&mut fragment, empty), out)?;
+                self.put_fragment(replace(&mut fragment, empty))?;
             }
-            self.data.stored[at].tail = Some(Tail {
+            self.data.stored[*at].tail = Some(Tail {
                 fragment: number(self.data.fragments.len(), "too many fragments")?,
                 offset: number(fragment.len(), "too large a fragment")?,
             });
@@ -316,47 +360,17 @@ impl<S: Read + Write + Seek> Contents<S> {
             debug_assert!(fits, "room was made");
         }
         if !fragment.is_empty() {
-            self.put_fragment(fragment, out)?;
+            self.put_fragment(fragment)?;
         }
-        while self.write_fragment(out)? {}
-        Ok(self.data)
-    }
-
-    fn put_fragment<W: Write + Seek>(
-        &mut self,
-        block: Buffer,
-        out: &mut Output<W>,
-    ) -> Result<(), SquashfsError> {
-        while self.pipeline.is_full() {
-            self.write_fragment(out)?;
-        }
-        self.pipeline.submit(Target::Fragment(self.data.fragments.len()), block);
-        self.data.fragments.push((0, 0));
+        while self.write_next()? {}
         Ok(())
     }
 
-    /// Waits for the oldest fragment and writes it. False if there is none.
-    fn write_fragment<W: Write + Seek>(
-        &mut self,
-        out: &mut Output<W>,
-    ) -> Result<bool, SquashfsError> {
-        let Some(finished) = self.pipeline.next().map_err(SquashfsError::Compress)? else {
-            return Ok(false);
-        };
-        let (bytes, written) = stored_as(finished.bytes())?;
-        if let Target::Fragment(at) = finished.tag {
-            self.data.fragments[at] = (out.position(), written);
-            out.write(bytes)?;
-        }
-        self.pipeline.done(finished);
-        Ok(true)
+    fn put_fragment(&mut self, block: Buffer) -> Result<(), SquashfsError> {
+        let target = Target::Fragment(self.data.fragments.len());
+        self.data.fragments.push((0, 0));
+        self.submit(target, block)
     }
-}
-
-/// A block's bytes, and its length as the image says it.
-fn stored_as((bytes, compressed): (&[u8], bool)) -> Result<(&[u8], u32), SquashfsError> {
-    let length = number(bytes.len(), "too large a block")?;
-    Ok((bytes, length | if compressed { 0 } else { RAW }))
 }
 
 fn number(number: usize, what: &'static str) -> Result<u32, SquashfsError> {

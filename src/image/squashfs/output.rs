@@ -44,23 +44,30 @@ impl<W: Write + Seek> Output<W> {
 }
 
 impl<S: Read + Write + Seek> Output<S> {
-    /// Copies a part of what was written to another file. Of no use for writing afterwards.
-    pub(super) fn copy<W: Write + Seek>(
+    /// Reads a part of what was written, piece by piece; what is written next goes where it would
+    /// have gone.
+    pub(super) fn read(
         &mut self,
         from: u64,
         length: u64,
         buffer: &mut [u8],
-        to: &mut Output<W>,
+        mut then: impl FnMut(&[u8]) -> Result<(), SquashfsError>,
     ) -> Result<(), SquashfsError> {
+        let position = self.position;
         self.seek(from)?;
         let mut left = length;
         while left > 0 {
             let now = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
             self.inner.read_exact(&mut buffer[..now]).map_err(SquashfsError::Write)?;
-            to.write(&buffer[..now])?;
+            then(&buffer[..now])?;
             left -= now as u64;
         }
-        Ok(())
+        self.seek(position)
+    }
+
+    /// The file itself.
+    pub(super) fn into_inner(self) -> S {
+        self.inner
     }
 }
 

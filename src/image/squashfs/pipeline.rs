@@ -254,14 +254,13 @@ fn work<K: PartialEq>(queue: &Queue<K>, make: fn(&K) -> io::Result<Compress>) {
     while let Some(Job { number, kind, mut buffers, answer, .. }) = queue.pop() {
         // A block without an answer would be waited for for ever.
         let result = catch_unwind(AssertUnwindSafe(|| {
-            let at = match known.iter().position(|(known, _)| *known == kind) {
-                Some(at) => at,
-                None => {
-                    let compress = make(&kind)?;
-                    known.truncate(KINDS - 1);
-                    known.insert(0, (kind, compress));
-                    0
-                }
+            let at = if let Some(at) = known.iter().position(|(known, _)| *known == kind) {
+                at
+            } else {
+                let compress = make(&kind)?;
+                known.truncate(KINDS - 1);
+                known.insert(0, (kind, compress));
+                0
             };
             let length = known[at].1(&buffers.block, &mut buffers.packed.bytes)?;
             buffers.packed.length = length.unwrap_or(0);

@@ -33,7 +33,21 @@ fn zstd() -> Options {
 }
 
 fn writer(options: &Options, threads: usize) -> Writer<Memory> {
-    Writer::new(Default::default(), options, &Pool::new(threads).unwrap()).unwrap()
+    on(&Pool::new(threads).unwrap(), options)
+}
+
+fn on(pool: &Pool, options: &Options) -> Writer<Memory> {
+    Writer::new(Memory::default(), Memory::default(), options, pool).unwrap()
+}
+
+/// The bytes of an image.
+fn complete(writer: Writer<Memory>, entries: &[Entry]) -> Vec<u8> {
+    let written = writer.finish(entries, TIME, || Ok(Memory::default())).unwrap();
+    let mut image = written.image.into_inner();
+    assert!(image.len() as u64 >= written.size);
+    assert_eq!(written.size % 4096, 0);
+    image.truncate(usize::try_from(written.size).unwrap());
+    image
 }
 
 /// Something of a tree to be written.
@@ -79,12 +93,7 @@ fn finish<'s>(
         entries.push(entry(path, node));
     }
     entries.sort_by(|a, b| a.path.cmp(&b.path));
-    let mut image = Cursor::new(Vec::new());
-    let size = writer.finish(&entries, TIME, &mut image).unwrap().size;
-    let image = image.into_inner();
-    assert_eq!(image.len() as u64, size);
-    assert_eq!(size % 4096, 0);
-    image
+    complete(writer, &entries)
 }
 
 /// Reads an image with backhand and compares it with what it was made of.
@@ -227,11 +236,14 @@ fn equal_contents_are_stored_once_whatever_their_size() {
         let bytes = noise(size, 1);
         let first = writer.content(&mut &bytes[..]).unwrap();
         let other = writer.content(&mut &b"other"[..]).unwrap();
-        assert_eq!(writer.content(&mut &bytes[..]).unwrap(), first);
-        assert_ne!(first, other);
-        let entries = [entry("a", Node::File(first)), entry("b", Node::File(first))];
-        let size = writer.finish(&entries, TIME, Memory::default()).unwrap().size;
-        assert!(size <= (bytes.len() as u64 + 1024).next_multiple_of(4096));
+        let again = writer.content(&mut &bytes[..]).unwrap();
+        let mut near = bytes.clone();
+        near[size - 1] ^= 1;
+        let near = writer.content(&mut &near[..]).unwrap();
+        let both = [entry("a", Node::File(first)), entry("b", Node::File(again))];
+        let image = complete(writer, &both);
+        assert!(image.len() <= (size + 1024).next_multiple_of(4096));
+        let _ = (other, near);
     }
 }
 
@@ -281,10 +293,7 @@ fn images_that_share_their_threads_do_not_mix() {
     let pool = Pool::new(2).unwrap();
     let tree = odd(4096);
     let (zstd, gzip) = (zstd(), options(Compression::Gzip { level: 3 }, 8192));
-    let on_pool = |options: &Options| {
-        let writer = Writer::new(Default::default(), options, &pool).unwrap();
-        finish(tree.iter(), writer)
-    };
+    let on_pool = |options: &Options| finish(tree.iter(), on(&pool, options));
     std::thread::scope(|scope| {
         let images = [&zstd, &gzip, &zstd].map(|options| scope.spawn(|| on_pool(options)));
         let [a, b, c] = images.map(|image| image.join().unwrap());
@@ -351,25 +360,35 @@ impl Seek for Full {
 fn a_full_disk_is_an_error_wherever_it_is_full() {
     let bytes = noise(40 * 4096 + 7, 3);
     let attempt = |rooms: [usize; 3]| {
-        let [blocks, tails, image] = rooms.map(|room| Full(room, Cursor::default()));
-        let mut writer = Writer::new([blocks, tails], &zstd(), &Pool::new(2).unwrap())?;
+        let [image, tails, other] = rooms.map(|room| Full(room, Cursor::default()));
+        let mut writer = Writer::new(image, tails, &zstd(), &Pool::new(2).unwrap())?;
         let content = writer.content(&mut &bytes[..]);
         if content.is_err() {
             assert!(matches!(writer.content(&mut io::empty()), Err(SquashfsError::Broken)));
         }
-        writer.finish(&[entry("f", Node::File(content?))], TIME, image)
+        // What is left out, and before it, makes a second file necessary.
+        let mut entries = vec![entry("f", Node::File(content?))];
+        if rooms[2] > 0 {
+            let late = writer.content(&mut &bytes[1..])?;
+            entries.insert(0, entry("a", Node::File(late)));
+        }
+        writer.finish(&entries, TIME, || Ok(other))
     };
     let enough = usize::MAX;
-    let size = usize::try_from(attempt([enough; 3]).unwrap().size).unwrap();
-    for room in (0..size).step_by(777) {
+    let size = |rooms| usize::try_from(attempt(rooms).unwrap().size).unwrap();
+    let (one, two) = (size([enough, enough, 0]), size([enough; 3]));
+    for room in (0..one).step_by(777) {
+        let full = attempt([room, enough, 0]);
+        assert!(matches!(full, Err(SquashfsError::Write(_))), "{room}");
+    }
+    for room in (1..two).step_by(777) {
         let full = attempt([enough, enough, room]);
         assert!(matches!(full, Err(SquashfsError::Write(_))), "{room}");
     }
-    for rooms in [[40 * 4096 - 1, enough, enough], [0, enough, enough], [enough, 6, enough]] {
-        assert!(matches!(attempt(rooms), Err(SquashfsError::Write(_))), "{rooms:?}");
-    }
+    assert!(matches!(attempt([enough, 6, 0]), Err(SquashfsError::Write(_))));
     // The superblock is written twice.
-    attempt([40 * 4096, 7, size + SUPERBLOCK]).unwrap();
+    attempt([one + SUPERBLOCK, 7, 0]).unwrap();
+    attempt([two, 13, two + SUPERBLOCK]).unwrap();
 }
 
 #[test]
@@ -383,7 +402,7 @@ fn a_writer_can_be_dropped_at_any_time() {
 #[test]
 fn trees_that_cannot_be_stored_are_refused() {
     let refused = |entries: &[Entry]| {
-        writer(&zstd(), 1).finish(entries, TIME, Memory::default()).unwrap_err()
+        writer(&zstd(), 1).finish(entries, TIME, || Ok(Memory::default())).unwrap_err()
     };
     let folder = |path: &str| entry(path, Node::Directory);
     for entries in [
@@ -418,9 +437,8 @@ fn trees_that_cannot_be_stored_are_refused() {
 #[test]
 fn options_that_the_format_does_not_have_are_refused() {
     let refused = |compression, block_size| {
-        let waiting: [Memory; 2] = Default::default();
-        let pool = Pool::new(1).unwrap();
-        Writer::new(waiting, &options(compression, block_size), &pool).err().unwrap()
+        let (pool, options) = (Pool::new(1).unwrap(), options(compression, block_size));
+        Writer::new(Memory::default(), Memory::default(), &options, &pool).err().unwrap()
     };
     for size in [0, 2048, 5000, 2 << 20] {
         assert!(matches!(refused(ALL[0], size), SquashfsError::BlockSize(_)), "{size}");
@@ -438,7 +456,6 @@ fn options_that_the_format_does_not_have_are_refused() {
 
 #[test]
 fn attributes_do_not_hide_anything_from_a_reader_that_knows_none() {
-    let mut image = Cursor::new(Vec::new());
     let mut writer = writer(&zstd(), 2);
     let mut tree = Samples::new();
     let mut entries = Vec::new();
@@ -454,8 +471,7 @@ fn attributes_do_not_hide_anything_from_a_reader_that_knows_none() {
     entries.push(Entry { xattrs: label, ..entry("e", Node::Symlink("a".to_owned())) });
     add(&mut tree, "d", Sample::Folder);
     add(&mut tree, "e", Sample::Symlink("a".to_owned()));
-    writer.finish(&entries, TIME, &mut image).unwrap();
-    check(image.into_inner(), &tree);
+    check(complete(writer, &entries), &tree);
 }
 
 fn content() -> impl Strategy<Value = Vec<u8>> {

@@ -1,0 +1,166 @@
+//! Comparison: in what two images differ, file by file and byte by byte.
+//!
+//! Owns what counts as a difference. Reads images as [`super::inspect`] does, and trusts them as
+//! little: contents are compared piece by piece, never held.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::path::Path;
+
+use backhand::{FilesystemReader, InnerNode, Node, SquashfsFileReader};
+use serde::Serialize;
+
+use super::inspect::{self, InspectError, Listed};
+
+/// In what two images differ.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Comparison {
+    /// What concerns the images as a whole.
+    pub image: Vec<Changed>,
+    /// Entries, by path.
+    pub entries: Vec<Difference>,
+}
+
+/// A property with two values.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Changed {
+    /// `mode`, `size`, `target`, …
+    pub what: &'static str,
+    /// In the first image.
+    pub first: String,
+    /// In the second one.
+    pub second: String,
+}
+
+/// An entry that is not the same in both.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "is")]
+pub enum Difference {
+    /// It is only in the first image.
+    Removed(Listed),
+    /// It is only in the second image.
+    Added(Listed),
+    /// It is in both, but not the same.
+    Changed {
+        /// Its path.
+        path: String,
+        /// In what, besides its bytes.
+        in_what: Vec<Changed>,
+        /// Whether its bytes differ.
+        content: bool,
+    },
+}
+
+impl Comparison {
+    /// Whether there is no difference.
+    #[must_use]
+    pub fn is_same(&self) -> bool {
+        self.image.is_empty() && self.entries.is_empty()
+    }
+}
+
+/// Compares two images.
+///
+/// # Errors
+/// One of them cannot be read.
+pub fn compare(first: &Path, second: &Path) -> Result<Comparison, InspectError> {
+    let paths = [first, second];
+    let [one, other] = [inspect::open(first)?.0, inspect::open(second)?.0];
+    let (ours, theirs) = (nodes(&one), nodes(&other));
+    let mut entries = Vec::new();
+    for path in ours.keys().chain(theirs.keys().filter(|path| !ours.contains_key(*path))) {
+        let difference = match (ours.get(path), theirs.get(path)) {
+            (Some(node), None) => Some(Difference::Removed(inspect::list(path.clone(), node))),
+            (None, Some(node)) => Some(Difference::Added(inspect::list(path.clone(), node))),
+            (Some(a), Some(b)) => {
+                differ(path, (&one, a), (&other, b)).map_err(|(at, source)| {
+                    InspectError::Content { path: paths[at].to_owned(), file: path.clone(), source }
+                })?
+            }
+            (None, None) => None,
+        };
+        entries.extend(difference);
+    }
+    entries.sort_by(|a, b| a.path().cmp(b.path()));
+    let mut image = Vec::new();
+    let compressor = |image: &FilesystemReader<'_>| inspect::compressor(image);
+    note(&mut image, "compression", &compressor(&one), &compressor(&other));
+    note(&mut image, "block size", &one.block_size, &other.block_size);
+    note(&mut image, "date", &one.mod_time, &other.mod_time);
+    Ok(Comparison { image, entries })
+}
+
+impl Difference {
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        match self {
+            Self::Removed(entry) | Self::Added(entry) => &entry.path,
+            Self::Changed { path, .. } => path,
+        }
+    }
+}
+
+type Nodes<'i> = BTreeMap<String, &'i Node<SquashfsFileReader>>;
+
+fn nodes<'i>(image: &'i FilesystemReader<'static>) -> Nodes<'i> {
+    let path = |node: &Node<SquashfsFileReader>| {
+        node.fullpath.to_string_lossy().trim_start_matches('/').to_owned()
+    };
+    image.files().map(|node| (path(node), node)).filter(|(path, _)| !path.is_empty()).collect()
+}
+
+fn note<T: PartialEq + ToString>(to: &mut Vec<Changed>, what: &'static str, a: &T, b: &T) {
+    if a != b {
+        to.push(Changed { what, first: a.to_string(), second: b.to_string() });
+    }
+}
+
+type Side<'i> = (&'i FilesystemReader<'static>, &'i Node<SquashfsFileReader>);
+
+/// The error is that of the first or the second image.
+fn differ(
+    path: &str,
+    (one, a): Side<'_>,
+    (other, b): Side<'_>,
+) -> Result<Option<Difference>, (usize, io::Error)> {
+    let (x, y) = (inspect::list(path.to_owned(), a), inspect::list(path.to_owned(), b));
+    let mut in_what = Vec::new();
+    let mode = |entry: &Listed| format!("{:04o}", entry.mode);
+    let owner = |entry: &Listed| format!("{}:{}", entry.owner.0, entry.owner.1);
+    note(&mut in_what, "type", &x.kind, &y.kind);
+    note(&mut in_what, "mode", &mode(&x), &mode(&y));
+    note(&mut in_what, "owner", &owner(&x), &owner(&y));
+    note(&mut in_what, "size", &x.size, &y.size);
+    let target = |entry: Listed| entry.target.unwrap_or_default();
+    note(&mut in_what, "target", &target(x), &target(y));
+    note(&mut in_what, "date", &a.header.mtime, &b.header.mtime);
+    let content = match (&a.inner, &b.inner) {
+        (InnerNode::File(a), InnerNode::File(b)) => {
+            let bad = |error: backhand::BackhandError| io::Error::other(error);
+            let first = one.file(a).reader_checked().map_err(|error| (0, bad(error)))?;
+            let second = other.file(b).reader_checked().map_err(|error| (1, bad(error)))?;
+            !same(first, second)?
+        }
+        _ => false,
+    };
+    let changed = content || !in_what.is_empty();
+    Ok(changed.then(|| Difference::Changed { path: path.to_owned(), in_what, content }))
+}
+
+fn same(mut first: impl Read, mut second: impl Read) -> Result<bool, (usize, io::Error)> {
+    const PIECE: usize = 64 << 10;
+    let (mut a, mut b) = (Vec::with_capacity(PIECE), Vec::with_capacity(PIECE));
+    loop {
+        a.clear();
+        b.clear();
+        first.by_ref().take(PIECE as u64).read_to_end(&mut a).map_err(|error| (0, error))?;
+        second.by_ref().take(PIECE as u64).read_to_end(&mut b).map_err(|error| (1, error))?;
+        if a != b {
+            return Ok(false);
+        }
+        if a.is_empty() {
+            return Ok(true);
+        }
+    }
+}
