@@ -16,11 +16,19 @@ use super::release::ExtensionRelease;
 use crate::config::extension::Kind;
 use crate::name::Arch;
 
+mod bounds;
+
 /// The first bytes of squashfs 4.0, little-endian.
 const MAGIC: &[u8] = b"hsqs";
 
 /// The longest extension-release that is read, in bytes.
 const RELEASE_LIMIT: u64 = 64 << 10;
+
+/// The most of them that are read.
+const MOST_RELEASES: usize = 64;
+
+/// The stack of the thread that reads an image, in bytes.
+const STACK: usize = 64 << 20;
 
 /// An image that cannot be read.
 #[derive(Debug, Error)]
@@ -143,7 +151,8 @@ pub fn inspect(path: &Path, known_as: Option<&str>) -> Result<Inspection, Inspec
             continue;
         }
         if let Some((kind, name)) = release_name(&at) {
-            match read_release(&image, node) {
+            let room = releases.len() < MOST_RELEASES;
+            match Some(node).filter(|_| room).and_then(|node| read_release(&image, node)) {
                 Some(release) => {
                     uses.insert(match kind {
                         Kind::Sysext => Use::Sysext,
@@ -207,9 +216,18 @@ pub(super) fn open(path: &Path) -> Result<(FilesystemReader<'static>, u64), Insp
     if magic != MAGIC {
         return Err(format("it does not begin like one".to_owned()));
     }
-    let image = FilesystemReader::from_reader(BufReader::with_capacity(128 << 10, file))
-        .map_err(|error| format(error.to_string().lines().next().unwrap_or_default().to_owned()))?;
-    Ok((image, size))
+    bounds::check(&file, size).map_err(disk)?.map_err(format)?;
+    let reader = BufReader::with_capacity(128 << 10, file);
+    let kind = backhand::kind::Kind::new_v4(&bounds::BOUNDED);
+    // The reader calls itself for every folder in a folder, so it gets a stack for the deepest tree.
+    // Whatever it cannot stand is the image's fault, not a mistake of whoever wants it read.
+    let read = std::thread::Builder::new().stack_size(STACK).spawn(|| {
+        FilesystemReader::from_reader_with_offset_and_kind(reader, 0, kind)
+            .map_err(|error| error.to_string().lines().next().unwrap_or_default().to_owned())
+    });
+    let image = read.map_err(disk)?.join();
+    let image = image.map_err(|_| format("it cannot be made sense of".to_owned()))?;
+    Ok((image.map_err(format)?, size))
 }
 
 /// How an image's blocks are compressed.
