@@ -18,14 +18,15 @@ use crate::fetch::{self, Client, FetchError, Fetched, Promise};
 use crate::image::squashfs::Pool;
 use crate::image::{self, Draft, Identity, Image, ImageError};
 use crate::name::Sha256;
-use crate::plan::{self, Build};
+use crate::plan::{self, Build, inputs};
 use crate::recipe::archive::Limits;
 use crate::recipe::intake::Intake;
 use crate::recipe::{self, Input, RecipeError};
 use crate::report::{Progress, Step};
-use crate::repository::commit::{InputRecord, Record};
+use crate::repository::commit::{InputRecord, RECORD, Record};
 use crate::source::{Location, github};
 use crate::template::Vars;
+use crate::version::Version;
 
 /// An image that could not be built.
 #[derive(Debug, Error)]
@@ -41,6 +42,20 @@ pub enum BuildError {
     /// The release has no such asset.
     #[error("the release has no asset `{0}`")]
     NoAsset(String),
+    /// Upstream has other bytes than those that the published image was made from.
+    #[error(
+        "upstream replaced {from}: it had SHA-256 {published} when it was published, and has {now} now"
+    )]
+    Replaced {
+        /// Where it is.
+        from: String,
+        /// The version.
+        version: Version,
+        /// What was published.
+        published: Sha256,
+        /// What is there now.
+        now: Sha256,
+    },
     /// A rule that cannot be told for this version.
     #[error("{0}")]
     Rule(String),
@@ -70,6 +85,7 @@ impl BuildError {
         match self {
             Self::Fetch { source, .. } => source.hint(),
             Self::Recipe(source) => source.hint(),
+            Self::Replaced { version, now, .. } => Some(inputs::way_out(version, *now)),
             Self::Disk { .. } | Self::Image(ImageError::Disk { .. }) => {
                 Some("builds use the folder of temporary files; $TMPDIR names another".to_owned())
             }
@@ -232,6 +248,7 @@ impl<'w> Bench<'w> {
             let before = begun();
             let (inputs, made) = tokio::join!(fetch, self.run(self.job(build, &files)?));
             let inputs = inputs?;
+            self.check_inputs(build, &inputs)?;
             // A download that was begun anew has lost those who read along.
             let anew = begun().into_iter().zip(before).any(|(now, then)| now > then.max(1));
             match made {
@@ -240,18 +257,40 @@ impl<'w> Bench<'w> {
             }
         } else {
             let inputs = fetch.await?;
+            self.check_inputs(build, &inputs)?;
             let _core = self.shop.cores.acquire().await.expect("it is never closed");
             (inputs, self.run(self.job(build, &files)?).await?)
         };
         let record = Record {
-            version: 1,
+            version: RECORD,
             tool: concat!("publish ", env!("CARGO_PKG_VERSION")).to_owned(),
             sha256: image.sha256,
             size: image.size,
             time,
+            release: Some(build.version.clone()),
+            revision: build.revision,
+            recipe: Some(build.recipe),
             inputs,
         };
         Ok((image, record))
+    }
+
+    /// Other bytes than before under the same name are upstream's mistake, or an attack.
+    fn check_inputs(&self, build: &Build, inputs: &[InputRecord]) -> Result<(), BuildError> {
+        let accepted = inputs::accepted(&self.component, &build.version);
+        for InputRecord { from, sha256: now, .. } in inputs {
+            let before = build.expects.iter().find(|before| before.from == *from);
+            let published = before.map_or(*now, |before| before.sha256);
+            if published != *now && !accepted.contains(now) {
+                return Err(BuildError::Replaced {
+                    from: from.clone(),
+                    version: build.version.clone(),
+                    published,
+                    now: *now,
+                });
+            }
+        }
+        Ok(())
     }
 
     fn job(&self, build: &Build, files: &[(String, Arriving)]) -> Result<Job, BuildError> {
@@ -492,12 +531,14 @@ impl Job {
     }
 }
 
-/// What everything in the image is dated: `SOURCE_DATE_EPOCH`, or the day of the release, or the
+/// What everything in the image is dated: as before, if it was published before; else
+/// `SOURCE_DATE_EPOCH`, or the day of the release, or the
 /// newest date in its archives. Never the time of the build.
 fn date(build: &Build, newest: Option<u64>) -> u64 {
-    std::env::var("SOURCE_DATE_EPOCH")
-        .ok()
-        .and_then(|seconds| seconds.parse().ok())
+    let epoch = || std::env::var("SOURCE_DATE_EPOCH").ok()?.parse().ok();
+    build
+        .time
+        .or_else(epoch)
         .or_else(|| u64::try_from(build.release.published?.as_second()).ok())
         .or(newest)
         .unwrap_or(0)

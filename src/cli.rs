@@ -16,14 +16,20 @@ use crate::config::{self, Config, ConfigError};
 use crate::name::{Arch, ComponentName};
 use crate::report::{Progress, Told, say};
 use crate::store::StoreError;
+use crate::version::Version;
 
 mod build;
+mod check;
 mod init;
 mod inspect;
+mod key;
 mod plan;
+mod prune;
 mod serve;
+mod status;
 mod sync;
 mod verify;
+mod yank;
 
 /// Turn upstream releases into a static repository of systemd-sysext images
 /// that machines follow with systemd-sysupdate.
@@ -93,13 +99,65 @@ enum Command {
         #[arg(long)]
         arch: Vec<Arch>,
         /// The folder for the images
-        #[arg(long, value_name = "DIR", default_value = ".")]
+        #[arg(long, value_name = "DIR", default_value = ".", conflicts_with = "check")]
         output: PathBuf,
+        /// Build a published version again, and compare; nothing is kept
+        #[arg(long, requires = "version")]
+        check: bool,
+    },
+    /// What upstream has and what is published; exit 3 if something is behind
+    Status {
+        /// One line, for monitoring
+        #[arg(long)]
+        check: bool,
+        #[command(flatten)]
+        only: Only,
+    },
+    /// Let old versions go: lines at once, their files after the grace
+    Prune {
+        /// Only list what would go
+        #[arg(long)]
+        dry_run: bool,
+        /// Delete up to so many files [default: max-delete of [retention]]
+        #[arg(long, value_name = "N")]
+        max_delete: Option<usize>,
+        #[command(flatten)]
+        only: Only,
+    },
+    /// Take a bad version out of the manifest; it is not built again
+    Yank {
+        /// The component
+        name: ComponentName,
+        /// The version, with all its revisions; or one revision, such as 1.0-r1
+        version: Version,
+        /// Why, for who asks later
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+        /// Even if nothing else is published
+        #[arg(long)]
+        force: bool,
+    },
+    /// Put a yanked version back
+    Restore {
+        /// The component
+        name: ComponentName,
+        /// The version, as it was yanked
+        version: Version,
+        /// Let the next sync build a new revision instead
+        #[arg(long)]
+        rebuild: bool,
     },
     /// Read a published repository as a client does, and check every byte
     Verify {
-        /// A directory or a URL; the configured repository, if left out
-        #[arg(value_name = "URL|DIR")]
+        /// Whose signatures count: a keyring as nodes have it
+        #[arg(long, value_name = "FILE")]
+        keyring: Option<PathBuf>,
+        /// Download nothing: only whether files are there, and their sizes
+        #[arg(long)]
+        quick: bool,
+        /// A directory, a URL or a bucket; the configured repository, if left
+        /// out
+        #[arg(value_name = "URL|DIR|s3://…")]
         target: Option<String>,
         #[command(flatten)]
         only: Only,
@@ -116,6 +174,9 @@ enum Command {
         #[arg(long)]
         list: bool,
     },
+    /// Make a signing key, or write the keyring that nodes need
+    #[command(subcommand)]
+    Key(key::Command),
     /// Serve the repository on a local port, to try it
     Serve {
         /// Address and port; port 0 takes a free one
@@ -199,6 +260,8 @@ async fn run(args: Args) -> anyhow::Result<Ended> {
     let mut only = args.only.only;
     if let Command::Sync { only: more, .. }
     | Command::Plan { only: more }
+    | Command::Status { only: more, .. }
+    | Command::Prune { only: more, .. }
     | Command::Verify { only: more, .. } = &args.command
     {
         only.extend(more.only.iter().cloned());
@@ -213,14 +276,30 @@ async fn run(args: Args) -> anyhow::Result<Ended> {
     match args.command {
         Command::Sync { dry_run, .. } => sync::run(&context, dry_run).await,
         Command::Plan { .. } => plan::run(&context).await,
-        Command::Build { name, version, arch, output } => {
+        Command::Build { name, version: Some(version), arch, check: true, .. } => {
+            check::run(&context, &name, &version, &arch).await
+        }
+        Command::Build { name, version, arch, output, .. } => {
             build::run(&context, &name, version.as_deref(), &arch, &output).await
         }
-        Command::Verify { target, .. } => verify::run(&context, target.as_deref()).await,
+        Command::Status { check, .. } => status::run(&context, check).await,
+        Command::Prune { dry_run, max_delete, .. } => {
+            prune::run(&context, dry_run, max_delete).await
+        }
+        Command::Yank { name, version, reason, force } => {
+            yank::yank(&context, &name, &version, reason, force).await
+        }
+        Command::Restore { name, version, rebuild } => {
+            yank::restore(&context, &name, &version, rebuild).await
+        }
+        Command::Verify { keyring, quick, target, .. } => {
+            verify::run(&context, target.as_deref(), keyring.as_deref(), quick).await
+        }
         Command::Inspect { image, other: None, list } => inspect::run(&context, &image, list),
         Command::Inspect { image, other: Some(other), .. } => {
             inspect::compare(&context, &image, &other)
         }
+        Command::Key(command) => key::run(&context, &command),
         Command::Serve { listen } => serve::run(&context, listen).await,
         Command::Init { directory } => init::run(&context, &directory),
     }

@@ -20,7 +20,10 @@ pub mod extension;
 pub mod files;
 pub mod image;
 mod quantity;
+pub mod retention;
+pub mod signing;
 pub mod source;
+mod store;
 pub mod versions;
 pub mod xattrs;
 
@@ -28,6 +31,9 @@ pub use component::Component;
 pub use diagnose::ConfigError;
 use quantity::duration;
 pub use quantity::{Count, Size};
+pub use retention::Retention;
+pub use signing::{SecretAt, Signing};
+pub use store::{BucketUrl, CacheControl, Service, StoreUrl};
 
 /// The longest configuration file that is read, in bytes.
 const LONGEST: u64 = 1 << 20;
@@ -49,13 +55,12 @@ pub struct Config {
 pub struct Document {
     /// Where the repository is and what it holds.
     pub repository: Repository,
-    /// Reserved for the signing key: refused until images can be signed, because to leave a
-    /// repository unsigned that was asked to be signed would be worse than to stop.
-    #[serde(default, rename = "signing")]
-    _signing: Option<NotYet>,
-    /// Reserved for pruning, refused for the same reason.
-    #[serde(default, rename = "retention")]
-    _retention: Option<NotYet>,
+    /// Who vouches for it; nobody, if left out.
+    #[serde(default)]
+    pub signing: Option<Signing>,
+    /// How long what is no longer offered is kept.
+    #[serde(default)]
+    pub retention: Retention,
     /// How upstreams are reached.
     #[serde(default)]
     pub network: Network,
@@ -71,9 +76,12 @@ pub struct Repository {
     /// What clients fetch, for the texts that tell people; the repository works without.
     #[serde(default, deserialize_with = "base_url")]
     pub url: Option<Url>,
-    /// A directory, relative to the configuration file.
+    /// A directory, relative to the configuration file, or a bucket.
     #[serde(default = "default_store")]
     pub store: StoreUrl,
+    /// What buckets tell caches.
+    #[serde(default)]
+    pub cache_control: CacheControl,
     /// What images are built for, where a component does not narrow it.
     #[serde(default = "default_architectures", deserialize_with = "distinct_architectures")]
     pub architectures: Vec<Arch>,
@@ -105,7 +113,7 @@ fn base_url<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Url>, D:
 }
 
 fn default_store() -> StoreUrl {
-    StoreUrl("public".to_owned())
+    StoreUrl::Directory(PathBuf::from("public"))
 }
 
 fn default_architectures() -> Vec<Arch> {
@@ -124,34 +132,6 @@ fn distinct_architectures<'de, D: serde::Deserializer<'de>>(
         return Err(serde::de::Error::custom("an image needs at least one architecture"));
     }
     Ok(arches.into_iter().collect::<BTreeSet<_>>().into_iter().collect())
-}
-
-/// Where the bytes of the repository go: a directory, for now.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct StoreUrl(String);
-
-impl StoreUrl {
-    /// The directory, as written.
-    #[must_use]
-    pub fn directory(&self) -> &Path {
-        Path::new(self.0.strip_prefix("file://").unwrap_or(&self.0))
-    }
-}
-
-impl TryFrom<String> for StoreUrl {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        match text.split_once("://") {
-            Some((scheme, _)) if scheme != "file" => Err(format!(
-                "this version cannot publish to `{scheme}://`\nhint: name a directory, relative to this file"
-            )),
-            _ if text.is_empty() => {
-                Err("an empty store\nhint: name a directory, relative to this file".to_owned())
-            }
-            _ => Ok(Self(text)),
-        }
-    }
 }
 
 /// `[network]`
@@ -188,18 +168,6 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self { download: Size(4 << 30), unpacked: Size(8 << 30), entries: 500_000 }
-    }
-}
-
-/// A section that a later version reads: present, it is an error.
-#[derive(Debug, Clone)]
-struct NotYet;
-
-impl<'de> Deserialize<'de> for NotYet {
-    fn deserialize<D: serde::Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
-        Err(serde::de::Error::custom(
-            "this version neither signs nor prunes\nhint: leave the section out; the repository is unsigned, and clients need Verify=no",
-        ))
     }
 }
 
@@ -308,12 +276,24 @@ fn check_folders(components: &[Component]) -> Result<(), ConfigError> {
 /// A web server gives out all that is in the store: the configuration must not be.
 fn check_store(config: &Config, components: &Path) -> Result<(), ConfigError> {
     let absolute = |path: &Path| fs::canonicalize(path).or_else(|_| std::path::absolute(path));
-    let store = config.store_directory();
-    let Ok(inside) = absolute(&store) else { return Ok(()) };
+    let store = config.store();
+    let Some(directory) = store.directory() else { return Ok(()) };
+    let Ok(inside) = absolute(directory) else { return Ok(()) };
+    for at in config.document.signing.iter().flat_map(|s| [Some(&s.key), s.passphrase.as_ref()]) {
+        if let Some(SecretAt::File(file)) = at
+            && absolute(&config.folder().join(file)).is_ok_and(|file| file.starts_with(&inside))
+        {
+            let message = format!(
+                "[signing] the secret {} would be in the store, where everybody may read it",
+                file.display()
+            );
+            return Err(ConfigError::new(&config.file, message)
+                .with_hint("move it out; if it was ever served, make a new key"));
+        }
+    }
     for path in [config.file.as_path(), components] {
         if absolute(path).is_ok_and(|path| path.starts_with(&inside)) {
-            let message =
-                format!("the store {} would hold the configuration itself", store.display());
+            let message = format!("the store {store} would hold the configuration itself");
             return Err(ConfigError::new(&config.file, message)
                 .with_hint("let [repository] store name a folder of its own"));
         }
@@ -322,11 +302,16 @@ fn check_store(config: &Config, components: &Path) -> Result<(), ConfigError> {
 }
 
 impl Config {
-    /// The directory of the store, relative to the current folder.
+    /// The folder of the configuration file: what its paths are relative to.
     #[must_use]
-    pub fn store_directory(&self) -> PathBuf {
-        let base = self.file.parent().unwrap_or(Path::new(""));
-        tidy(&base.join(self.document.repository.store.directory()))
+    pub fn folder(&self) -> &Path {
+        self.file.parent().unwrap_or(Path::new(""))
+    }
+
+    /// Where the repository is; a directory is relative to the current folder.
+    #[must_use]
+    pub fn store(&self) -> StoreUrl {
+        self.document.repository.store.relative_to(self.folder())
     }
 
     /// Keeps only the components of these names; all if there are none.
@@ -362,26 +347,6 @@ impl Config {
     }
 }
 
-/// `config/../public` → `public`, so that people read the path they would type.
-fn tidy(path: &Path) -> PathBuf {
-    let mut out = PathBuf::new();
-    for part in path.components() {
-        match part {
-            std::path::Component::CurDir => {}
-            std::path::Component::ParentDir
-                if matches!(
-                    out.components().next_back(),
-                    Some(std::path::Component::Normal(_))
-                ) && !out.is_symlink() =>
-            {
-                out.pop();
-            }
-            other => out.push(other),
-        }
-    }
-    if out.as_os_str().is_empty() { PathBuf::from(".") } else { out }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -403,7 +368,7 @@ mod tests {
     #[test]
     fn a_typo_in_a_key_gets_a_caret() {
         insta::assert_snapshot!(error("[repository]\nstroe = \"public\"\n"), @r#"
-        publish.toml:2:1: unknown field `stroe`, expected one of `url`, `store`, `architectures`, `components`
+        publish.toml:2:1: unknown field `stroe`, expected one of `url`, `store`, `cache-control`, `architectures`, `components`
             |
           2 | stroe = "public"
             | ^^^^^
@@ -413,8 +378,8 @@ mod tests {
     #[test]
     fn what_this_version_cannot_do_is_refused() {
         for text in [
-            "[repository]\nstore = \"s3://bucket\"\n",
-            "[repository]\n[signing]\nkey = { file = \"x\" }\n",
+            "[repository]\nstore = \"ftp://e.org/\"\n",
+            "[repository.cache-control]\nimages = \"a\\nb\"\n",
             "[repository]\n[network]\nconcurrency = 0\n",
             "[repository]\n[network]\ntimeout = \"soon\"\n",
             "[repository]\n[network]\nrewrite = { \"example.com\" = \"x\" }\n",
@@ -435,12 +400,5 @@ mod tests {
         let document = parse(Path::new("x"), text).unwrap();
         assert_eq!(document.limits.unpacked.bytes(), 4 << 30);
         assert_eq!(document.network.timeout, Duration::from_secs(2 * 86400));
-    }
-
-    #[test]
-    fn paths_read_as_they_would_be_typed() {
-        assert_eq!(tidy(Path::new("config/../public")), Path::new("public"));
-        assert_eq!(tidy(Path::new("../public/.")), Path::new("../public"));
-        assert_eq!(tidy(Path::new("./")), Path::new("."));
     }
 }

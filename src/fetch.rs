@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, Method, StatusCode, header};
 use sha2::Digest;
 use url::Url;
 
@@ -272,6 +272,55 @@ impl Client {
         .await
     }
 
+    /// The length of a file in bytes, without fetching it; `None` if the server does not tell.
+    ///
+    /// # Errors
+    /// As [`Client::download`].
+    pub async fn size(&self, url: &str) -> Result<Option<u64>, FetchError> {
+        retry(
+            async || {
+                let response = self.ask(Method::HEAD, url, HeaderMap::new()).await?;
+                let response = match response.status() {
+                    // Only the head is read of this answer either.
+                    StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => {
+                        self.ask(Method::GET, url, HeaderMap::new()).await?
+                    }
+                    _ => response,
+                };
+                if response.status() != StatusCode::OK {
+                    return Err(refusal(self.shown(url), response.status(), response.headers()));
+                }
+                let length = response.headers().get(header::CONTENT_LENGTH);
+                Ok(length.and_then(|length| length.to_str().ok()?.parse().ok()))
+            },
+            |error| Some(error),
+        )
+        .await
+    }
+
+    /// One request, as far as the head of its answer.
+    async fn ask(
+        &self,
+        method: Method,
+        url: &str,
+        headers: HeaderMap,
+    ) -> Result<reqwest::Response, FetchError> {
+        let asked = self.http()?.request(method, self.rewritten(url)).headers(headers).send().await;
+        let shown = self.shown(url);
+        match asked {
+            Ok(response) => {
+                tracing::debug!(url = shown, status = response.status().as_u16(), "asked");
+                Ok(response)
+            }
+            Err(error) if error.is_timeout() => {
+                Err(FetchError::Slow { url: shown, waited: self.timeout })
+            }
+            Err(error) => {
+                Err(FetchError::Unreachable { url: shown, source: error.without_url().into() })
+            }
+        }
+    }
+
     /// One request; gives the body to `sink` piece by piece.
     async fn stream(
         &self,
@@ -284,20 +333,7 @@ impl Client {
         let conditional = [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE]
             .iter()
             .any(|name| headers.contains_key(name));
-        let asked = self.http()?.get(self.rewritten(url)).headers(headers).send().await;
-        let mut response = match asked {
-            Ok(response) => response,
-            Err(error) if error.is_timeout() => {
-                return Err(FetchError::Slow { url: shown, waited: self.timeout });
-            }
-            Err(error) => {
-                return Err(FetchError::Unreachable {
-                    url: shown,
-                    source: error.without_url().into(),
-                });
-            }
-        };
-        tracing::debug!(url = shown, status = response.status().as_u16(), "asked");
+        let mut response = self.ask(Method::GET, url, headers).await?;
         let head = Head {
             status: response.status(),
             length: response.content_length(),

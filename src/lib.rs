@@ -11,7 +11,8 @@
 //!                                                │
 //! Action::Build ─ fetch ─▶ arriving files ─ recipe ─▶ Tree ─ image ─▶ Image { name, sha256, size }
 //!                                                │
-//! Published + images ─▶ Manifest ─ sign ─▶ SignedManifest ─ commit ─▶ store
+//! Published + images − what went ─▶ Manifest ─ sign ─▶ SignedManifest ─ commit ─▶ store
+//! Action::Sign ─────────────────────────────┘
 //! ```
 //!
 //! A dry run is the same way, left after the plan.
@@ -33,9 +34,9 @@
 //! | [`recipe`] | assets → tree of files; every hostile archive ends here | where images go |
 //! | [`image`] | contents and a tree → `.raw`, and what is in one | where trees come from |
 //! | [`build`] | one action: fetch, recipe, image, record | stores |
-//! | [`manifest`], [`sign`] | `SHA256SUMS` and who vouches for it | files |
-//! | [`repository`] | the layout, the order of writing, verification | upstreams |
-//! | [`store`] | atomic writes and the lock | manifests |
+//! | [`manifest`], [`sign`] | `SHA256SUMS`, who vouches for it and until when | files |
+//! | [`repository`] | the layout, the order of writing, what goes and when, verification | upstreams |
+//! | [`store`] | directories and buckets: conditional writes, locks, uploads | manifests |
 //! | [`sync`](mod@sync) | the order of the steps, and which failure stops what | the steps themselves |
 //! | [`report`] | progress on stderr, errors with causes and hints | what is done |
 //!
@@ -44,13 +45,18 @@
 //! - **At every instant, every line of the served `SHA256SUMS` names a file that is there with that
 //!   hash.** [`repository::commit`] has the order that makes it so. A client takes the newest line
 //!   and nothing else, so a wrong one stops every node.
-//! - A published name never gets other bytes, and a line of the manifest never just vanishes.
+//! - Whoever writes says what was there when the plan was made. If it is something else by now,
+//!   nothing is written, and it is planned again: never merged.
+//! - A published name never gets other bytes: what changed is a revision, `1.0-r1`.
+//! - A line of the manifest never just vanishes: retention or a yank names it, the catalogue remembers
+//!   it, and only then, after a grace, its file goes.
 //! - Only a true "not found" means absent. Any other error is an error, and stops what it concerns.
 //! - One component's failure never stops another, and its last good images stay listed.
 //! - Everything from outside is hostile. Archives are unpacked into values: none of their paths
 //!   becomes a path on this machine.
 //! - The same inputs give the same bytes on every machine, at any time.
-//! - Nothing changed means nothing written.
+//! - Nothing changed means nothing written, but for a signature that is stale or soon out of date.
+//! - A secret is in a file or in the environment, and after that only in [`sign::key`].
 //! - Closed sets are enums, and an exhaustive `match` is the checklist for the next member. Values
 //!   move forward. Each room has a small error type; `anyhow` is only in [`cli`] and [`sync`](mod@sync).
 

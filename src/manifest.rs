@@ -13,6 +13,9 @@ use crate::name::{FileName, NameError, Sha256};
 /// The most lines that are read; clients take more, but such a folder is no accident.
 const MOST_LINES: usize = 1_000_000;
 
+/// What the file is called in each folder: what sysupdate.d(5) asks a `url-file` source for.
+pub const FILE: &str = "SHA256SUMS";
+
 /// The prefix of a line that says until when the manifest is fresh (systemd 262).
 pub const BEST_BEFORE: &str = "BEST-BEFORE-";
 
@@ -129,6 +132,14 @@ impl Manifest {
             .map(|(name, line)| (name, line.sha256))
     }
 
+    /// The lines that say until when the manifest is fresh. There should be one at most.
+    pub fn freshness(&self) -> impl Iterator<Item = (&FileName, Sha256)> {
+        self.lines
+            .iter()
+            .filter(|(name, _)| name.as_str().starts_with(BEST_BEFORE))
+            .map(|(name, line)| (name, line.sha256))
+    }
+
     /// True if nothing is listed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -158,6 +169,8 @@ fn read_line(line: &[u8]) -> Result<(Sha256, FileName), String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
 
     const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
@@ -209,5 +222,39 @@ mod tests {
         manifest.add(name.clone(), A.parse().unwrap()).unwrap();
         assert_eq!(manifest.add(name, B.parse().unwrap()), Err(A.parse().unwrap()));
         assert_eq!(Manifest::parse(&manifest.render()).unwrap(), manifest);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_written_reads_back(
+            files in proptest::collection::btree_map("[A-Za-z0-9][A-Za-z0-9.,_+-]{0,40}", proptest::num::u64::ANY, 0..40),
+            upper in proptest::bool::ANY,
+            star in proptest::bool::ANY,
+        ) {
+            let mut manifest = Manifest::default();
+            let mut theirs = String::new();
+            for (name, content) in &files {
+                let digest = Sha256::of(&content.to_le_bytes());
+                manifest.add(name.parse().unwrap(), digest).unwrap();
+                let digest = if upper { digest.to_string().to_uppercase() } else { digest.to_string() };
+                let _ = writeln!(theirs, "{digest} {}{name}", if star { '*' } else { ' ' });
+            }
+            let text = manifest.render();
+            let again = Manifest::parse(&text).unwrap();
+            proptest::prop_assert_eq!(&again, &manifest);
+            proptest::prop_assert_eq!(again.render(), text);
+            // Written by another program, it says the same, and stays as it is.
+            let other = Manifest::parse(theirs.as_bytes()).unwrap();
+            proptest::prop_assert!(other.files().eq(manifest.files()));
+            proptest::prop_assert_eq!(other.render(), theirs.into_bytes());
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused_and_what_is_read_stays(bytes: Vec<u8>) {
+            if let Ok(manifest) = Manifest::parse(&bytes) {
+                let text = manifest.render();
+                proptest::prop_assert_eq!(Manifest::parse(&text).unwrap(), manifest);
+            }
+        }
     }
 }

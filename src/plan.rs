@@ -11,29 +11,37 @@ use jiff::Timestamp;
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::config::Component;
 use crate::config::component::{AssetAt, AssetRule};
-use crate::name::{Arch, ComponentName, FileName};
-use crate::repository::Published;
+use crate::config::{Component, Retention};
+use crate::name::{Arch, ComponentName, FileName, Sha256};
+use crate::recipe::fingerprint;
+use crate::repository::commit::{InputRecord, Removal};
+use crate::repository::shelf::Names;
+use crate::repository::{Published, retention};
 use crate::source::{Asset, Release};
 use crate::template::Vars;
 use crate::version::Version;
 
+pub(crate) mod inputs;
+mod revision;
 mod select;
 
-pub use select::{Candidate, Out, Selection, Verdict, select};
+use revision::Planner;
+pub use select::{Candidate, Out, Selection, Verdict, select, versions_of};
 
 /// What a sync will do for one component.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// The component.
     pub component: ComponentName,
-    /// What is to be done, the newest version first.
+    /// What is to be done: builds, the newest version first, then lines that go, then files.
     pub actions: Vec<Action>,
     /// Every upstream release, the newest first, and whether it is wanted.
     pub verdicts: Vec<Verdict>,
     /// What is wanted but cannot be published.
     pub refusals: Vec<Refusal>,
+    /// The newest version that is wanted.
+    pub newest: Option<Version>,
 }
 
 /// One thing to do.
@@ -41,6 +49,50 @@ pub struct Plan {
 pub enum Action {
     /// Build an image and publish it.
     Build(Build),
+    /// Sign the manifest, whose lines stay as they are.
+    Sign {
+        /// The reason.
+        why: Why,
+    },
+    /// Take a line out of the manifest; its file stays for the grace.
+    Remove(Removal),
+    /// Delete a file whose grace is over.
+    Delete(FileName),
+}
+
+impl Plan {
+    /// The images to build.
+    pub fn builds(&self) -> impl Iterator<Item = &Build> {
+        self.actions.iter().filter_map(|action| match action {
+            Action::Build(build) => Some(build),
+            Action::Sign { .. } | Action::Remove(_) | Action::Delete(_) => None,
+        })
+    }
+
+    /// Why the manifest is to be signed even if nothing else changes, if it is.
+    #[must_use]
+    pub fn sign(&self) -> Option<Why> {
+        self.actions.iter().find_map(|action| match action {
+            Action::Sign { why } => Some(*why),
+            Action::Build(_) | Action::Remove(_) | Action::Delete(_) => None,
+        })
+    }
+
+    /// The lines that go.
+    pub fn removals(&self) -> impl Iterator<Item = &Removal> {
+        self.actions.iter().filter_map(|action| match action {
+            Action::Remove(removal) => Some(removal),
+            Action::Build(_) | Action::Sign { .. } | Action::Delete(_) => None,
+        })
+    }
+
+    /// The files that go.
+    pub fn deletions(&self) -> impl Iterator<Item = &FileName> {
+        self.actions.iter().filter_map(|action| match action {
+            Action::Delete(name) => Some(name),
+            Action::Build(_) | Action::Sign { .. } | Action::Remove(_) => None,
+        })
+    }
 }
 
 /// An image to build.
@@ -48,8 +100,12 @@ pub enum Action {
 pub struct Build {
     /// The release it is made from.
     pub release: Arc<Release>,
-    /// Its version.
+    /// Its upstream version: what templates and texts in the image say.
     pub version: Version,
+    /// Which revision of that it is; 0 is the first.
+    pub revision: u32,
+    /// The version that clients see: with the revision.
+    pub shown: Version,
     /// Its architecture.
     pub arch: Arch,
     /// What upstream calls the architecture.
@@ -58,23 +114,33 @@ pub struct Build {
     pub image: FileName,
     /// The reason.
     pub why: Why,
+    /// What decides its bytes, but for what upstream gives.
+    pub recipe: Sha256,
+    /// What was fetched for the published image of this version: the same again, or it is an alarm.
+    pub expects: Vec<InputRecord>,
+    /// What the published image is dated, if this is to be the same one again.
+    pub time: Option<u64>,
 }
 
 impl Build {
     /// What the component's templates stand for in this build.
     #[must_use]
     pub fn vars<'a>(&'a self, component: &'a Component) -> Vars<'a> {
-        Vars {
-            name: component.name.as_str(),
-            version: self.version.as_str(),
-            arch: &self.upstream_arch,
-            tag: &self.release.tag,
-            url: "",
-        }
+        vars(component, &self.version, &self.release, &self.upstream_arch)
     }
 }
 
-/// Why an image is built.
+fn vars<'a>(
+    component: &'a Component,
+    version: &'a Version,
+    release: &'a Release,
+    arch: &'a str,
+) -> Vars<'a> {
+    let (name, version) = (component.name.as_str(), version.as_str());
+    Vars { name, version, arch, tag: &release.tag, url: "" }
+}
+
+/// Why an image is built, or a manifest signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Why {
@@ -82,12 +148,22 @@ pub enum Why {
     NewVersion,
     /// It has this version, but not for this architecture.
     NewArchitecture,
+    /// It has this version, but made by another recipe: this is a revision of it.
+    RecipeChanged,
+    /// It has this version, but upstream replaced a file, and somebody accepted that.
+    InputsChanged,
     /// The manifest lists the image, but the file is gone.
     FileGone,
     /// The manifest lists the image, but the file has not the length it was published with.
     FileDamaged,
     /// Somebody asked for just this image.
     Asked,
+    /// Nobody has signed the manifest yet.
+    NotSigned,
+    /// The signature is not the configured key's, or not over this manifest.
+    StaleSignature,
+    /// Less than half is left of the time that clients may believe the manifest.
+    Renew,
 }
 
 impl fmt::Display for Why {
@@ -95,9 +171,14 @@ impl fmt::Display for Why {
         f.pad(match self {
             Self::NewVersion => "new version",
             Self::NewArchitecture => "new architecture",
+            Self::RecipeChanged => "the recipe changed",
+            Self::InputsChanged => "upstream replaced a file, and that was accepted",
             Self::FileGone => "listed, but the file is gone",
             Self::FileDamaged => "listed, but the file is damaged",
             Self::Asked => "asked for",
+            Self::NotSigned => "not signed yet",
+            Self::StaleSignature => "the signature is not this key's, or not of this manifest",
+            Self::Renew => "in time before it expires",
         })
     }
 }
@@ -114,76 +195,88 @@ pub struct Refusal {
     pub hint: String,
 }
 
+/// What a plan rests on, besides the component, its upstream and its folder.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Basis {
+    /// The digest of the component's overlay, see [`fingerprint::overlay`].
+    pub overlay: Option<Sha256>,
+    /// How long what is no longer offered is kept.
+    pub retention: Retention,
+}
+
 /// Compares what upstream has with what is published.
 ///
 /// `arches` are those the component is built for, with upstream's names; `now` is what ages are
-/// measured against.
+/// measured against. `published` should have learned what [`worth_knowing`] names.
 #[must_use]
 pub fn plan(
     component: &Component,
     arches: &[(Arch, String)],
     releases: Vec<Release>,
     published: &Published,
+    basis: Basis,
     now: Timestamp,
 ) -> Plan {
-    let Selection { wanted, verdicts, mut refusals } = select(component, releases, now);
+    let planner = Planner::new(component, arches, &releases, published, basis);
+    let Selection { wanted, verdicts, mut refusals } =
+        select(component, releases, &|version, release| planner.held_back(version, release), now);
+    let newest = wanted.first().map(|candidate| candidate.version.clone());
+    let versions: Vec<&Version> = wanted.iter().map(|candidate| &candidate.version).collect();
     let mut actions = Vec::new();
-    for Candidate { version, release } in wanted {
-        let mut builds = Vec::new();
-        let mut missing = BTreeSet::new();
-        let mut unnameable = None;
-        for (arch, theirs) in arches {
-            let image = match image_name(component, &version, *arch) {
-                Ok(image) => image,
-                Err(problem) => {
-                    unnameable = Some(problem);
-                    break;
+    let mut shelf = planner.all.clone();
+    for candidate in &wanted {
+        if !planner.is_kept(&candidate.version, &versions) {
+            continue;
+        }
+        match planner.builds(candidate, &verdicts) {
+            Ok(builds) => {
+                for build in builds {
+                    let Build { version, revision, arch, image, .. } = &build;
+                    shelf.put(version.clone(), *revision, *arch, image.clone());
+                    actions.push(Action::Build(build));
                 }
-            };
-            let why = match (published.manifest.get(&image), published.has_file(&image)) {
-                (Some(_), true) if published.is_damaged(&image) => Why::FileDamaged,
-                (Some(_), true) => continue,
-                (Some(_), false) => Why::FileGone,
-                (None, _) => Why::NewVersion,
-            };
-            let build = Build {
-                release: release.clone(),
-                version: version.clone(),
-                arch: *arch,
-                upstream_arch: theirs.clone(),
-                image,
-                why,
-            };
-            missing.extend(missing_assets(component, &build));
-            builds.push(build);
-        }
-        if let Some(problem) = unnameable {
-            refusals.push(Refusal {
-                tag: release.tag.clone(),
-                problem,
-                hint: "change [image] name, or exclude the version".to_owned(),
-            });
-            continue;
-        }
-        if let Some(first) = missing.first() {
-            let known = release.assets.iter().map(|asset| asset.name.as_str()).collect::<Vec<_>>();
-            refusals.push(Refusal {
-                tag: release.tag.clone(),
-                problem: format!("the release has no asset `{first}`"),
-                hint: has(&known),
-            });
-            continue;
-        }
-        let partly =
-            builds.iter().filter(|build| build.why == Why::NewVersion).count() < arches.len();
-        for mut build in builds {
-            if partly && build.why == Why::NewVersion {
-                build.why = Why::NewArchitecture;
             }
-            actions.push(Action::Build(build));
+            Err(refusal) => refusals.push(refusal),
         }
     }
-    Plan { component: component.name.clone(), actions, verdicts, refusals }
+    let known: Vec<Arch> = arches.iter().map(|(arch, _)| *arch).collect();
+    let removals = retention::removals(&shelf, published, &component.versions, &known);
+    actions.extend(removals.into_iter().map(Action::Remove));
+    let (due, _) = retention::due(published, basis.retention.grace, now);
+    let comes_back = |name: &FileName| {
+        actions.iter().any(|action| matches!(action, Action::Build(build) if build.image == *name))
+    };
+    let due: Vec<FileName> = due.into_iter().filter(|name| !comes_back(name)).collect();
+    actions.extend(due.into_iter().map(Action::Delete));
+    Plan { component: component.name.clone(), actions, verdicts, refusals, newest }
+}
+
+/// The images whose making a plan wants to know: those of the versions that are wanted, and what
+/// looks like a revision.
+#[must_use]
+pub fn worth_knowing(
+    component: &Component,
+    arches: &[(Arch, String)],
+    releases: Vec<Release>,
+    published: &Published,
+    basis: Basis,
+    now: Timestamp,
+) -> Vec<FileName> {
+    let planner = Planner::new(component, arches, &releases, published, basis);
+    let held_back = |version: &Version, release: &Release| planner.held_back(version, release);
+    let wanted = select(component, releases, &held_back, now).wanted;
+    let wanted: BTreeSet<Version> = wanted.into_iter().map(|candidate| candidate.version).collect();
+    let names = Names::of(component);
+    let listed = published.manifest.files().map(|(name, _)| name);
+    listed
+        .chain(published.catalogue.removed.keys())
+        .filter(|name| {
+            names
+                .read(name)
+                .is_some_and(|(shown, _)| wanted.contains(&shown) || shown.unrevised().is_some())
+        })
+        .cloned()
+        .collect()
 }
 
 /// `it has a, b and 3 more`
@@ -252,6 +345,22 @@ pub fn find_asset<'r>(release: &'r Release, name: &str) -> Option<&'r Asset> {
     release.assets.iter().find(|asset| asset.name == name)
 }
 
+/// The recipe of an image, as a number.
+#[must_use]
+pub fn recipe_of(
+    component: &Component,
+    overlay: Option<Sha256>,
+    version: &Version,
+    release: &Release,
+    arch: Arch,
+    upstream_arch: &str,
+) -> Sha256 {
+    // What is wrong with a rule is told by the build.
+    let rules = applicable(component, version).unwrap_or_default();
+    let vars = vars(component, version, release, upstream_arch);
+    fingerprint::fingerprint(component, &rules, overlay, &vars, arch)
+}
+
 /// The names of assets that the build picks from the release, but that are not there.
 fn missing_assets(component: &Component, build: &Build) -> Vec<String> {
     let vars = build.vars(component);
@@ -267,146 +376,4 @@ fn missing_assets(component: &Component, build: &Build) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::component;
-    use crate::manifest::Manifest;
-    use crate::name::Sha256;
-    use crate::source::Asset;
-    use crate::source::Location;
-    use std::path::Path;
-
-    const ARCHES: [(Arch, &str); 2] = [(Arch::X86_64, "amd64"), (Arch::Arm64, "aarch64")];
-
-    fn arches() -> Vec<(Arch, String)> {
-        ARCHES.map(|(arch, theirs)| (arch, theirs.to_owned())).to_vec()
-    }
-
-    fn component(rest: &str) -> Component {
-        let text = format!("[source.github]\nrepo = \"o/r\"\n{rest}");
-        component::parse("x".parse().unwrap(), Path::new("x.toml"), &text).unwrap()
-    }
-
-    fn release(tag: &str) -> Release {
-        Release { tag: tag.to_owned(), published: None, prerelease: false, assets: [].into() }
-    }
-
-    fn now() -> Timestamp {
-        "2025-01-10T00:00:00Z".parse().unwrap()
-    }
-
-    fn wanted(rules: &str, tags: &[&str]) -> Vec<String> {
-        let releases = tags.iter().map(|tag| release(tag)).collect();
-        let selection = select(&component(rules), releases, now());
-        selection.wanted.into_iter().map(|candidate| candidate.version.to_string()).collect()
-    }
-
-    fn images(plan: &Plan) -> Vec<(String, Why)> {
-        let builds = plan.actions.iter().map(|Action::Build(build)| build);
-        builds.map(|build| (build.image.to_string(), build.why)).collect()
-    }
-
-    #[test]
-    fn the_newest_are_wanted_in_the_clients_order() {
-        assert_eq!(wanted("", &["v1.9", "v1.10", "v1.2", "v1.11"]), ["1.11", "1.10", "1.9"]);
-        assert_eq!(wanted("[versions]\nnewest = 1\n", &["v1.9", "v1.10"]), ["1.10"]);
-        let branches = "[versions]\nnewest = 1\nper = \"minor\"\n";
-        assert_eq!(wanted(branches, &["v1.30.9", "v1.31.0", "v1.30.10"]), ["1.31.0", "1.30.10"]);
-    }
-
-    #[test]
-    fn every_rule_leaves_out_what_it_says() {
-        assert_eq!(wanted("", &["v1.0.0-rc1", "nightly", "v1.0.0"]), ["1.0.0"]);
-        assert_eq!(
-            wanted("[versions]\nexclude = [\"1.1\", \"v1.2\"]\n", &["v1.0", "v1.1", "v1.2"]),
-            ["1.0"]
-        );
-        assert_eq!(wanted("[versions]\nrequire = \">=2\"\n", &["v1.0", "v2.1"]), ["2.1"]);
-        assert_eq!(wanted("[versions]\ntag = \"x-{version}\"\n", &["v1.0", "x-1.1"]), ["1.1"]);
-        assert_eq!(wanted("", &["v1.0", "1.0"]), ["1.0"]);
-    }
-
-    #[test]
-    fn a_release_waits_until_it_is_old_enough() {
-        let component = component("[versions]\nmin-age = \"2d\"\n");
-        let dated = |tag: &str, at: Option<&str>| Release {
-            published: at.map(|at| at.parse().unwrap()),
-            ..release(tag)
-        };
-        let releases = vec![
-            dated("v1", Some("2025-01-07T23:59:59Z")),
-            dated("v2", Some("2025-01-08T00:00:01Z")),
-            dated("v3", None),
-        ];
-        let outs: Vec<_> =
-            select(&component, releases, now()).verdicts.into_iter().map(|v| v.out).collect();
-        assert_eq!(outs, [Some(Out::AgeUnknown), Some(Out::TooYoung), None]);
-    }
-
-    #[test]
-    fn what_nodes_would_misorder_is_refused() {
-        let component = component("[versions]\nprerelease = true\n");
-        let releases = ["v1.0.0-rc1", "v1.0~rc2", "v2.0+build", "v2.0.1"].map(release).to_vec();
-        let selection = select(&component, releases, now());
-        let mut refused: Vec<_> =
-            selection.refusals.iter().map(|refusal| refusal.tag.as_str()).collect();
-        refused.sort_unstable();
-        assert_eq!(refused, ["v1.0.0-rc1", "v1.0~rc2", "v2.0.1"]);
-    }
-
-    #[test]
-    fn only_what_is_missing_is_built_and_the_reason_is_told() {
-        let component = component("");
-        let releases = || vec![release("v1"), release("v2")];
-        let mut manifest = Manifest::default();
-        for name in ["x-1-x86-64.raw", "x-2-x86-64.raw", "x-2-arm64.raw"] {
-            manifest.add(name.parse().unwrap(), Sha256::of(b"")).unwrap();
-        }
-        let published = Published::new(
-            manifest,
-            ["x-1-x86-64.raw", "x-2-x86-64.raw"].map(|name| (name.to_owned(), 1)),
-        );
-        let plan = plan(&component, &arches(), releases(), &published, now());
-        assert_eq!(
-            images(&plan),
-            [
-                ("x-2-arm64.raw".to_owned(), Why::FileGone),
-                ("x-1-arm64.raw".to_owned(), Why::NewArchitecture)
-            ]
-        );
-    }
-
-    #[test]
-    fn a_plan_that_was_carried_out_leaves_nothing_to_do() {
-        let component = component("");
-        let releases = || ["v1", "v2.1", "v2.0"].map(release).to_vec();
-        let first = plan(&component, &arches(), releases(), &Published::default(), now());
-        assert_eq!(first.actions.len(), 6);
-        let mut manifest = Manifest::default();
-        for (name, _) in images(&first) {
-            manifest.add(name.parse().unwrap(), Sha256::of(b"")).unwrap();
-        }
-        let names: Vec<_> = manifest.files().map(|(name, _)| (name.to_string(), 1)).collect();
-        let published = Published::new(manifest, names);
-        assert!(plan(&component, &arches(), releases(), &published, now()).actions.is_empty());
-    }
-
-    #[test]
-    fn half_a_release_is_refused_whole() {
-        let component = component(
-            "[[asset]]\nname = \"x-{arch}\"\n[asset.files]\n\"usr/bin/x\" = \"x-{arch}\"\n",
-        );
-        let asset = Asset {
-            name: "x-amd64".to_owned(),
-            at: Location::Url("https://e.org/x".to_owned()),
-            sha256: None,
-            private: None,
-            size: None,
-        };
-        let releases = vec![Release { assets: [asset].into(), ..release("v1") }];
-        let plan = plan(&component, &arches(), releases, &Published::default(), now());
-        assert!(plan.actions.is_empty());
-        assert_eq!(plan.refusals[0].problem, "the release has no asset `x-aarch64`");
-        assert_eq!(plan.refusals[0].hint, "it has x-amd64");
-    }
-}
+mod tests;

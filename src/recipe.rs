@@ -17,7 +17,8 @@ use crate::name::Arch;
 use crate::template::Vars;
 
 pub mod archive;
-mod elf;
+pub(crate) mod elf;
+pub mod fingerprint;
 pub mod intake;
 pub mod lint;
 mod overlay;

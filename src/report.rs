@@ -18,6 +18,9 @@ use crate::recipe::RecipeError;
 use crate::recipe::archive::ArchiveError;
 use crate::repository::SnapshotError;
 use crate::repository::commit::CommitError;
+use crate::repository::seal::Orphaned;
+use crate::repository::yank::YankError;
+use crate::sign::{KeyError, KeyringError};
 use crate::source::SourceError;
 use crate::store::StoreError;
 
@@ -256,9 +259,13 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
             .or_else(|| error.downcast_ref::<BuildError>()?.hint())
             .or_else(|| error.downcast_ref::<RecipeError>()?.hint())
             .or_else(|| error.downcast_ref::<ArchiveError>()?.hint())
+            .or_else(|| error.downcast_ref::<YankError>()?.hint())
             .or_else(|| error.downcast_ref::<CommitError>()?.hint())
             .or_else(|| error.downcast_ref::<SnapshotError>()?.hint())
             .or_else(|| error.downcast_ref::<StoreError>()?.hint())
+            .or_else(|| error.downcast_ref::<Orphaned>()?.hint())
+            .or_else(|| error.downcast_ref::<KeyError>()?.hint())
+            .or_else(|| error.downcast_ref::<KeyringError>()?.hint())
             .or_else(|| {
                 error
                     .downcast_ref::<InspectError>()

@@ -4,19 +4,30 @@
 
 use std::collections::BTreeMap;
 
-use commit::Record;
+use catalogue::Catalogue;
+use commit::{CommitError, Record};
 use futures::StreamExt;
+use jiff::Timestamp;
 use thiserror::Error;
 
 use crate::manifest::{Manifest, ManifestError};
 use crate::name::{ComponentName, FileName, Folder};
-use crate::store::{PRIVATE, Store, StoreError};
+use crate::sign::Signer;
+use crate::store::{Listed, Lock, PRIVATE, Seen, Store, StoreError};
 
+pub mod catalogue;
 pub mod commit;
+pub mod retention;
+pub mod seal;
+pub mod shelf;
 pub mod verify;
+pub mod yank;
 
-/// The manifest's name in each folder: what sysupdate.d(5) asks a `url-file` source for.
-pub const MANIFEST: &str = "SHA256SUMS";
+/// The manifest's name in each folder.
+pub const MANIFEST: &str = crate::manifest::FILE;
+
+/// The names of its signature: all clients read the first, systemd 262 asks for the second before.
+pub const SIGNATURES: [&str; 2] = [crate::sign::SIGNATURE, crate::sign::ARMORED];
 
 /// The path of a file in a component's folder.
 #[must_use]
@@ -32,8 +43,28 @@ pub fn record_path(folder: &Folder, image: &FileName) -> String {
 
 /// The folders that a sync of a component writes to.
 #[must_use]
-pub fn folders_of(folder: &Folder) -> [String; 3] {
-    [folder.to_string(), format!("{PRIVATE}/images/{folder}"), format!("{PRIVATE}/upstream")]
+pub fn folders_of(folder: &Folder) -> [String; 4] {
+    let catalogue = catalogue::path(folder);
+    let catalogues = catalogue.rsplit_once('/').map_or("", |(folder, _)| folder);
+    [
+        folder.to_string(),
+        format!("{PRIVATE}/images/{folder}"),
+        format!("{PRIVATE}/upstream"),
+        catalogues.to_owned(),
+    ]
+}
+
+/// A folder that may be changed: nobody else changes it meanwhile.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// The store it is in.
+    pub store: &'a Store,
+    /// What keeps others out.
+    pub lock: &'a Lock,
+    /// The folder.
+    pub folder: &'a Folder,
+    /// Who vouches for its manifest.
+    pub signer: &'a Signer,
 }
 
 /// The path of what a component's upstream answered before.
@@ -56,6 +87,14 @@ pub enum SnapshotError {
         /// What is wrong with it.
         source: ManifestError,
     },
+    /// The catalogue is there, but nobody can read it.
+    #[error("{path} cannot be used")]
+    Catalogue {
+        /// Where it is.
+        path: String,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
 }
 
 impl SnapshotError {
@@ -68,6 +107,10 @@ impl SnapshotError {
                 "nothing is written over it: repair it by hand, or move it away to start anew"
                     .to_owned(),
             ),
+            Self::Catalogue { .. } => Some(
+                "repair it by hand; moved away, yanked versions would be published again"
+                    .to_owned(),
+            ),
         }
     }
 }
@@ -77,54 +120,160 @@ impl SnapshotError {
 pub struct Published {
     /// Its manifest; empty if there is none.
     pub manifest: Manifest,
-    /// Every file and its length in bytes.
-    files: BTreeMap<String, u64>,
-    /// What the files of ours should have, by their records.
-    sizes: BTreeMap<String, u64>,
+    /// What is no longer offered, and why.
+    pub catalogue: Catalogue,
+    /// The manifest as it is served, to be replaced only if it is still this one.
+    served: Seen,
+    /// The signatures as they are served, in the order of [`SIGNATURES`].
+    signatures: [Seen; 2],
+    /// The catalogue as it was read.
+    remembered: Seen,
+    /// Every file of the folder.
+    files: BTreeMap<String, Listed>,
+    /// How the images were made that [`Published::read_records`] was asked for.
+    records: BTreeMap<FileName, Record>,
 }
 
 impl Published {
-    /// A folder with this manifest and these files.
+    /// A folder with this manifest and these files, and their lengths in bytes.
     #[must_use]
     pub fn new(manifest: Manifest, files: impl IntoIterator<Item = (String, u64)>) -> Self {
-        Self { manifest, files: files.into_iter().collect(), sizes: BTreeMap::new() }
+        let files = files.into_iter().map(|(name, size)| {
+            (name.clone(), Listed { name, size, modified: Timestamp::UNIX_EPOCH })
+        });
+        Self { manifest, files: files.collect(), ..Self::default() }
     }
 
-    /// Reads a folder. One that is not there is empty; every other failure is one.
+    /// Reads a folder: one list and the manifest, however many lines it has; its signatures, if it
+    /// has any. One that is not there is empty; every other failure is one.
     ///
     /// # Errors
-    /// The store or the manifest cannot be read.
+    /// The store, the manifest or the catalogue cannot be read.
     pub async fn read(store: &Store, folder: &Folder) -> Result<Self, SnapshotError> {
-        let manifest = Self::read_manifest(store, folder).await?;
-        let mut published = Self::new(manifest, store.list(folder.as_str()).await?);
-        let names: Vec<FileName> =
-            published.manifest.files().map(|(name, _)| name.clone()).collect();
-        let mut records = futures::stream::iter(names)
+        let manifest = async {
+            let path = path(folder, MANIFEST);
+            let served = store.look(&path).await?;
+            let bytes = served.bytes().map_or(&[][..], |bytes| bytes);
+            let manifest = Manifest::parse(bytes)
+                .map_err(|source| SnapshotError::Manifest { path: store.locate(&path), source })?;
+            Ok::<_, SnapshotError>((manifest, served))
+        };
+        let files = async { Ok(store.list(folder.as_str()).await?) };
+        let catalogue = Catalogue::read(store, folder);
+        let ((manifest, served), files, (catalogue, remembered)) =
+            futures::try_join!(manifest, files, catalogue)?;
+        let files: BTreeMap<_, _> =
+            files.into_iter().map(|listed| (listed.name.clone(), listed)).collect();
+        let signatures = SIGNATURES.map(|name| {
+            let there = files.contains_key(name);
+            let path = path(folder, name);
+            async move { if there { store.look(&path).await } else { Ok(Seen::default()) } }
+        });
+        let [gpg, asc] = signatures;
+        let (gpg, asc) = futures::try_join!(gpg, asc)?;
+        let (signatures, records) = ([gpg, asc], BTreeMap::new());
+        Ok(Self { manifest, catalogue, served, signatures, remembered, files, records })
+    }
+
+    /// Keeps the catalogue, unless somebody else changed it since it was read.
+    ///
+    /// # Errors
+    /// The store cannot be written; or [`CommitError::Raced`]: read again, and decide again.
+    pub async fn keep_catalogue(&mut self, place: &Place<'_>) -> Result<(), CommitError> {
+        let Place { store, lock, folder, .. } = *place;
+        let path = catalogue::path(folder);
+        let kept = store.replace(&path, self.catalogue.render(), &self.remembered, lock).await?;
+        let raced = || CommitError::Raced { folder: folder.clone() };
+        self.remembered = kept.ok_or_else(raced)?;
+        Ok(())
+    }
+
+    /// Reads how these images were made, so that [`record`](Self::record) and
+    /// [`is_damaged`](Self::is_damaged) know of them. One without a record, or with one that makes no
+    /// sense, is unknown: nothing is concluded from that.
+    ///
+    /// # Errors
+    /// A record is there, but the store cannot read it.
+    pub async fn read_records(
+        &mut self,
+        store: &Store,
+        folder: &Folder,
+        images: impl IntoIterator<Item = FileName>,
+    ) -> Result<(), StoreError> {
+        let known = |name: &FileName| {
+            self.manifest.get(name).is_some() || self.catalogue.removed.contains_key(name)
+        };
+        let unread = |name: &FileName| known(name) && !self.records.contains_key(name);
+        let images: Vec<FileName> = images.into_iter().filter(unread).collect();
+        let mut records = futures::stream::iter(images)
             .map(async |name| {
                 let record = store.read(&record_path(folder, &name)).await?;
-                let record =
-                    record.and_then(|record| serde_json::from_slice::<Record>(&record).ok());
+                let record = record.and_then(|record| serde_json::from_slice(&record).ok());
                 Ok::<_, StoreError>((name, record))
             })
             .buffer_unordered(16);
         while let Some((name, record)) = records.next().await.transpose()? {
-            published.sizes.extend(record.map(|record| (name.into(), record.size)));
+            self.records.extend(record.map(|record| (name, record)));
         }
-        drop(records);
-        Ok(published)
+        Ok(())
     }
 
-    /// Reads only the manifest of a folder; an empty one if there is none.
-    ///
-    /// # Errors
-    /// As [`Published::read`].
-    pub async fn read_manifest(store: &Store, folder: &Folder) -> Result<Manifest, SnapshotError> {
-        let path = path(folder, MANIFEST);
-        let Some(bytes) = store.read(&path).await? else { return Ok(Manifest::default()) };
-        Manifest::parse(&bytes).map_err(|source| SnapshotError::Manifest {
-            path: store.root().join(&path).display().to_string(),
-            source,
-        })
+    /// Forgets how an image was made.
+    #[cfg(test)]
+    pub(crate) fn unlearn(&mut self, name: &FileName) {
+        self.records.remove(name);
+    }
+
+    /// Forgets a file.
+    #[cfg(test)]
+    pub(crate) fn forget(&mut self, name: &FileName) {
+        self.files.remove(name.as_str());
+        self.records.remove(name);
+    }
+
+    /// Remembers how an image was made.
+    #[cfg(test)]
+    pub(crate) fn remember(&mut self, name: FileName, record: Record) {
+        let listed =
+            Listed { name: name.to_string(), size: record.size, modified: Timestamp::UNIX_EPOCH };
+        self.files.insert(name.to_string(), listed);
+        self.records.insert(name, record);
+    }
+
+    /// The length of a file in bytes, if it is there.
+    #[must_use]
+    pub fn size(&self, name: &FileName) -> Option<u64> {
+        self.files.get(name.as_str()).map(|listed| listed.size)
+    }
+
+    /// How an image was made, if that was [read](Self::read_records).
+    #[must_use]
+    pub fn record(&self, name: &FileName) -> Option<&Record> {
+        self.records.get(name)
+    }
+
+    /// The bytes of the manifest as they are served; `None` if there is none.
+    #[must_use]
+    pub fn served(&self) -> Option<&[u8]> {
+        self.served.bytes().map(|bytes| &**bytes)
+    }
+
+    /// The signatures as they are served, by name; `None` where there is none. A crash between the
+    /// manifest and its signatures leaves one that does not fit any more.
+    pub fn signatures(&self) -> impl Iterator<Item = (&'static str, Option<&[u8]>)> {
+        let seen = self.signatures.iter().map(|seen| seen.bytes().map(|bytes| &**bytes));
+        SIGNATURES.into_iter().zip(seen)
+    }
+
+    /// The files of the folder, listed in the manifest or not.
+    pub fn files(&self) -> impl Iterator<Item = &Listed> {
+        self.files.values()
+    }
+
+    /// When the manifest was written, by the store's clock; `None` if there is none.
+    #[must_use]
+    pub fn changed(&self) -> Option<Timestamp> {
+        self.files.get(MANIFEST).map(|listed| listed.modified)
     }
 
     /// Whether the folder has a file of this name.
@@ -137,8 +286,8 @@ impl Published {
     /// for `verify` to say: to read all of them at every sync would cost too much.
     #[must_use]
     pub fn is_damaged(&self, name: &FileName) -> bool {
-        match (self.files.get(name.as_str()), self.sizes.get(name.as_str())) {
-            (Some(is), Some(should_be)) => is != should_be,
+        match (self.size(name), self.record(name)) {
+            (Some(is), Some(record)) => is != record.size,
             _ => false,
         }
     }

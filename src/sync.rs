@@ -3,27 +3,35 @@
 //! Owns the order of the steps and which failure stops what: one component's never stops another.
 //! The work itself is done in the other rooms; this file reads like the picture in `lib.rs`.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
-use std::path::Path;
 
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
-use serde::Serialize;
 
 use crate::build::{Bench, Workshop};
-use crate::config::{Component, Config};
+use crate::config::{Component, Config, ConfigError, Signing};
 use crate::fetch::Client;
 use crate::fetch::cache::Cache;
-use crate::name::{Arch, ComponentName, FileName, Folder, Sha256};
-use crate::plan::{self, Action, Build, Plan, Why};
+use crate::image::Image;
+use crate::name::{Arch, FileName, Sha256};
+use crate::plan::{self, Action, Basis, Build, Plan};
+use crate::recipe::fingerprint;
 use crate::report::{Progress, Step, Told};
-use crate::repository::commit::Change;
-use crate::repository::{self, Published, commit};
-use crate::sign::Signer;
+use crate::repository::commit::{Change, CommitError, Record};
+use crate::repository::seal::{self, Seal};
+use crate::repository::{self, Place, Published, commit, retention};
+use crate::sign::{self, Signer};
 use crate::source::{self, Release};
 use crate::store::{Access, Lock, Store, StoreError};
 use crate::version::Version;
+
+mod outcome;
+mod prune;
+
+pub use outcome::{Outcome, PublishedImage, newest, refusals};
+pub use prune::{Limit, prune, retire};
 
 /// What is known of a component before anything is done for it.
 #[derive(Debug)]
@@ -36,56 +44,11 @@ pub struct Survey<'c> {
     pub releases: Vec<Release>,
     /// What is published.
     pub published: Published,
-    /// What follows from both.
+    /// What else the plan rests on.
+    pub basis: Basis,
+    /// What follows from all of these.
     pub plan: Plan,
     cache: Cache,
-}
-
-/// What a sync did for a component.
-#[derive(Debug, Serialize)]
-pub struct Outcome {
-    /// The component.
-    pub component: ComponentName,
-    /// Its folder in the repository.
-    pub folder: Folder,
-    /// The newest version that is published now.
-    pub newest: Option<Version>,
-    /// The images that were published, or would be in a dry run.
-    pub published: Vec<PublishedImage>,
-    /// What went wrong.
-    pub errors: Vec<Told>,
-}
-
-/// An image that was published, or would be.
-#[derive(Debug, Clone, Serialize)]
-pub struct PublishedImage {
-    /// Its version.
-    pub version: Version,
-    /// Its architecture.
-    pub arch: Arch,
-    /// The file's name.
-    pub image: FileName,
-    /// The reason.
-    pub why: Why,
-    /// Length in bytes, once it is built.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub size: Option<u64>,
-    /// Digest, once it is built.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sha256: Option<Sha256>,
-}
-
-impl PublishedImage {
-    fn planned(build: &Build) -> Self {
-        Self {
-            version: build.version.clone(),
-            arch: build.arch,
-            image: build.image.clone(),
-            why: build.why,
-            size: None,
-            sha256: None,
-        }
-    }
 }
 
 /// Whether something is really done.
@@ -97,35 +60,96 @@ pub enum Run {
     Real,
 }
 
+/// How often a component is planned anew because another publisher was faster.
+const ATTEMPTS: usize = 5;
+
 /// Brings the repository up to date.
 ///
 /// # Errors
 /// Only what concerns the store as a whole; a component's own errors are in its outcome.
 pub async fn sync(config: &Config, run: Run, progress: &Progress) -> anyhow::Result<Vec<Outcome>> {
-    let shop = workshop(config, progress);
-    let root = config.store_directory();
-    let store = Store::directory(&root, Access::Read)?;
+    let store = Store::configured(config, Access::Read)?;
+    sync_to(store, config, run, progress).await
+}
 
-    let surveys = survey_all(config, &shop, &store).await;
-    let work = surveys.iter().flatten().any(|survey| !survey.plan.actions.is_empty());
+/// The same, with a store that is open.
+///
+/// # Errors
+/// As [`sync`](fn@sync).
+pub async fn sync_to(
+    store: Store,
+    config: &Config,
+    run: Run,
+    progress: &Progress,
+) -> anyhow::Result<Vec<Outcome>> {
+    let shop = workshop(config, progress);
+    let signer = match run {
+        Run::Dry => signer_to_look(config, progress)?,
+        Run::Real => Some(Signer::open(config)?),
+    };
+    let keyring = match &signer {
+        Some(signer) => sign::client_keyring(config, signer)?,
+        None => None,
+    };
+    let surveys = survey_all(config, &shop, &store, signer.as_ref()).await;
+    let mut work = surveys.iter().flatten().any(|survey| !survey.plan.actions.is_empty());
+    if let Some(keyring) = &keyring {
+        work |= seal::keyring_is_due(&store, keyring).await?;
+    }
+    let signer = signer.unwrap_or_default();
+    let due: usize = surveys.iter().flatten().map(|survey| survey.plan.deletions().count()).sum();
+    let limit = Limit { due, most: config.document.retention.max_delete };
     if run == Run::Dry || !work {
-        let mut outcomes: Vec<Outcome> = surveys.iter().map(planned).collect();
+        let mut outcomes: Vec<Outcome> =
+            surveys.iter().map(|survey| planned(survey, limit)).collect();
         if run == Run::Real {
-            keep_caches(&root, &surveys, &mut outcomes).await;
+            keep_caches(&store, &surveys, &mut outcomes).await;
         }
         return Ok(outcomes);
     }
 
-    let store = Store::directory(&root, Access::Write)?;
-    let lock = store.lock()?;
-    let mut running: FuturesUnordered<_> =
-        surveys.into_iter().map(|survey| carry_out(survey, &shop, &store, &lock)).collect();
+    let store = store.made()?;
+    let lock = store.lock().await?;
+    // Before anything is signed with a key that is new in it.
+    if let Some(keyring) = &keyring
+        && seal::put_keyring(&store, &lock, keyring).await?
+    {
+        progress.line(&format!("{:>10} {}", "published", sign::KEYRING));
+    }
+    // Before any of them writes: what is half written in a folder they share may be another's.
+    let swept: Vec<_> = surveys.iter().map(|survey| sweep(survey, &store, &lock)).collect();
+    let mut running: FuturesUnordered<_> = surveys
+        .into_iter()
+        .zip(swept)
+        .map(|(survey, swept)| carry_out(survey, swept, &shop, (&store, &lock, &signer), limit))
+        .collect();
     let mut outcomes = Vec::new();
     while let Some(outcome) = running.next().await {
         outcomes.push(outcome);
     }
+    drop(running);
+    lock.release().await;
     outcomes.sort_by(|a, b| a.component.cmp(&b.component));
     Ok(outcomes)
+}
+
+/// The signer for a run that only looks. Where its secret is not to be had, as in a build of
+/// somebody's proposal, `None`: everything else can be told all the same.
+///
+/// # Errors
+/// The key is there, but cannot be used.
+pub fn signer_to_look(config: &Config, progress: &Progress) -> Result<Option<Signer>, ConfigError> {
+    let absent = |signing: &Signing| {
+        [Some(&signing.key), signing.passphrase.as_ref()]
+            .into_iter()
+            .flatten()
+            .any(|at| !sign::secret::is_there(at, config.folder()))
+    };
+    if config.document.signing.as_ref().is_some_and(absent) {
+        progress.line("warning: the signing key is not here, so signatures are not looked at");
+        return Ok(None);
+    }
+    Signer::open(config).map(Some)
 }
 
 /// The client and the limits of a run.
@@ -138,7 +162,8 @@ pub fn workshop(config: &Config, progress: &Progress) -> Workshop {
 /// A component that could not even be planned for.
 #[derive(Debug)]
 pub struct Unsurveyed<'c> {
-    component: &'c Component,
+    /// The component.
+    pub component: &'c Component,
     /// Why.
     pub error: Told,
 }
@@ -148,11 +173,12 @@ pub async fn survey_all<'c>(
     config: &'c Config,
     shop: &Workshop,
     store: &Store,
+    signer: Option<&Signer>,
 ) -> Vec<Result<Survey<'c>, Unsurveyed<'c>>> {
     let at_once = config.document.network.concurrency.get();
     futures::stream::iter(&config.components)
         .map(async |component| {
-            let surveyed = contained(survey(config, component, shop, store)).await;
+            let surveyed = contained(survey(config, component, shop, store, signer)).await;
             surveyed.map_err(|error| Unsurveyed {
                 component,
                 error: Told::of(component.name.as_str(), error.as_ref()),
@@ -181,6 +207,7 @@ pub async fn survey<'c>(
     component: &'c Component,
     shop: &Workshop,
     store: &Store,
+    signer: Option<&Signer>,
 ) -> anyhow::Result<Survey<'c>> {
     let arches: Vec<_> =
         component.architectures(&config.document.repository.architectures).into_iter().collect();
@@ -190,14 +217,48 @@ pub async fn survey<'c>(
     let task = shop.progress.begin(Step::Poll, component.name.as_str());
     let releases = source::poll(component, &arches, &shop.client, &cache).await?;
     task.finish(0);
-    let plan = plan::plan(component, &arches, releases.clone(), &published, Timestamp::now());
-    Ok(Survey { component, arches, releases, published, plan, cache })
+    let basis = Basis { overlay: overlay(component).await?, retention: config.document.retention };
+    let (published, plan) =
+        plan_for(component, &arches, &releases, published, basis, store, signer).await?;
+    Ok(Survey { component, arches, releases, published, basis, plan, cache })
+}
+
+/// The digest of a component's overlay.
+async fn overlay(component: &Component) -> anyhow::Result<Option<Sha256>> {
+    let Some(folder) = component.overlay.clone() else { return Ok(None) };
+    let kind = component.extension.kind;
+    let digest = tokio::task::spawn_blocking(move || fingerprint::overlay(&folder, kind)).await??;
+    Ok(Some(digest))
+}
+
+/// Reads what the plan must know, and plans.
+async fn plan_for(
+    component: &Component,
+    arches: &[(Arch, String)],
+    releases: &[Release],
+    mut published: Published,
+    basis: Basis,
+    store: &Store,
+    signer: Option<&Signer>,
+) -> anyhow::Result<(Published, Plan)> {
+    let now = Timestamp::now();
+    let releases = || releases.to_vec();
+    let names = plan::worth_knowing(component, arches, releases(), &published, basis, now);
+    published.read_records(store, &component.folder, names).await?;
+    let mut plan = plan::plan(component, arches, releases(), &published, basis, now);
+    if let Some(signer) = signer {
+        // First of all: nodes refuse a stale one.
+        if let Some(why) = Seal::of(&published).due(signer, now)? {
+            plan.actions.insert(0, Action::Sign { why });
+        }
+    }
+    Ok((published, plan))
 }
 
 /// Keeps what upstreams answered when there is nothing else to write. A component whose answers
 /// cannot be kept is up to date all the same, but it says so.
 async fn keep_caches(
-    root: &Path,
+    store: &Store,
     surveys: &[Result<Survey<'_>, Unsurveyed<'_>>],
     outcomes: &mut [Outcome],
 ) {
@@ -206,7 +267,7 @@ async fn keep_caches(
         if !survey.cache.is_changed() {
             continue;
         }
-        let kept = match Store::directory(root, Access::Write) {
+        let kept = match store.clone().made() {
             Ok(store) => keep_cache(&store, survey).await,
             Err(error) => Err(error),
         };
@@ -225,72 +286,49 @@ async fn keep_cache(store: &Store, survey: &Survey<'_>) -> Result<(), StoreError
 }
 
 /// What a dry run tells.
-fn planned(survey: &Result<Survey<'_>, Unsurveyed<'_>>) -> Outcome {
+fn planned(survey: &Result<Survey<'_>, Unsurveyed<'_>>, limit: Limit) -> Outcome {
     let mut outcome = Outcome::new(survey);
     if let Ok(survey) = survey {
-        let Plan { actions, .. } = &survey.plan;
-        outcome.published =
-            actions.iter().map(|Action::Build(build)| PublishedImage::planned(build)).collect();
+        let plan = &survey.plan;
+        outcome.published = plan.builds().map(PublishedImage::planned).collect();
+        outcome.removed = plan.removals().cloned().collect();
+        outcome.deleted = plan.deletions().cloned().collect();
+        outcome.signed = plan.sign();
+        let told = limit.exceeded(&survey.component.name).filter(|_| !outcome.deleted.is_empty());
+        outcome.errors.extend(told);
     }
     outcome
 }
 
-impl Outcome {
-    /// Nothing done yet; what the survey found wrong is told.
-    fn new(survey: &Result<Survey<'_>, Unsurveyed<'_>>) -> Self {
-        let (component, newest, errors) = match survey {
-            Ok(survey) => {
-                let newest = newest(survey.component, &survey.arches, &survey.published);
-                (survey.component, newest, refusals(survey))
-            }
-            Err(failed) => (failed.component, None, vec![failed.error.clone()]),
-        };
-        Self {
-            component: component.name.clone(),
-            folder: component.folder.clone(),
-            newest,
-            published: Vec::new(),
-            errors,
-        }
-    }
-}
-
-fn refusals(survey: &Survey<'_>) -> Vec<Told> {
-    let told = survey.plan.refusals.iter().map(|refusal| Told {
-        message: format!("{} {refusal}", survey.component.name),
-        causes: Vec::new(),
-        hint: Some(refusal.hint.clone()),
-    });
-    told.collect()
-}
-
-/// The newest version, in the clients' order, that is published for any of the architectures.
-fn newest(
-    component: &Component,
-    arches: &[(Arch, String)],
-    published: &Published,
-) -> Option<Version> {
-    let names: Vec<&str> = arches.iter().map(|(arch, _)| arch.as_str()).collect();
-    let vars = crate::template::Vars { name: component.name.as_str(), ..Default::default() };
-    let matcher = component.image.name.matcher(&vars, &names);
-    let versions = published
-        .manifest
-        .files()
-        .filter_map(|(name, _)| matcher.captures(name.as_str())?.0.parse().ok());
-    versions.max()
-}
-
-/// Builds and publishes what the plan of one component says.
-async fn carry_out(
-    survey: Result<Survey<'_>, Unsurveyed<'_>>,
-    shop: &Workshop,
+/// Takes away what a killed run left half written of a component.
+fn sweep(
+    survey: &Result<Survey<'_>, Unsurveyed<'_>>,
     store: &Store,
     lock: &Lock,
+) -> Result<(), StoreError> {
+    let Ok(survey) = survey else { return Ok(()) };
+    repository::folders_of(&survey.component.folder)
+        .iter()
+        .try_for_each(|folder| store.sweep(folder, lock))
+}
+
+/// Builds and publishes what the plan of one component says, and lets go what it says.
+async fn carry_out(
+    survey: Result<Survey<'_>, Unsurveyed<'_>>,
+    swept: Result<(), StoreError>,
+    shop: &Workshop,
+    (store, lock, signer): (&Store, &Lock, &Signer),
+    limit: Limit,
 ) -> Outcome {
     let mut outcome = Outcome::new(&survey);
     let Ok(survey) = survey else { return outcome };
     let name = survey.component.name.as_str();
-    let done = contained(carry_out_plan(&survey, shop, store, lock, &mut outcome)).await;
+    if let Err(error) = swept {
+        outcome.errors.push(Told::of(name, &error));
+        return outcome;
+    }
+    let place = Place { store, lock, folder: &survey.component.folder, signer };
+    let done = contained(carry_out_plan(&survey, shop, &place, limit, &mut outcome)).await;
     if let Err(error) = done {
         outcome.errors.push(Told::of(name, error.as_ref()));
     }
@@ -303,70 +341,156 @@ async fn carry_out(
 async fn carry_out_plan(
     survey: &Survey<'_>,
     shop: &Workshop,
-    store: &Store,
-    lock: &Lock,
+    place: &Place<'_>,
+    limit: Limit,
     outcome: &mut Outcome,
 ) -> anyhow::Result<()> {
-    let component = survey.component;
-    for folder in repository::folders_of(&component.folder) {
-        store.sweep(&folder, lock)?;
-    }
     // Nobody who had the lock before us gave this component work.
     if survey.plan.actions.is_empty() {
         return Ok(());
     }
-    // The plan was made before we had the lock: whoever had it may have done our work.
-    let mut published = Published::read(store, &component.folder).await?;
-    let plan = plan::plan(
-        component,
-        &survey.arches,
-        survey.releases.clone(),
-        &published,
-        Timestamp::now(),
-    );
-    if plan.actions.is_empty() {
+    let mut made = Made::default();
+    for _ in 0..ATTEMPTS {
+        match attempt(survey, shop, place, limit, &mut made, outcome).await {
+            Err(error) if is_raced(&error) => {
+                let component = survey.component.name.as_str();
+                tracing::debug!(component, "another publisher was faster");
+            }
+            done => return done,
+        }
+    }
+    Err(CommitError::Raced { folder: place.folder.clone() }.into())
+}
+
+fn is_raced(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(CommitError::Raced { .. }))
+}
+
+/// Plans and does what the plan says. What was made stays made if another publisher was faster.
+async fn attempt<'s>(
+    survey: &Survey<'_>,
+    shop: &'s Workshop,
+    place: &Place<'_>,
+    limit: Limit,
+    made: &mut Made<'s>,
+    outcome: &mut Outcome,
+) -> anyhow::Result<()> {
+    let Survey { component, arches, releases, basis, .. } = survey;
+    let Place { store, lock, folder, signer } = *place;
+    // The plan was made before we had the lock, and a bucket has none: whoever wrote since then
+    // may have done our work.
+    let published = Published::read(store, folder).await?;
+    let (mut published, plan) =
+        plan_for(component, arches, releases, published, *basis, store, Some(signer)).await?;
+    if let Some(why) = plan.sign() {
+        let change = Change { sign: true, ..Change::default() };
+        published = commit::commit(store, lock, folder, &published, &change, signer).await?;
+        outcome.signed = Some(why);
+    }
+    let builds: Vec<&Build> = plan.builds().collect();
+    build_all(component, shop, &builds, made, outcome).await?;
+    let ready: Vec<&Build> = builds
+        .into_iter()
+        .filter(|build| made.images.contains_key(&build.image))
+        .filter(|build| !made.broken.contains(&build.shown))
+        .collect();
+    publish_all(component, shop, place, &mut published, &ready, made, outcome).await?;
+
+    // What became surplus goes by what is published now: a version that could not be built pushes
+    // nothing out.
+    let upstream = plan::versions_of(component, releases);
+    let removed = retire(component, arches, &upstream, place, &mut published).await;
+    // Files last, when nothing that is listed can need them any more.
+    let due: Vec<FileName> = plan.deletions().cloned().collect();
+    let told = limit.exceeded(&component.name).filter(|_| !due.is_empty());
+    let deleted = match &told {
+        None if !due.is_empty() && removed.is_ok() => {
+            retention::delete(place, &mut published, &due).await
+        }
+        _ => Ok(Vec::new()),
+    };
+    outcome.newest = newest(component, &published);
+    outcome.removed.extend(removed?);
+    outcome.deleted.extend(deleted?);
+    outcome.errors.extend(told);
+    Ok(())
+}
+
+/// What was built for a component, however often it is planned.
+#[derive(Default)]
+struct Made<'s> {
+    /// The folders that the images lie in.
+    benches: Vec<Bench<'s>>,
+    images: BTreeMap<FileName, (Image, Record)>,
+    /// A version goes out for all architectures or for none: half of one would tell half of the
+    /// nodes that they are behind, for good if nobody looks.
+    broken: BTreeSet<Version>,
+}
+
+/// Builds what is not built yet.
+async fn build_all<'s>(
+    component: &Component,
+    shop: &'s Workshop,
+    builds: &[&Build],
+    made: &mut Made<'s>,
+    outcome: &mut Outcome,
+) -> anyhow::Result<()> {
+    let missing: Vec<&Build> = builds
+        .iter()
+        .copied()
+        .filter(|build| !made.images.contains_key(&build.image))
+        .filter(|build| !made.broken.contains(&build.shown))
+        .collect();
+    if missing.is_empty() {
         return Ok(());
     }
-
-    let builds: Vec<&Build> = plan.actions.iter().map(|Action::Build(build)| build).collect();
-    let bench = Bench::new(shop, component, builds.iter().copied())?;
-    let builds = builds.into_iter().map(async |build| (build, bench.build(build).await));
-    let mut built = Vec::new();
-    let mut broken: Vec<&Version> = Vec::new();
-    for (build, result) in futures::future::join_all(builds).await {
+    let bench = Bench::new(shop, component, missing.iter().copied())?;
+    let running = missing.into_iter().map(async |build| (build, bench.build(build).await));
+    for (build, result) in futures::future::join_all(running).await {
         match result {
-            Ok(made) => built.push((build, made)),
+            Ok(image) => {
+                made.images.insert(build.image.clone(), image);
+            }
             Err(error) => {
-                let subject = format!("{} {} {}", component.name, build.version, build.arch);
+                let subject = format!("{} {} {}", component.name, build.shown, build.arch);
                 outcome.errors.push(Told::of(&subject, &error));
-                broken.push(&build.version);
+                made.broken.insert(build.shown.clone());
             }
         }
     }
-    // A version goes out for all architectures or for none: half of one would tell half of the
-    // nodes that they are behind, for good if nobody looks.
-    built.retain(|(build, _)| !broken.contains(&&build.version));
-    // Version by version, the newest first: one that does not fit on the disk any more must not
-    // keep the others from the nodes.
-    while let Some((first, _)) = built.first() {
-        let version = first.version.clone();
-        let (now, later): (Vec<_>, Vec<_>) =
-            built.into_iter().partition(|(build, _)| build.version == version);
-        built = later;
-        let (builds, images): (Vec<_>, Vec<_>) = now.into_iter().unzip();
-        let what = format!("{} {version}", component.name);
+    made.benches.push(bench);
+    Ok(())
+}
+
+/// Publishes version by version, the newest first: one that does not fit on the disk any more must
+/// not keep the others from the nodes.
+///
+/// # Errors
+/// [`CommitError::Raced`]: the rest must be planned again. Everything else is told in the outcome.
+async fn publish_all(
+    component: &Component,
+    shop: &Workshop,
+    place: &Place<'_>,
+    published: &mut Published,
+    ready: &[&Build],
+    made: &mut Made<'_>,
+    outcome: &mut Outcome,
+) -> Result<(), CommitError> {
+    for builds in ready.chunk_by(|a, b| a.shown == b.shown) {
+        let images: Vec<_> = builds.iter().map(|build| made.images[&build.image].clone()).collect();
+        let what = format!("{} {}", component.name, builds[0].shown);
         let task = shop.progress.begin(Step::Publish, &what);
-        let folder = &component.folder;
-        let change = Change { images: &images, removals: &[] };
-        match commit::commit(store, lock, folder, &published, &change, &Signer::Unsigned).await {
-            Ok(manifest) => published.manifest = manifest,
+        match publish(place, published, &images).await {
+            Err(error @ CommitError::Raced { .. }) => return Err(error),
             Err(error) => {
                 outcome.errors.push(Told::of(&what, &error));
+                // Another try in this run would say the same again.
+                made.broken.insert(builds[0].shown.clone());
                 continue;
             }
+            Ok(()) => task.finish(0),
         }
-        task.finish(0);
-        outcome.published.extend(builds.into_iter().zip(&images).map(|(build, (image, _))| {
+        outcome.published.extend(builds.iter().zip(&images).map(|(build, (image, _))| {
             PublishedImage {
                 size: Some(image.size),
                 sha256: Some(image.sha256),
@@ -374,7 +498,18 @@ async fn carry_out_plan(
             }
         }));
     }
-    let now = outcome.published.iter().map(|image| image.version.clone()).max();
-    outcome.newest = outcome.newest.take().max(now);
+    Ok(())
+}
+
+/// Publishes images. One whose file was waiting to be deleted is taken off that list first.
+async fn publish(
+    place: &Place<'_>,
+    published: &mut Published,
+    images: &[(Image, Record)],
+) -> Result<(), CommitError> {
+    let Place { store, lock, folder, signer } = *place;
+    retention::reclaim(place, published, images.iter().map(|(image, _)| &image.name)).await?;
+    let change = Change { images, ..Change::default() };
+    *published = commit::commit(store, lock, folder, published, &change, signer).await?;
     Ok(())
 }

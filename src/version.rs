@@ -41,6 +41,27 @@ impl Version {
         compare(&self.0, &other.0)
     }
 
+    /// This version's revision of that number: `1.0-r2`; revision 0 is the version itself.
+    ///
+    /// # Errors
+    /// It would be too long.
+    pub fn revised(&self, revision: u32) -> Result<Self, VersionError> {
+        match revision {
+            0 => Ok(self.clone()),
+            _ => format!("{}-r{revision}", self.0).parse(),
+        }
+    }
+
+    /// The version and the number that a text such as `1.0-r2` would be the revision of. Upstreams
+    /// may call their own versions so.
+    #[must_use]
+    pub fn unrevised(&self) -> Option<(Self, u32)> {
+        let (version, number) = self.0.rsplit_once("-r")?;
+        let plain = number.bytes().all(|c| c.is_ascii_digit()) && !number.starts_with('0');
+        let number = number.parse().ok().filter(|_| plain)?;
+        Some((version.parse().ok()?, number))
+    }
+
     /// The version read as semver, see [`semver_of`].
     #[must_use]
     pub fn semver(&self) -> Option<semver::Version> {
@@ -284,6 +305,20 @@ mod tests {
         for (a, b) in [("01.0", "1.0"), ("1_5", "1,5"), ("1+5", "1_5"), ("", "")] {
             assert_eq!(compare(a, b), Ordering::Equal, "{a} == {b}");
         }
+    }
+
+    #[test]
+    fn revisions_are_told_from_versions() {
+        let version = |text: &str| text.parse::<Version>().unwrap();
+        assert_eq!(version("1.0").revised(2).unwrap(), version("1.0-r2"));
+        assert_eq!(version("1.0").revised(0).unwrap(), version("1.0"));
+        assert_eq!(version("1.0-r12").unrevised(), Some((version("1.0"), 12)));
+        for none in
+            ["1.0", "1.0-rc1", "1.0-r", "1.0-r0", "1.0-r01", "1.0-r-1", "r1", "1.0-r99999999999"]
+        {
+            assert_eq!(version(none).unrevised(), None, "{none}");
+        }
+        assert!(version(&"1".repeat(127)).revised(1).is_err());
     }
 
     #[test]

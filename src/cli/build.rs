@@ -13,10 +13,10 @@ use crate::build::Bench;
 use crate::config::Count;
 use crate::image::Image;
 use crate::name::{Arch, ComponentName, Sha256};
-use crate::plan::{self, Build, Candidate, Why};
+use crate::plan::{self, Build, Candidate, Why, recipe_of};
 use crate::report::{Told, human_size, say};
 use crate::store::{Access, Store};
-use crate::sync;
+use crate::sync::{self, Survey};
 use crate::version::Version;
 
 #[derive(Serialize)]
@@ -45,25 +45,12 @@ pub(super) async fn run(
     let config = context.load()?;
     let component = config.component(name)?;
     let shop = sync::workshop(&config, &context.progress);
-    let store = Store::directory(&config.store_directory(), Access::Read)?;
-    let survey = sync::survey(&config, component, &shop, &store)
+    let store = Store::configured(&config, Access::Read)?;
+    let survey = sync::survey(&config, component, &shop, &store, None)
         .await
         .with_context(|| format!("{name}: cannot build"))?;
 
-    // Somebody who names a version may want one that retention would not keep.
-    let mut wide = component.clone();
-    if version.is_some() {
-        wide.versions.newest = Count::MOST;
-        wide.versions.per = None;
-        wide.versions.min_age = None;
-    }
-    let selection = plan::select(&wide, survey.releases, Timestamp::now());
-    let found = selection.wanted.into_iter().find(|candidate| {
-        version.is_none_or(|wanted| {
-            candidate.version.as_str() == wanted || candidate.release.tag == wanted
-        })
-    });
-    let Some(Candidate { version, release }) = found else {
+    let Some(Candidate { version, release }) = find(&survey, version) else {
         match version {
             Some(version) => {
                 bail!(
@@ -92,8 +79,20 @@ pub(super) async fn run(
     let mut jobs = Vec::new();
     for (arch, upstream_arch) in wanted {
         let image = plan::image_name(component, &version, arch).map_err(anyhow::Error::msg)?;
-        let (release, version) = (release.clone(), version.clone());
-        jobs.push(Build { release, version, arch, upstream_arch, image, why: Why::Asked });
+        let overlay = survey.basis.overlay;
+        jobs.push(Build {
+            recipe: recipe_of(component, overlay, &version, &release, arch, &upstream_arch),
+            release: release.clone(),
+            version: version.clone(),
+            revision: 0,
+            shown: version.clone(),
+            arch,
+            upstream_arch,
+            image,
+            why: Why::Asked,
+            expects: Vec::new(),
+            time: None,
+        });
     }
     let bench = Bench::new(&shop, component, &jobs)?;
     let results = futures::future::join_all(jobs.iter().map(|job| bench.build(job))).await;
@@ -119,6 +118,24 @@ pub(super) async fn run(
         print(&out)?;
     }
     Ok(if failed { Ended::Partly } else { Ended::Well })
+}
+
+/// The release that somebody asks for. Who names a version may want one that retention would not
+/// keep, or that was yanked.
+pub(super) fn find(survey: &Survey<'_>, version: Option<&str>) -> Option<Candidate> {
+    let mut wide = survey.component.clone();
+    if version.is_some() {
+        wide.versions.newest = Count::MOST;
+        wide.versions.per = None;
+        wide.versions.min_age = None;
+    }
+    let releases = survey.releases.clone();
+    let selection = plan::select(&wide, releases, &|_, _| None, Timestamp::now());
+    selection.wanted.into_iter().find(|candidate| {
+        version.is_none_or(|wanted| {
+            candidate.version.as_str() == wanted || candidate.release.tag == wanted
+        })
+    })
 }
 
 /// Copies a finished image to its place, where it appears whole or not at all.

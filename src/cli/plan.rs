@@ -7,8 +7,9 @@ use serde::Serialize;
 
 use super::{Context, Ended, print, print_json};
 use crate::name::{ComponentName, FileName};
-use crate::plan::{Action, Build, Refusal, Verdict, Why};
+use crate::plan::{Refusal, Verdict, Why};
 use crate::report::{Told, count, say};
+use crate::repository::commit::Removal;
 use crate::store::{Access, Store};
 use crate::sync::{self, Survey};
 
@@ -22,6 +23,10 @@ struct Result<'a> {
 struct Planned<'a> {
     component: &'a ComponentName,
     builds: Vec<PlannedBuild<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sign: Option<Why>,
+    removals: Vec<&'a Removal>,
+    deletions: Vec<&'a FileName>,
     refused: Vec<Refused<'a>>,
     releases: &'a [Verdict],
 }
@@ -44,8 +49,9 @@ struct Refused<'a> {
 pub(super) async fn run(context: &Context) -> anyhow::Result<Ended> {
     let config = context.load()?;
     let shop = sync::workshop(&config, &context.progress);
-    let store = Store::directory(&config.store_directory(), Access::Read)?;
-    let surveys = sync::survey_all(&config, &shop, &store).await;
+    let store = Store::configured(&config, Access::Read)?;
+    let signer = sync::signer_to_look(&config, &context.progress)?;
+    let surveys = sync::survey_all(&config, &shop, &store, signer.as_ref()).await;
     let errors: Vec<&Told> =
         surveys.iter().filter_map(|survey| Some(&survey.as_ref().err()?.error)).collect();
     for told in &errors {
@@ -67,21 +73,22 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Ended> {
     Ok(if refused || !errors.is_empty() { Ended::Partly } else { Ended::Well })
 }
 
-fn builds<'s>(survey: &'s Survey<'_>) -> impl Iterator<Item = &'s Build> {
-    survey.plan.actions.iter().map(|Action::Build(build)| build)
-}
-
 fn planned<'s>(survey: &'s Survey<'_>) -> Planned<'s> {
     Planned {
         component: &survey.component.name,
-        builds: builds(survey)
+        builds: survey
+            .plan
+            .builds()
             .map(|build| PlannedBuild {
-                version: build.version.as_str(),
+                version: build.shown.as_str(),
                 arch: build.arch.as_str(),
                 image: &build.image,
                 why: build.why,
             })
             .collect(),
+        sign: survey.plan.sign(),
+        removals: survey.plan.removals().collect(),
+        deletions: survey.plan.deletions().collect(),
         refused: survey
             .plan
             .refusals
@@ -95,16 +102,27 @@ fn planned<'s>(survey: &'s Survey<'_>) -> Planned<'s> {
 fn text(survey: &Survey<'_>, verbose: bool) -> String {
     let mut out = String::new();
     let name = &survey.component.name;
-    let number = builds(survey).count();
-    let what = if number == 0 {
-        "nothing to do".to_owned()
-    } else {
-        format!("{} to build", count(number, "image"))
-    };
+    let plan = &survey.plan;
+    let what = [
+        (plan.builds().count(), "image", "to build"),
+        (plan.removals().count(), "line", "to take out"),
+        (plan.deletions().count(), "file", "to delete"),
+    ];
+    let sign = plan.sign().map(|why| format!("to be signed: {why}"));
+    let what = what
+        .into_iter()
+        .filter(|(number, ..)| *number > 0)
+        .map(|(number, noun, what)| format!("{} {what}", count(number, noun)));
+    let what: Vec<_> = what.chain(sign).collect();
+    let what = if what.is_empty() { "nothing to do".to_owned() } else { what.join(", ") };
     let _ = writeln!(out, "{name}: {what}");
-    let width = builds(survey).map(|build| build.image.as_str().len()).max().unwrap_or(0);
-    for build in builds(survey) {
-        let _ = writeln!(out, "  {:width$}  {}", build.image, build.why);
+    let built = plan.builds().map(|build| (&build.image, build.why.to_string()));
+    let removed = plan.removals().map(|removal| (&removal.name, format!("out: {}", removal.why)));
+    let deleted = plan.deletions().map(|name| (name, "deleted: its grace is over".to_owned()));
+    let lines: Vec<(&FileName, String)> = built.chain(removed).chain(deleted).collect();
+    let width = lines.iter().map(|(name, _)| name.as_str().len()).max().unwrap_or(0);
+    for (name, why) in lines {
+        let _ = writeln!(out, "  {name:width$}  {why}");
     }
     for refusal in &survey.plan.refusals {
         let _ = writeln!(out, "  refused {refusal}\n    hint: {}", refusal.hint);

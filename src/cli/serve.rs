@@ -14,7 +14,12 @@ use super::{Context, Ended, print, print_json};
 
 pub(super) async fn run(context: &Context, listen: SocketAddr) -> anyhow::Result<Ended> {
     let config = context.load()?;
-    let root = config.store_directory();
+    let store = config.store();
+    let Some(root) = store.directory() else {
+        bail!(
+            "{store} is a bucket, and its own service gives it out\nhint: `serve` is for a store in a directory"
+        )
+    };
     if !root.is_dir() {
         bail!("there is no repository in {} yet\nhint: `publish sync` makes one", root.display());
     }

@@ -7,6 +7,8 @@ use serde::Serialize;
 use super::{Context, Ended, print, print_json, program};
 use crate::config::Config;
 use crate::report::{count, human_size, say};
+use crate::repository::commit::Removal;
+use crate::sign::KEYRING;
 use crate::sync::{self, Outcome, Run};
 
 #[derive(Serialize)]
@@ -27,8 +29,8 @@ pub(super) async fn run(context: &Context, dry_run: bool) -> anyhow::Result<Ende
     if context.json {
         let result = Result {
             dry_run,
-            changed: !dry_run && outcomes.iter().any(|outcome| !outcome.published.is_empty()),
-            store: config.store_directory().display().to_string(),
+            changed: !dry_run && outcomes.iter().any(|outcome| !outcome.is_unchanged()),
+            store: config.store().to_string(),
             components: &outcomes,
         };
         print_json("sync", &result)?;
@@ -40,10 +42,11 @@ pub(super) async fn run(context: &Context, dry_run: bool) -> anyhow::Result<Ende
 }
 
 fn summary(config: &Config, run: Run, outcomes: &[Outcome]) -> String {
-    let store = config.store_directory();
-    let store = store.display();
+    let store = config.store();
     let failed = outcomes.iter().filter(|outcome| !outcome.errors.is_empty()).count();
     let images: usize = outcomes.iter().map(|outcome| outcome.published.len()).sum();
+    let signed = outcomes.iter().filter(|outcome| outcome.signed.is_some()).count();
+    let unchanged = outcomes.iter().all(Outcome::is_unchanged);
     let mut out = String::new();
     match (images, run) {
         (0, _) if outcomes.is_empty() => {
@@ -51,6 +54,14 @@ fn summary(config: &Config, run: Run, outcomes: &[Outcome]) -> String {
             let _ = writeln!(out, "nothing to do: {} has no component", folder.display());
             return out;
         }
+        (0, _) if signed > 0 => {
+            let (what, end) = match run {
+                Run::Dry => ("would sign", "; this was a dry run"),
+                Run::Real => ("signed", ""),
+            };
+            let _ = writeln!(out, "{what} {} in {store}{end}", count(signed, "manifest"));
+        }
+        (0, _) if !unchanged => {}
         (0, _) => {
             let current = outcomes.len() - failed;
             if current > 0 {
@@ -72,18 +83,23 @@ fn summary(config: &Config, run: Run, outcomes: &[Outcome]) -> String {
             let _ = writeln!(out, "published {} to {store}", count(images, "image"));
         }
     }
+    out.push_str(&gone(run, outcomes));
     for outcome in
-        outcomes.iter().filter(|outcome| !outcome.published.is_empty() || outcome.newest.is_some())
+        outcomes.iter().filter(|outcome| !outcome.is_unchanged() || outcome.newest.is_some())
     {
         let newest =
             outcome.newest.as_ref().map(|newest| format!(", newest {newest}")).unwrap_or_default();
         let _ = writeln!(out, "\n  {} in {}/{newest}", outcome.component, outcome.folder);
         let width =
             outcome.published.iter().map(|image| image.image.as_str().len()).max().unwrap_or(0);
+        if let Some(why) = outcome.signed {
+            let _ = writeln!(out, "    {:width$}  {:>9}  {why}", "SHA256SUMS", "signed");
+        }
         for image in &outcome.published {
             let size = image.size.map(human_size).unwrap_or_default();
             let _ = writeln!(out, "    {:width$}  {size:>9}  {}", image.image, image.why);
         }
+        out.push_str(&gone_from(outcome));
     }
     if failed > 0 {
         let _ = writeln!(
@@ -98,6 +114,38 @@ fn summary(config: &Config, run: Run, outcomes: &[Outcome]) -> String {
     out
 }
 
+/// What all components together let go.
+pub(super) fn gone(run: Run, outcomes: &[Outcome]) -> String {
+    let lines: usize = outcomes.iter().map(|outcome| outcome.removed.len()).sum();
+    let files: usize = outcomes.iter().map(|outcome| outcome.deleted.len()).sum();
+    let (take, delete) = match run {
+        Run::Dry => ("would take", "would delete"),
+        Run::Real => ("took", "deleted"),
+    };
+    let mut out = String::new();
+    if lines > 0 {
+        let _ = writeln!(out, "{take} {} out of the manifests", count(lines, "line"));
+    }
+    if files > 0 {
+        let _ = writeln!(out, "{delete} {}", count(files, "file"));
+    }
+    out
+}
+
+/// What one component let go.
+pub(super) fn gone_from(outcome: &Outcome) -> String {
+    let mut out = String::new();
+    let names = outcome.removed.iter().map(|removal| &removal.name).chain(&outcome.deleted);
+    let width = names.map(|name| name.as_str().len()).max().unwrap_or(0);
+    for Removal { name, why } in &outcome.removed {
+        let _ = writeln!(out, "    {name:width$}  out: {why}");
+    }
+    for name in &outcome.deleted {
+        let _ = writeln!(out, "    {name:width$}  deleted: its grace is over");
+    }
+    out
+}
+
 fn are(number: usize, noun: &str) -> String {
     format!("{} {}", count(number, noun), if number == 1 { "is" } else { "are" })
 }
@@ -105,10 +153,10 @@ fn are(number: usize, noun: &str) -> String {
 /// What a newcomer may want to type now.
 fn next(config: &Config, outcomes: &[Outcome]) -> String {
     let program = program();
-    let mut steps = vec![
-        (format!("{program} verify"), "check every byte of it, as a client does"),
-        (format!("{program} serve"), "serve it on this machine, to try it"),
-    ];
+    let mut steps = vec![(format!("{program} verify"), "check every byte of it, as a client does")];
+    if config.store().directory().is_some() {
+        steps.push((format!("{program} serve"), "serve it on this machine, to try it"));
+    }
     if config.document.repository.url.is_none() {
         steps.push((
             config.file.display().to_string(),
@@ -132,8 +180,11 @@ fn next(config: &Config, outcomes: &[Outcome]) -> String {
             "\na node follows {} with this source in its sysupdate.d file\n  [Source]\n  Type=url-file\n  Path={url}{slash}{}/\n  MatchPattern={pattern}",
             component.name, component.folder
         );
-        let _ =
-            writeln!(out, "and Verify=no in its [Transfer] section: this repository is not signed");
+        let _ = if config.document.signing.is_some() {
+            writeln!(out, "and {url}{slash}{KEYRING} as its /etc/systemd/{KEYRING}")
+        } else {
+            writeln!(out, "and Verify=no in its [Transfer] section: this repository is not signed")
+        };
     }
     out
 }

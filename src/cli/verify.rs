@@ -1,30 +1,43 @@
 //! `publish verify`
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::Path;
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
+use jiff::Timestamp;
 use serde::Serialize;
 use url::Url;
 
 use super::{Context, Ended, print, print_json};
-use crate::config::{Component, Config, Limits, Network};
+use crate::config::{CacheControl, Component, Config, Limits, Network, StoreUrl};
 use crate::fetch::Client;
 use crate::fetch::cache::Cache;
+use crate::image;
+use crate::manifest::FILE as MANIFEST;
 use crate::name::Arch;
 use crate::report::{Told, count, human_size, say};
-use crate::repository::verify::{self, Origin, Target, Verified, VerifyError};
-use crate::template::{Matcher, Vars};
+use crate::repository::verify::{
+    self, Expected, Look, Origin, Target, Trust, Verified, VerifyError,
+};
+use crate::sign::{self, KEYRING, Keyring, Signer};
+use crate::store::{Access, Store};
+use crate::template::Vars;
 
 #[derive(Serialize)]
 struct Result {
     target: String,
+    quick: bool,
     right: bool,
     folders: Vec<Verified>,
     errors: Vec<Told>,
 }
 
-pub(super) async fn run(context: &Context, target: Option<&str>) -> anyhow::Result<Ended> {
+pub(super) async fn run(
+    context: &Context,
+    target: Option<&str>,
+    keyring: Option<&Path>,
+    quick: bool,
+) -> anyhow::Result<Ended> {
     let config = match context.load() {
         Ok(config) => Some(config),
         // Somebody else's repository needs no configuration; one that was named must be right.
@@ -38,13 +51,22 @@ pub(super) async fn run(context: &Context, target: Option<&str>) -> anyhow::Resu
     let client = Client::new(&network, &limits);
     let origin = origin(target, config.as_ref())?;
     let targets = targets(&origin, target, config.as_ref(), context, &client).await?;
+    // The key of this configuration says nothing about somebody else's repository.
+    let ours = config.as_ref().filter(|_| targets.iter().any(|target| target.expected.is_some()));
+    let trust = trust(&origin, keyring, ours, &client).await?;
+    let look = Look {
+        client: &client,
+        at_once: network.concurrency.get(),
+        quick,
+        trust: &trust,
+        now: Timestamp::now(),
+        progress: &context.progress,
+    };
 
     let mut folders = Vec::new();
     let mut errors = Vec::new();
     for target in &targets {
-        match verify::verify(&origin, target, &client, network.concurrency.get(), &context.progress)
-            .await
-        {
+        match verify::verify(&origin, target, &look).await {
             Ok(verified) => folders.push(verified),
             Err(error) => errors.push(Told::of(&shown(&target.folder), &error)),
         }
@@ -53,15 +75,7 @@ pub(super) async fn run(context: &Context, target: Option<&str>) -> anyhow::Resu
         say(&told.text());
     }
     let right = errors.is_empty() && folders.iter().all(|folder| folder.problems.is_empty());
-    let result = Result {
-        target: match &origin {
-            Origin::Directory(path) => path.display().to_string(),
-            Origin::Url(url) => url.to_string(),
-        },
-        right,
-        folders,
-        errors,
-    };
+    let result = Result { target: origin.shown(""), quick, right, folders, errors };
     if context.json {
         print_json("verify", &result)?;
     } else {
@@ -79,15 +93,46 @@ fn origin(target: Option<&str>, config: Option<&Config>) -> anyhow::Result<Origi
             }
             Ok(Origin::Url(url))
         }
-        (Some(text), _) if text.contains("://") && !text.starts_with("file://") => {
-            bail!("this version cannot read `{text}`\nhint: give a directory or an http(s) URL")
-        }
         (Some(text), _) => {
-            Ok(Origin::Directory(PathBuf::from(text.strip_prefix("file://").unwrap_or(text))))
+            let url = StoreUrl::try_from(text.to_owned());
+            stored(&url.map_err(|problem| anyhow!("`{text}`: {problem}"))?)
         }
-        (None, Some(config)) => Ok(Origin::Directory(config.store_directory())),
+        (None, Some(config)) => stored(&config.store()),
         (None, None) => bail!("nothing to verify"),
     }
+}
+
+fn stored(url: &StoreUrl) -> anyhow::Result<Origin> {
+    Ok(match url {
+        StoreUrl::Directory(path) => Origin::Directory(path.clone()),
+        StoreUrl::Bucket(_) => {
+            Origin::Store(Store::open(url, &CacheControl::default(), Access::Read)?)
+        }
+    })
+}
+
+/// Whose signatures count: what the user says, then the configured key, then what is served.
+async fn trust(
+    origin: &Origin,
+    keyring: Option<&Path>,
+    config: Option<&Config>,
+    client: &Client,
+) -> anyhow::Result<Trust> {
+    if let Some(path) = keyring {
+        return Ok(Trust::Keyring(Keyring::read(path)?));
+    }
+    let signing = config.and_then(|config| Some((config, config.document.signing.as_ref()?)));
+    if let Some((config, signing)) = signing
+        && sign::secret::is_there(&signing.key, config.folder())
+        && let Some(keyring) = sign::client_keyring(config, &Signer::open(config)?)?
+    {
+        return Ok(Trust::Keyring(keyring));
+    }
+    let served = origin.read("", KEYRING, client).await.ok().flatten();
+    Ok(match served.and_then(|bytes| Keyring::parse(&bytes).ok()) {
+        Some(keyring) => Trust::Served(keyring),
+        None => Trust::Nobody,
+    })
 }
 
 /// The folders to read: those of the configuration, if it is about this repository, or those
@@ -100,9 +145,10 @@ async fn targets(
     client: &Client,
 ) -> anyhow::Result<Vec<Target>> {
     let expected = |folder: &str| {
+        let config = config?;
         let component =
-            config?.components.iter().find(|component| component.folder.as_str() == folder)?;
-        Some(pattern(component))
+            config.components.iter().find(|component| component.folder.as_str() == folder)?;
+        Some(expectation(config, component))
     };
     let folders = match (origin, config) {
         // Without a target, or with --only, every folder of ours must be there.
@@ -110,8 +156,9 @@ async fn targets(
             config.components.iter().map(|component| component.folder.to_string()).collect()
         }
         (Origin::Directory(path), _) => verify::folders(path)?,
+        (Origin::Store(store), _) => verify::folders_of(store).await?,
         (Origin::Url(url), config) => {
-            match (client.document(&url.join("SHA256SUMS")?, &Cache::default()).await, config) {
+            match (client.document(&url.join(MANIFEST)?, &Cache::default()).await, config) {
                 (Ok(_), _) => vec![String::new()],
                 (Err(_), Some(config)) => {
                     config.components.iter().map(|component| component.folder.to_string()).collect()
@@ -138,20 +185,42 @@ fn last_part(origin: &Origin) -> String {
         Origin::Directory(path) => {
             path.file_name().unwrap_or_default().to_string_lossy().into_owned()
         }
+        // The root of a bucket is no component's folder.
+        Origin::Store(_) => String::new(),
         Origin::Url(url) => {
             url.path().trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned()
         }
     }
 }
 
-fn pattern(component: &Component) -> (Matcher, String) {
+fn expectation(config: &Config, component: &Component) -> Expected {
     let arches: Vec<&str> = Arch::ALL.iter().map(|arch| arch.as_str()).collect();
     let vars = Vars { name: component.name.as_str(), ..Vars::default() };
-    (component.image.name.matcher(&vars, &arches), component.name.to_string())
+    Expected {
+        matcher: component.image.name.matcher(&vars, &arches),
+        name: component.name.to_string(),
+        arches: component
+            .architectures(&config.document.repository.architectures)
+            .into_keys()
+            .collect(),
+        made: image::packed(component.image.format).is_some(),
+    }
 }
 
 fn shown(folder: &str) -> String {
     if folder.is_empty() { ".".to_owned() } else { folder.to_owned() }
+}
+
+fn sealed(seal: &verify::Seal) -> String {
+    let mut out = String::new();
+    if let Some(key) = &seal.by {
+        let user = seal.user.as_deref().unwrap_or(key);
+        let _ = write!(out, ", signed by {user}");
+    }
+    if let Some(at) = seal.expires {
+        let _ = write!(out, ", good until {}", at.strftime("%Y-%m-%d"));
+    }
+    out
 }
 
 fn text(result: &Result) -> String {
@@ -164,10 +233,11 @@ fn text(result: &Result) -> String {
         };
         let _ = writeln!(
             out,
-            "{}: {}, {}, {state}",
+            "{}: {}, {}{}, {state}",
             shown(&folder.folder),
             count(folder.files, "file"),
-            human_size(folder.bytes)
+            human_size(folder.bytes),
+            sealed(&folder.seal),
         );
         for finding in &folder.problems {
             let _ = writeln!(out, "  error: {}: {}", finding.file, finding.problem);
@@ -176,7 +246,11 @@ fn text(result: &Result) -> String {
             let _ = writeln!(out, "  warning: {}: {}", finding.file, finding.problem);
         }
     }
-    let verdict = if result.right { "every byte is right" } else { "it is not right" };
+    let verdict = match (result.right, result.quick) {
+        (true, false) => "every byte is right",
+        (true, true) => "every file is there; what is in them was not read",
+        (false, _) => "it is not right",
+    };
     let _ = writeln!(out, "{}: {verdict}", result.target);
     out
 }

@@ -5,6 +5,9 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+/// How a message begins about a line that may hold a secret: such a line is not shown.
+pub(super) const SECRET: &str = "a secret has no place in this file";
+
 /// Something that is wrong in a configuration file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
@@ -44,12 +47,11 @@ impl ConfigError {
             Some((message, hint)) => (message, Some(hint.to_owned())),
             None => (error.message(), None),
         };
-        Self {
-            file: file.to_owned(),
-            place: error.span().map(|span| Place::new(text, narrow(text, span, message))),
-            message: message.trim_end().replace('\n', ", "),
-            hint,
-        }
+        let place = error.span().map(|span| {
+            let place = Place::new(text, narrow(text, span, message));
+            if message.starts_with(SECRET) { place.masked() } else { place }
+        });
+        Self { file: file.to_owned(), place, message: message.trim_end().replace('\n', ", "), hint }
     }
 
     /// An error that the whole of `text` shows; it is marked where the first name that the message
@@ -91,6 +93,13 @@ fn narrow(text: &str, span: std::ops::Range<usize>, message: &str) -> std::ops::
 }
 
 impl Place {
+    /// The same place, with nothing to be read from where it begins.
+    fn masked(mut self) -> Self {
+        self.text = self.text.chars().take(self.column - 1).chain("\u{2026}".chars()).collect();
+        self.width = 1;
+        self
+    }
+
     fn new(text: &str, span: std::ops::Range<usize>) -> Self {
         let start = span.start.min(text.len());
         let from = text[..start].rfind('\n').map_or(0, |at| at + 1);

@@ -2,11 +2,13 @@
 //!
 //! Owns how that is written. Knows nothing of releases.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Deserialize;
 
 use super::Count;
+use crate::name::Sha256;
 use crate::template::Template;
 
 /// `[versions]`
@@ -19,6 +21,9 @@ pub struct Versions {
     pub require: Option<semver::VersionReq>,
     /// Versions that are never wanted.
     pub exclude: Vec<String>,
+    /// Digests of files that upstream replaced after they were published, by version: somebody looked
+    /// at them and found them right.
+    pub accept: BTreeMap<String, Vec<Sha256>>,
     /// How many, the newest first; of each branch where there is `per`.
     pub newest: Count,
     /// What a branch is.
@@ -36,6 +41,7 @@ impl Default for Versions {
             tag: None,
             require: None,
             exclude: Vec::new(),
+            accept: BTreeMap::new(),
             newest: Count(3),
             per: None,
             prerelease: false,

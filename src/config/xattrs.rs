@@ -23,6 +23,14 @@ pub struct XattrRule {
     attributes: BTreeMap<String, Vec<u8>>,
 }
 
+impl XattrRule {
+    /// The names and values.
+    #[must_use]
+    pub fn attributes(&self) -> &BTreeMap<String, Vec<u8>> {
+        &self.attributes
+    }
+}
+
 impl XattrRules {
     /// The attributes of the file or folder at a path, and which rules match it.
     #[must_use]

@@ -15,6 +15,7 @@ use thiserror::Error;
 use super::release::ExtensionRelease;
 use crate::config::extension::Kind;
 use crate::name::Arch;
+use crate::recipe::elf::{self, Elf};
 
 mod bounds;
 
@@ -27,8 +28,18 @@ const RELEASE_LIMIT: u64 = 64 << 10;
 /// The most of them that are read.
 const MOST_RELEASES: usize = 64;
 
+/// The most bytes that the reader keeps of blocks with the ends of files.
+const MOST_KEPT: usize = 64 << 20;
+
 /// The stack of the thread that reads an image, in bytes.
 const STACK: usize = 64 << 20;
+
+/// Where programs are that must run on the machine that merges the image.
+const PROGRAMS: [&str; 5] =
+    ["usr/bin/", "usr/sbin/", "usr/local/bin/", "usr/local/sbin/", "usr/libexec/"];
+
+/// The most programs that are looked into; the others are like them.
+const MOST_PROGRAMS: usize = 1000;
 
 /// An image that cannot be read.
 #[derive(Debug, Error)]
@@ -141,18 +152,21 @@ pub struct Listed {
 pub fn inspect(path: &Path, known_as: Option<&str>) -> Result<Inspection, InspectError> {
     let (image, size) = open(path)?;
     let mut releases = BTreeMap::new();
+    let mut programs = BTreeMap::new();
     let mut uses = BTreeSet::new();
     let mut os_release = None;
     let mut problems = Vec::new();
     let mut entries = Vec::new();
+    let [mut of_releases, mut of_programs] =
+        [MOST_RELEASES, MOST_PROGRAMS].map(|files| Budget::new(files, image.block_size));
     for node in image.files() {
         let at = node.fullpath.to_string_lossy().trim_start_matches('/').to_owned();
         if at.is_empty() {
             continue;
         }
         if let Some((kind, name)) = release_name(&at) {
-            let room = releases.len() < MOST_RELEASES;
-            match Some(node).filter(|_| room).and_then(|node| read_release(&image, node)) {
+            let node = Some(node).filter(|node| of_releases.allows(node));
+            match node.and_then(|node| read_release(&image, node)) {
                 Some(release) => {
                     uses.insert(match kind {
                         Kind::Sysext => Use::Sysext,
@@ -162,6 +176,12 @@ pub fn inspect(path: &Path, known_as: Option<&str>) -> Result<Inspection, Inspec
                 }
                 None => problems.push(format!("`{at}` cannot be read")),
             }
+        }
+        if PROGRAMS.iter().any(|folder| at.starts_with(folder))
+            && of_programs.allows(node)
+            && let Some(program) = read_program(&image, node)
+        {
+            programs.insert(at.clone(), program);
         }
         // The host's own place for it counts before the vendor's, as in os-release(5).
         if at == "etc/os-release" || at == "usr/lib/os-release" && os_release.is_none() {
@@ -176,6 +196,7 @@ pub fn inspect(path: &Path, known_as: Option<&str>) -> Result<Inspection, Inspec
 
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     problems.extend(judge(&name, known_as, &uses, &releases, &entries));
+    problems.extend(judge_programs(&name, &releases, &programs));
     let mut architectures = releases.values().filter_map(|release| release.get("ARCHITECTURE"));
     let architecture = architectures.next().map(str::to_owned);
     let files = entries.iter().filter(|entry| entry.kind == '-');
@@ -196,6 +217,30 @@ pub fn inspect(path: &Path, known_as: Option<&str>) -> Result<Inspection, Inspec
         problems,
         entries,
     })
+}
+
+/// How many files may be looked into.
+struct Budget {
+    files: usize,
+    /// Blocks with the ends of many files, by number: the reader keeps each that it once unpacked.
+    fragments: BTreeSet<usize>,
+    most_fragments: usize,
+}
+
+impl Budget {
+    fn new(files: usize, block_size: u32) -> Self {
+        let most_fragments = MOST_KEPT / block_size.max(1) as usize;
+        Self { files, fragments: BTreeSet::new(), most_fragments }
+    }
+
+    /// Whether this one may be, too.
+    fn allows(&mut self, node: &Node<SquashfsFileReader>) -> bool {
+        let InnerNode::File(file) = &node.inner else { return false };
+        let Some(left) = self.files.checked_sub(1) else { return false };
+        self.files = left;
+        self.fragments.insert(file.frag_index());
+        self.fragments.len() <= self.most_fragments
+    }
 }
 
 /// Opens an image; its length in bytes, too.
@@ -256,6 +301,15 @@ fn read_release(
     Some(ExtensionRelease::parse(&String::from_utf8(bytes).ok()?))
 }
 
+/// The header of a program; `None` for scripts, links and whatever else.
+fn read_program(image: &FilesystemReader<'_>, node: &Node<SquashfsFileReader>) -> Option<Elf> {
+    let InnerNode::File(file) = &node.inner else { return None };
+    let mut head = Vec::with_capacity(elf::HEADER);
+    let reader = image.file(file).reader_checked().ok()?;
+    reader.take(elf::HEADER as u64).read_to_end(&mut head).ok()?;
+    elf::read(&head)
+}
+
 pub(super) fn list(path: String, node: &Node<SquashfsFileReader>) -> Listed {
     let (kind, size, target) = match &node.inner {
         InnerNode::File(file) => ('-', file.file_len() as u64, None),
@@ -275,6 +329,35 @@ pub(super) fn list(path: String, node: &Node<SquashfsFileReader>) -> Listed {
         size,
         target,
     }
+}
+
+/// Programs that no machine could run that the image says it is for. Of many, the first is enough.
+fn judge_programs(
+    file: &str,
+    releases: &BTreeMap<String, ExtensionRelease>,
+    programs: &BTreeMap<String, Elf>,
+) -> Option<String> {
+    let claimed = releases.values().find_map(|release| release.get("ARCHITECTURE"));
+    let stem = file.strip_suffix(".raw").unwrap_or(file);
+    let named = || {
+        let arches = Arch::ALL.iter().filter(|arch| stem.ends_with(&format!("-{arch}")));
+        arches.copied().max_by_key(|arch| arch.as_str().len())
+    };
+    // An image for any machine may hold programs for many.
+    let arch = match claimed {
+        Some("_any") => return None,
+        Some(arch) => arch.parse().ok(),
+        None => named(),
+    }?;
+    let mut wrong = programs.iter().filter(|(_, program)| !program.runs_on(arch));
+    let (path, program) = wrong.next()?;
+    let machine = program.machine();
+    Some(match wrong.count() {
+        0 => format!("`{path}` is a program for {machine}, but the image is for {arch}"),
+        more => format!(
+            "`{path}` and {more} more are programs for {machine}, but the image is for {arch}"
+        ),
+    })
 }
 
 /// What systemd-sysext would object to, seen with 252 and 257.

@@ -1,6 +1,6 @@
 //! Selection: which of an upstream's releases a component wants, and why the others are out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use super::Refusal;
 use crate::config::Component;
 use crate::config::source::SourceRule;
 use crate::config::versions::Per;
+use crate::repository::retention::Branch;
 use crate::source::Release;
 use crate::template::{Matcher, Template, Vars};
 use crate::version::{self, Version};
@@ -23,6 +24,33 @@ pub struct Verdict {
     pub tag: String,
     /// `None`: it is wanted. Otherwise why it is not.
     pub out: Option<Out>,
+    /// Its version, if it has one.
+    #[serde(skip)]
+    pub version: Option<Version>,
+}
+
+impl Verdict {
+    /// Whether it is published, or might be some day without a change of the configuration.
+    pub(super) fn is_eligible(&self) -> bool {
+        match &self.out {
+            None
+            | Some(
+                Out::TooYoung
+                | Out::AgeUnknown
+                | Out::Superseded
+                | Out::Duplicate
+                | Out::Yanked { .. },
+            ) => true,
+            Some(
+                Out::Tag { .. }
+                | Out::Excluded
+                | Out::Requirement
+                | Out::NotSemver
+                | Out::Prerelease
+                | Out::Refused,
+            ) => false,
+        }
+    }
 }
 
 /// Why a release is not wanted.
@@ -50,6 +78,11 @@ pub enum Out {
     Superseded,
     /// Another tag is the same version.
     Duplicate,
+    /// Somebody took it out of the repository.
+    Yanked {
+        /// Why, in their words.
+        reason: Option<String>,
+    },
     /// It is wanted, but no client could use it.
     Refused,
 }
@@ -68,6 +101,10 @@ impl fmt::Display for Out {
             }
             Self::Superseded => f.write_str("there are enough newer ones"),
             Self::Duplicate => f.write_str("another tag is the same version"),
+            Self::Yanked { reason: None } => f.write_str("yanked"),
+            Self::Yanked { reason: Some(reason) } => {
+                write!(f, "yanked: {}", reason.escape_debug())
+            }
             Self::Refused => f.write_str("refused, see the error"),
         }
     }
@@ -93,9 +130,28 @@ pub struct Selection {
     pub refusals: Vec<Refusal>,
 }
 
-/// Selects the releases that the component wants.
+/// The versions of these releases, wanted or not.
 #[must_use]
-pub fn select(component: &Component, mut releases: Vec<Release>, now: Timestamp) -> Selection {
+pub fn versions_of(component: &Component, releases: &[Release]) -> BTreeSet<Version> {
+    let vars = Vars { name: component.name.as_str(), ..Vars::default() };
+    let matcher = component.versions.tag.as_ref().map(|template| template.matcher(&vars, &[]));
+    let text = |release: &Release| {
+        version_of(component, matcher.as_ref(), &release.tag)?.parse::<Version>().ok()
+    };
+    releases.iter().filter_map(text).collect()
+}
+
+/// Why a version is left out by who asks for a selection; `None` if it is not.
+pub type Held<'h> = dyn Fn(&Version, &Release) -> Option<Out> + 'h;
+
+/// Selects the releases that the component wants, but for those that are held back.
+#[must_use]
+pub fn select(
+    component: &Component,
+    mut releases: Vec<Release>,
+    held: &Held<'_>,
+    now: Timestamp,
+) -> Selection {
     // The newest first, by the clients' order of the raw tags: good enough to read, and stable.
     releases.sort_by(|a, b| version::compare(&b.tag, &a.tag).then_with(|| a.tag.cmp(&b.tag)));
     let rules = &component.versions;
@@ -107,8 +163,12 @@ pub fn select(component: &Component, mut releases: Vec<Release>, now: Timestamp)
     for release in releases {
         let tag = release.tag.clone();
         let version = version_of(component, matcher.as_ref(), &tag);
+        let parsed = version.and_then(|version| version.parse::<Version>().ok());
         let out = match judge(component, &release, version, now) {
             Judgement::Out(out) => Some(out),
+            Judgement::Wanted(version) if held(&version, &release).is_some() => {
+                held(&version, &release)
+            }
             Judgement::Refused(refusal) => {
                 refusals.push(refusal);
                 Some(Out::Refused)
@@ -119,7 +179,7 @@ pub fn select(component: &Component, mut releases: Vec<Release>, now: Timestamp)
                 None
             }
         };
-        verdicts.push(Verdict { tag, out });
+        verdicts.push(Verdict { tag, out, version: parsed });
     }
     wanted.sort_by(|(_, a), (_, b)| b.version.cmp(&a.version));
     let mut selection = Selection { wanted: Vec::new(), verdicts, refusals };
@@ -179,7 +239,7 @@ impl Selection {
     fn newest(&mut self, mut wanted: Wanted, per: Option<Per>, newest: usize) -> Wanted {
         let mut held: BTreeMap<Branch, usize> = BTreeMap::new();
         wanted.retain(|(verdict, candidate)| {
-            let held = held.entry(branch(per, &candidate.version)).or_default();
+            let held = held.entry(Branch::of(per, &candidate.version)).or_default();
             *held += 1;
             if *held > newest {
                 self.verdicts[*verdict].out = Some(Out::Superseded);
@@ -233,13 +293,17 @@ impl Selection {
     }
 
     /// An upstream of which nothing is wanted is a repository that silently stopped: upstream
-    /// changed its tags, or a rule is wrong. Only a release that waits for its age is no mistake.
+    /// changed its tags, or a rule is wrong. Only a release that waits for its age, or was
+    /// yanked, is no mistake.
     fn tell_if_nothing_is_left(&mut self) {
-        let waits = self.verdicts.iter().any(|verdict| verdict.out == Some(Out::TooYoung));
+        let waits = self
+            .verdicts
+            .iter()
+            .any(|verdict| matches!(verdict.out, Some(Out::TooYoung | Out::Yanked { .. })));
         if !self.wanted.is_empty() || !self.refusals.is_empty() || waits {
             return;
         }
-        if let Some(Verdict { tag, out: Some(out) }) = self.verdicts.first() {
+        if let Some(Verdict { tag, out: Some(out), .. }) = self.verdicts.first() {
             self.refusals.push(Refusal {
                 tag: tag.clone(),
                 problem: format!("none of upstream's releases is wanted; this one is out: {out}"),
@@ -333,22 +397,5 @@ fn version_of<'t>(
             version.starts_with(|c: char| c.is_ascii_digit()).then_some(version)
         }
         SourceRule::Http(_) | SourceRule::Directory(_) => Some(tag),
-    }
-}
-
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Branch {
-    All,
-    Number(u64, Option<u64>),
-    /// Not semver: a branch of its own.
-    Odd(String),
-}
-
-fn branch(per: Option<Per>, version: &Version) -> Branch {
-    match (per, version.semver()) {
-        (None, _) => Branch::All,
-        (Some(Per::Major), Some(semver)) => Branch::Number(semver.major, None),
-        (Some(Per::Minor), Some(semver)) => Branch::Number(semver.major, Some(semver.minor)),
-        (Some(_), None) => Branch::Odd(version.to_string()),
     }
 }

@@ -4,18 +4,18 @@
 use crate::name::Arch;
 
 /// Length of the header of a 64-bit file, in bytes; a 32-bit one is shorter.
-pub(super) const HEADER: usize = 64;
+pub(crate) const HEADER: usize = 64;
 
 /// What a program's header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Elf {
+pub(crate) struct Elf {
     machine: u16,
     /// Where the last table ends: a shorter file was cut.
-    pub(super) end: u64,
+    pub(crate) end: u64,
 }
 
 /// Reads the header at the start of a file; `None` if it is no ELF file.
-pub(super) fn read(head: &[u8]) -> Option<Elf> {
+pub(crate) fn read(head: &[u8]) -> Option<Elf> {
     let ident = head.get(..16)?;
     if !ident.starts_with(b"\x7fELF") {
         return None;
@@ -44,7 +44,7 @@ pub(super) fn read(head: &[u8]) -> Option<Elf> {
 
 impl Elf {
     /// Whether a kernel of this architecture runs it: its own machine, or the 32-bit one before it.
-    pub(super) fn runs_on(&self, arch: Arch) -> bool {
+    pub(crate) fn runs_on(&self, arch: Arch) -> bool {
         let machines: &[u16] = match arch {
             Arch::X86_64 => &[62, 3],
             Arch::X86 => &[3],
@@ -60,7 +60,7 @@ impl Elf {
     }
 
     /// The machine's name, for people.
-    pub(super) fn machine(&self) -> String {
+    pub(crate) fn machine(&self) -> String {
         match self.machine {
             3 => "x86".to_owned(),
             8 => "mips".to_owned(),

@@ -7,22 +7,34 @@
 //! 1. Every name is checked against the manifest: a name never gets other bytes.
 //! 2. Images go up, create-only, each whole or not at all.
 //! 3. What is known about their making goes beside them.
-//! 4. The manifest replaces the old one in one step, and has every line of it.
+//! 4. The manifest replaces the one that the plan was made from, in one step, and has every line of
+//!    it but those that a prune or a yank names. If another publisher was faster, nothing is
+//!    written: whoever lost reads again and plans again.
+//! 5. The signature replaces the one before it, in one step, as long as the manifest is ours.
 //!
-//! A crash at any point leaves the old manifest with all its files, and perhaps images that no line
-//! names yet; the next sync takes those over if it builds the same bytes, and says so if not.
+//! A crash before the manifest leaves the old one with all its files, and perhaps images that no
+//! line names yet; the next sync takes those over if it builds the same bytes, and says so if not.
+//! A crash after it leaves a signature that does not fit, which the next sync sees and heals.
+//!
+//! Why two publishers end with the right signature: each puts its signature in the place of one
+//! that it saw *before* it saw its own manifest served. A newer manifest's signature is written
+//! later than that, so an older publisher never replaces it; and a newer publisher that finds an
+//! older signature in its way replaces that.
 
 use std::fs::File;
 
+use bytes::Bytes;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{MANIFEST, Published, SnapshotError, path, record_path};
+use super::{MANIFEST, Published, SIGNATURES, SnapshotError, path, record_path};
 use crate::image::Image;
 use crate::manifest::Manifest;
 use crate::name::{FileName, Folder, Sha256};
-use crate::sign::Signer;
-use crate::store::{Created, Lock, Store, StoreError};
+use crate::sign::{SignError, SignedManifest, Signer};
+use crate::store::{Created, Listed, Lock, Store, StoreError};
+use crate::version::Version;
 
 /// A commit that did not happen. The folder is as right as it was before.
 #[derive(Debug, Error)]
@@ -53,8 +65,11 @@ pub enum CommitError {
         /// What would take its place.
         built: Sha256,
     },
-    /// The manifest changed since the plan was made, although we hold the lock.
-    #[error("the manifest of {folder} changed while images were built")]
+    /// The manifest could not be signed.
+    #[error(transparent)]
+    Sign(#[from] SignError),
+    /// The manifest changed since the plan was made.
+    #[error("the manifest of {folder} changed meanwhile")]
     Raced {
         /// The folder.
         folder: Folder,
@@ -83,17 +98,17 @@ impl CommitError {
             Self::Store(error) => error.hint(),
             Self::Snapshot(error) => error.hint(),
             Self::Changed { .. } => Some(
-                "the upstream file or the recipe changed: a published version never gets other bytes".to_owned(),
+                "this program makes other bytes of the same inputs than the one that published it: put the file back from a copy, or `publish yank` the version and `publish restore --rebuild` it, which makes a revision".to_owned(),
             ),
             Self::Taken { .. } => Some("no manifest lists the file: remove it if nothing else needs it".to_owned()),
-            Self::Raced { .. } => Some("something else writes to this folder; sync again".to_owned()),
-            Self::Shrunk { .. } | Self::Image { .. } => None,
+            Self::Raced { .. } => Some("something else writes to this folder all the time; sync again".to_owned()),
+            Self::Shrunk { .. } | Self::Image { .. } | Self::Sign(_) => None,
         }
     }
 }
 
 /// What went into an image, so that anyone can make it again and compare.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// The version of this format.
     pub version: u32,
@@ -105,12 +120,24 @@ pub struct Record {
     pub size: u64,
     /// What its files are dated, in seconds since 1970.
     pub time: u64,
+    /// The upstream version it was made from; a record that does not say it is an old one.
+    #[serde(default)]
+    pub release: Option<Version>,
+    /// Which revision of that version it is; 0 is the first.
+    #[serde(default)]
+    pub revision: u32,
+    /// The recipe it was made by, see [`crate::recipe::fingerprint`].
+    #[serde(default)]
+    pub recipe: Option<Sha256>,
     /// What was fetched for it, in the order of the recipe.
     pub inputs: Vec<InputRecord>,
 }
 
+/// The version of the record's format.
+pub const RECORD: u32 = 2;
+
 /// A file that went into an image.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InputRecord {
     /// Its URL, or its name in the folder of a `directory` source.
     pub from: String,
@@ -127,12 +154,16 @@ pub struct InputRecord {
 pub struct Change<'a> {
     /// Images that get a line, each with what went into it.
     pub images: &'a [(Image, Record)],
+    /// Lines that come back: who gives them has read their files, and found them right.
+    pub restored: &'a [(FileName, Sha256)],
     /// Lines that go. Nothing else ever loses its line.
     pub removals: &'a [Removal],
+    /// The manifest is signed anew, also if no line changes.
+    pub sign: bool,
 }
 
 /// A line that is taken out of the manifest. Its file stays until the grace is over.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Removal {
     /// The image.
     pub name: FileName,
@@ -150,80 +181,157 @@ pub enum Gone {
     Yanked,
 }
 
-/// Changes a folder. `before` is what the plan was made from; the answer is the manifest that is
-/// published now.
+impl std::fmt::Display for Gone {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Pruned => "newer ones took its place",
+            Self::Yanked => "yanked",
+        })
+    }
+}
+
+/// How often a signature is tried that others get in the way of.
+const ATTEMPTS: usize = 20;
+
+/// Changes a folder. `before` is what the plan was made from; the answer is what is published now.
 ///
 /// # Errors
-/// Nothing that was published is touched then.
+/// Nothing that was published is touched then, or it is replaced by what was asked for.
+/// [`CommitError::Raced`] if the folder is not as it was: read it again, and plan again.
 pub async fn commit(
     store: &Store,
-    _lock: &Lock,
+    lock: &Lock,
     folder: &Folder,
     before: &Published,
     change: &Change<'_>,
     signer: &Signer,
-) -> Result<Manifest, CommitError> {
-    let Change { images, removals } = *change;
+) -> Result<Published, CommitError> {
+    let Change { images, restored, removals, sign } = *change;
     let mut manifest = before.manifest.clone();
     for removal in removals {
         manifest.remove(&removal.name);
     }
-    for (image, _) in images {
-        manifest.add(image.name.clone(), image.sha256).map_err(|published| {
-            CommitError::Changed { name: image.name.clone(), published, built: image.sha256 }
+    let images_and_lines = images.iter().map(|(image, _)| (&image.name, image.sha256));
+    for (name, built) in images_and_lines.chain(restored.iter().map(|(name, sha)| (name, *sha))) {
+        manifest.add(name.clone(), built).map_err(|published| CommitError::Changed {
+            name: name.clone(),
+            published,
+            built,
         })?;
     }
+    let ready = signer.sign(&manifest)?;
+    check_lines(folder, before, removals, ready.lines())?;
+
+    let mut after = Published { manifest: ready.lines().clone(), ..before.clone() };
     for (image, record) in images {
-        upload(store, folder, before, image).await?;
+        upload(store, lock, folder, before, image).await?;
         let mut text = serde_json::to_vec_pretty(record).expect("a record has only text keys");
         text.push(b'\n');
         store.put(&record_path(folder, &image.name), text).await?;
+        after.records.insert(image.name.clone(), record.clone());
+        let name = image.name.to_string();
+        let modified = Timestamp::now();
+        after.files.insert(name.clone(), Listed { name, size: image.size, modified });
     }
-    let now = Published::read_manifest(store, folder).await?;
-    if now != before.manifest {
-        return Err(CommitError::Raced { folder: folder.clone() });
+    let raced = || CommitError::Raced { folder: folder.clone() };
+    let to = path(folder, MANIFEST);
+    let is_changed = manifest != before.manifest;
+    if (is_changed || sign) && before.served() != Some(ready.manifest()) {
+        let bytes = Bytes::copy_from_slice(ready.manifest());
+        after.served = store.replace(&to, bytes, &before.served, lock).await?.ok_or_else(raced)?;
+    } else if store.look(&to).await? != before.served {
+        return Err(raced());
     }
-    let mut kept = now.clone();
+    if !is_changed && !sign {
+        return Ok(Published { manifest, ..after });
+    }
+    publish_signatures(store, lock, folder, &mut after, &ready, signer).await?;
+    Ok(after)
+}
+
+/// The shrink guard: what will be served has every line that was, as it was, but for the removals
+/// and the line that says until when it is fresh.
+fn check_lines(
+    folder: &Folder,
+    before: &Published,
+    removals: &[Removal],
+    ready: &Manifest,
+) -> Result<(), CommitError> {
+    let mut kept = before.manifest.clone();
     for removal in removals {
         kept.remove(&removal.name);
     }
-    if !manifest.includes(&kept) {
-        return Err(CommitError::Shrunk { folder: folder.clone() });
+    let fresh: Vec<FileName> = kept.freshness().map(|(name, _)| name.clone()).collect();
+    for name in &fresh {
+        kept.remove(name);
     }
-    if manifest != now {
-        let ready = signer.sign(&manifest);
-        store.put(&path(folder, MANIFEST), ready.manifest().to_vec()).await?;
+    if ready.includes(&kept) { Ok(()) } else { Err(CommitError::Shrunk { folder: folder.clone() }) }
+}
+
+/// Puts the signatures in the place of those that were there, as long as the manifest is ours.
+async fn publish_signatures(
+    store: &Store,
+    lock: &Lock,
+    folder: &Folder,
+    after: &mut Published,
+    ready: &SignedManifest,
+    signer: &Signer,
+) -> Result<(), CommitError> {
+    'names: for (name, signature) in &ready.files()[1..] {
+        let to = path(folder, name);
+        let index = SIGNATURES.iter().position(|known| known == name).expect("one of ours");
+        for _ in 0..ATTEMPTS {
+            let bytes = Bytes::copy_from_slice(signature);
+            let seen = &after.signatures[index];
+            if let Some(now) = store.replace(&to, bytes, seen, lock).await? {
+                after.signatures[index] = now;
+                continue 'names;
+            }
+            // First what is there, then whether it is still ours to replace: in this order.
+            after.signatures[index] = store.look(&to).await?;
+            let served = store.look(&path(folder, MANIFEST)).await?;
+            if served.bytes().map(|bytes| &**bytes) != Some(ready.manifest()) {
+                // Another publisher went on from our manifest, and signs its own.
+                return Ok(());
+            }
+            let there = after.signatures[index].bytes().map(|bytes| &**bytes);
+            if signer.vouches(ready.manifest(), there, there, Timestamp::now()) {
+                // Another publisher wrote the same manifest, and both files are to have one and the
+                // same signature: who was first at this one writes the other, too.
+                return Ok(());
+            }
+        }
+        return Err(CommitError::Raced { folder: folder.clone() });
     }
-    Ok(manifest)
+    Ok(())
 }
 
 async fn upload(
     store: &Store,
+    lock: &Lock,
     folder: &Folder,
     before: &Published,
     image: &Image,
 ) -> Result<(), CommitError> {
     let to = path(folder, image.name.as_str());
-    match store.create_from_file(&to, open(image)?).await? {
-        Created::New => Ok(()),
-        // A crashed sync left it, or somebody else put it there.
-        Created::Exists => {
-            let there = store.digest(&to).await?;
-            if there == Some(image.sha256) {
-                return Ok(());
-            }
-            // The manifest promises these very bytes, so what is there is damaged: no node takes it.
-            if before.manifest.get(&image.name) == Some(image.sha256) {
-                let file = open(image)?;
-                return Ok(store.put_from_file(&to, file).await?);
-            }
-            Err(CommitError::Taken {
-                path: store.root().join(&to).display().to_string(),
-                there: there.unwrap_or_else(|| Sha256::of(b"")),
-                built: image.sha256,
-            })
+    for _ in 0..ATTEMPTS {
+        if store.create_from_file(&to, open(image)?, lock).await? == Created::New {
+            return Ok(());
         }
+        // A crashed sync left it, or somebody else put it there.
+        let Some(there) = store.digest(&to).await? else { continue };
+        if there == image.sha256 {
+            return Ok(());
+        }
+        // The manifest promises these very bytes, so what is there is damaged: no node takes it.
+        if before.manifest.get(&image.name) == Some(image.sha256) {
+            return Ok(store.put_from_file(&to, open(image)?).await?);
+        }
+        let (path, built) = (store.locate(&to), image.sha256);
+        return Err(CommitError::Taken { path, there, built });
     }
+    // It is there when we create it, and gone when we look.
+    Err(CommitError::Raced { folder: folder.clone() })
 }
 
 fn open(image: &Image) -> Result<File, CommitError> {

@@ -40,13 +40,13 @@ fn wrong(repo: &Repo) -> String {
 #[test]
 fn a_typo_in_a_key() {
     insta::assert_snapshot!(config("[repository]\nstore = \"public\"\nurll = \"https://x.org/\"\n"), @r#"
-        error: publish.toml:3:1: unknown field `urll`, expected one of `url`, `store`, `architectures`, `components`
+        error: publish.toml:3:1: unknown field `urll`, expected one of `url`, `store`, `cache-control`, `architectures`, `components`
             |
           3 | urll = "https://x.org/"
             | ^^^^
         "#);
     insta::assert_snapshot!(component(&format!("{SOURCE}\n[versions]\nnewst = 3\n")), @r"
-        error: components/x.toml:6:1: unknown field `newst`, expected one of `tag`, `require`, `exclude`, `newest`, `per`, `prerelease`, `min-age`
+        error: components/x.toml:6:1: unknown field `newst`, expected one of `tag`, `require`, `exclude`, `accept`, `newest`, `per`, `prerelease`, `min-age`
             |
           6 | newst = 3
             | ^^^^^
@@ -213,24 +213,6 @@ fn what_a_recipe_cannot_mean() {
 }
 
 #[test]
-fn what_this_version_cannot_do() {
-    insta::assert_snapshot!(config("[repository]\nstore = \"s3://bucket/prefix\"\n"), @r#"
-        error: publish.toml:2:10: this version cannot publish to `s3://`
-            |
-          2 | store = "s3://bucket/prefix"
-            |          ^^^^^
-          hint: name a directory, relative to this file
-        "#);
-    insta::assert_snapshot!(config("[repository]\n[signing]\nkey = { env = \"X\" }\n"), @r"
-        error: publish.toml:2:1: this version neither signs nor prunes
-            |
-          2 | [signing]
-            | ^^^^^^^^^
-          hint: leave the section out; the repository is unsigned, and clients need Verify=no
-        ");
-}
-
-#[test]
 fn no_configuration_at_all() {
     let repo = Repo::empty();
     insta::assert_snapshot!(wrong(&repo), @r"
@@ -315,4 +297,36 @@ fn options_that_make_no_sense_are_usage_errors() {
     ] {
         repo.publish(args).code(2);
     }
+}
+
+#[test]
+fn a_store_that_is_none() {
+    insta::assert_snapshot!(config("[repository]\nstore = \"ftp://bucket/prefix\"\n"), @r#"
+        error: publish.toml:2:10: cannot publish to `ftp://`
+            |
+          2 | store = "ftp://bucket/prefix"
+            |          ^^^^^^
+          hint: name a directory, relative to this file, or s3://bucket/prefix, gs://bucket/prefix, az://container/prefix
+        "#);
+    insta::assert_snapshot!(config("[repository]\nstore = \"s3://ab/prefix\"\n"), @r#"
+        error: publish.toml:2:15: `ab` is no bucket's name: it has at least 3 characters of a-z 0-9 . - _
+            |
+          2 | store = "s3://ab/prefix"
+            |               ^^
+          hint: such as "s3://my-bucket/some/folder"
+        "#);
+    insta::assert_snapshot!(config("[repository]\nstore = \"s3://AKIA:secret@bucket\"\n"), @r#"
+        error: publish.toml:2:9: a store must not have a name, a password or a port in it
+            |
+          2 | store = "s3://AKIA:secret@bucket"
+            |         ^^^^^^^^^^^^^^^^^^^^^^^^^
+          hint: credentials and the endpoint come from the environment: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL
+        "#);
+    insta::assert_snapshot!(config("[repository]\n[repository.cache-control]\nimages = \"\"\n"), @r#"
+        error: publish.toml:3:10: `` is no Cache-Control header
+            |
+          3 | images = ""
+            |          ^^
+          hint: such as "public, max-age=3600"
+        "#);
 }

@@ -2,7 +2,10 @@
 
 use crate::repo::Repo;
 
-const COMMANDS: [&str; 7] = ["sync", "plan", "build", "verify", "inspect", "serve", "init"];
+const COMMANDS: [&str; 12] = [
+    "sync", "plan", "build", "status", "prune", "yank", "restore", "verify", "inspect", "key",
+    "serve", "init",
+];
 
 fn help(args: &[&str]) -> String {
     let text = Repo::empty().publish(args).ok().stdout;
@@ -30,6 +33,10 @@ fn the_help_of_every_command() {
         help(&["help", command]);
     }
     help(&["-h"]);
+    for command in ["generate", "export"] {
+        insta::assert_snapshot!(format!("key_{command}"), help(&["key", command, "--help"]));
+        help(&["key", command, "-h"]);
+    }
 }
 
 #[test]

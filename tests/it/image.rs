@@ -157,6 +157,7 @@ fn what_is_an_image_already_is_published_as_it_is() {
     let published = bare.repo.path("public/it/it-1.2.3-x86-64.efi");
     assert!(fs::read(published).unwrap() == bytes);
     bare.repo.sync().ok();
+    bare.repo.publish(&["verify"]).ok();
 
     let tar = Tar::new().file("dir/it.efi", 0o644, &bytes).file("README", 0o644, "x");
     let pick = "[asset.files]\n\"image.efi\" = \"dir/it.efi\"\n";

@@ -8,29 +8,44 @@
 //! | `repo` | a folder with a configuration, the program run in it, and reading what came out |
 //! | `pack` | archives: honest and hostile ones |
 //! | `scene` | a component whose upstream goes bad beside one whose upstream stays well |
-//! | `web`, `github` | the servers |
+//! | `web`, `github`, `s3` | the servers |
+//! | `objects` | a store whose operations wait, fail or never answer |
+//! | `gpg` | gpg and gpgv, where the machine has them |
 //! | the others | the tests, by topic |
 #![allow(
     unreachable_pub,
     reason = "`pub` says what a module gives to the others; nobody is outside"
 )]
 
+mod bucket;
 mod commands;
 mod config_errors;
+mod crash;
 mod fears;
 mod github;
 mod github_source;
+mod gpg;
 mod help;
 mod hostile;
 mod http_source;
 mod image;
 mod memory;
+mod moto;
+mod objects;
 mod offline;
 mod pack;
+mod races;
 mod recipe;
 mod repo;
+mod retention;
+mod revisions;
+mod s3;
 mod scene;
+mod signing;
+mod status;
 mod store;
 mod tailscale;
 mod upstream;
+mod verify;
 mod web;
+mod yank;

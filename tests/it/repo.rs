@@ -212,6 +212,11 @@ pub fn listed(folder: &Path) -> Vec<String> {
             name.bytes().all(|c| c.is_ascii_alphanumeric() || b".,_+-".contains(&c)),
             "{line:?}"
         );
+        // Until when it is fresh: no file.
+        if name.starts_with("BEST-BEFORE-") {
+            assert_eq!(digest, sha256(b""), "{line:?}");
+            continue;
+        }
         let bytes = fs::read(folder.join(name))
             .unwrap_or_else(|error| panic!("{name} is listed, but: {error}"));
         assert_eq!(sha256(&bytes), digest, "{name} is not what the manifest says");

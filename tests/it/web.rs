@@ -291,18 +291,18 @@ impl Port {
     where
         F: Fn(Call) -> Option<Response> + Clone + Send + Sync + 'static,
     {
-        let url = self.url();
-        let (stop, stopped) = oneshot::channel::<()>();
         let handler =
             move |ConnectInfo(cut): ConnectInfo<Cut>, method: Method, uri: Uri, headers| {
                 let answered = answer(Call::new(method, &uri, headers));
-                async move {
-                    answered.unwrap_or_else(|| {
-                        cut.0.store(true, Ordering::SeqCst);
-                        StatusCode::NO_CONTENT.into_response()
-                    })
-                }
+                async move { answered.unwrap_or_else(|| cut.now()) }
             };
+        self.serve_app(Router::new().fallback(handler))
+    }
+
+    /// The same, for a whole application.
+    pub(crate) fn serve_app(self, app: Router) -> Server {
+        let url = self.url();
+        let (stop, stopped) = oneshot::channel::<()>();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -310,8 +310,7 @@ impl Port {
                 .expect("a runtime");
             runtime.block_on(async move {
                 let listener = tokio::net::TcpListener::from_std(self.0).expect("a socket");
-                let app =
-                    Router::new().fallback(handler).into_make_service_with_connect_info::<Cut>();
+                let app = app.into_make_service_with_connect_info::<Cut>();
                 tokio::select! {
                     served = axum::serve(Cuttable(listener), app) => served.expect("a server"),
                     _ = stopped => {}
@@ -342,7 +341,15 @@ impl Drop for Server {
 
 /// The switch that ends a connection instead of answering on it.
 #[derive(Clone, Default)]
-struct Cut(Arc<AtomicBool>);
+pub(crate) struct Cut(Arc<AtomicBool>);
+
+impl Cut {
+    /// Ends the connection; what is answered on it is never sent.
+    pub(crate) fn now(&self) -> Response {
+        self.0.store(true, Ordering::SeqCst);
+        StatusCode::NO_CONTENT.into_response()
+    }
+}
 
 impl Connected<IncomingStream<'_, Cuttable>> for Cut {
     fn connect_info(stream: IncomingStream<'_, Cuttable>) -> Cut {
@@ -659,6 +666,21 @@ pub(crate) fn seconds(time: SystemTime) -> i64 {
 
 /// Lower-case hex of the SHA-256.
 pub(crate) fn sha256(bytes: &[u8]) -> String {
+    // Unoptimised, the digest of a large file takes half a second, and some tests ask for one often.
+    static LARGE: Mutex<Vec<(Vec<u8>, String)>> = Mutex::new(Vec::new());
+    if bytes.len() < 1 << 20 {
+        return sha256_now(bytes);
+    }
+    let mut known = LARGE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, digest)) = known.iter().find(|(there, _)| there == bytes) {
+        return digest.clone();
+    }
+    let digest = sha256_now(bytes);
+    known.push((bytes.to_vec(), digest.clone()));
+    digest
+}
+
+fn sha256_now(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().fold(String::new(), |mut hex, byte| {
         let _ = write!(hex, "{byte:02x}");
         hex

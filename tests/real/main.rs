@@ -18,15 +18,21 @@
 //! | `web` | the servers a node fetches from |
 //! | `node` | a throw-away machine over the prepared root |
 //! | `sysupdate` | systemd-sysupdate on a node |
-//! | `follow`, `merge`, `consumers`, `versions` | the tests |
+//! | `gpg` | gpg of this machine, for keys that are not ours; shared with `tests/it` |
+//! | `follow`, `signed`, `merge`, `consumers`, `revisions`, `versions` | the tests |
 //!
 //! `PUBLISH_BIN` names another binary to test, such as a packaged one; `PUBLISH_REAL_ROOT` another
 //! prepared root.
 
 mod consumers;
 mod follow;
+#[path = "../it/gpg.rs"]
+#[expect(dead_code, reason = "here it only makes keys")]
+mod gpg;
 mod merge;
 mod node;
+mod revisions;
+mod signed;
 mod sysupdate;
 mod upstream;
 mod versions;

@@ -11,13 +11,24 @@ pub struct Sysupdate<'a> {
 }
 
 impl<'a> Sysupdate<'a> {
-    /// Configures the node to follow the repository at `url`, which has no final slash.
+    /// Configures the node to follow the repository at `url`, which has no final slash, whoever
+    /// signed it.
     pub fn follow(node: &'a Node, url: &str) -> Self {
+        Self::configure(node, url, "no")
+    }
+
+    /// The same, but it takes only what a key of this keyring signed, a file that the node sees.
+    pub fn follow_signed(node: &'a Node, url: &str, keyring: &str) -> Self {
+        node.ok(&format!("install -m 0644 -D '{keyring}' /etc/systemd/import-pubring.gpg"));
+        Self::configure(node, url, "yes")
+    }
+
+    fn configure(node: &'a Node, url: &str, verify: &str) -> Self {
         node.ok(&format!(
             "mkdir -p /etc/sysupdate.{NAME}.d /opt/extensions/{NAME}
              cat >/etc/sysupdate.{NAME}.d/{NAME}.transfer <<'end'
 [Transfer]
-Verify=no
+Verify={verify}
 
 [Source]
 Type=url-file

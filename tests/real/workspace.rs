@@ -41,6 +41,26 @@ architectures = ["{NATIVE}", "{FOREIGN}"]
         Self { folder }
     }
 
+    /// Says who signs: the lines of `[signing]`.
+    pub fn sign(&self, lines: &str) {
+        let path = self.folder.path().join("publish.toml");
+        let text = String::from_utf8(read(&path)).expect("a text");
+        let base = text.split("[signing]").next().expect("a beginning");
+        fs::write(path, format!("{base}[signing]\n{lines}\n")).unwrap();
+    }
+
+    /// Writes a file beside the configuration.
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        fs::write(self.folder.path().join(name), content).unwrap();
+    }
+
+    /// Runs `publish` with these arguments; whether it succeeded, and all that it said.
+    pub fn run(&self, arguments: &[&str]) -> (bool, String) {
+        let run = self.publish().args(arguments).output().expect("publish runs");
+        let said = [run.stdout, run.stderr].concat();
+        (run.status.success(), String::from_utf8(said).expect("a text"))
+    }
+
     /// Adds the component `name`, which ships upstream's service; `extension` is [`ANY`] or the like.
     pub fn component(&self, name: &str, extension: &str) {
         let text = format!(

@@ -1,0 +1,90 @@
+//! Whether upstream still has the files that a published image was made from.
+//!
+//! Owns the alarm: other bytes under the same URL are a mistake of upstream's or an attack, and
+//! nobody but a person can tell. What the source itself says of a file is enough to see it; what it
+//! does not say is seen when the file is fetched again.
+
+use super::{Candidate, applicable, find_asset, vars};
+use crate::config::Component;
+use crate::config::component::AssetAt;
+use crate::fetch::without_password;
+use crate::name::{Arch, Sha256};
+use crate::repository::commit::InputRecord;
+use crate::source::Location;
+use crate::version::Version;
+
+/// What became of the files.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Replaced {
+    /// They are the same, as far as the source says.
+    No,
+    /// Some are others, and somebody found them right.
+    Accepted,
+    /// Some are others: the problem, and the way out.
+    Refused(String, String),
+}
+
+/// Compares what the source says of a release's files with what was recorded.
+pub(super) fn replaced(
+    component: &Component,
+    arches: &[(Arch, String)],
+    candidate: &Candidate,
+    recorded: &[InputRecord],
+) -> Replaced {
+    let Candidate { version, release } = candidate;
+    let accepted = accepted(component, version);
+    let mut replaced = Replaced::No;
+    for (_, theirs) in arches {
+        let vars = vars(component, version, release, theirs);
+        for rule in applicable(component, version).unwrap_or_default() {
+            let asset = match &rule.at {
+                AssetAt::Url(url) => {
+                    let at = Location::Url(url.expand(&vars));
+                    release.assets.iter().find(|asset| asset.at == at)
+                }
+                AssetAt::Name(name) => find_asset(release, &name.expand(&vars)),
+            };
+            let Some(asset) = asset else { continue };
+            let from = match &asset.at {
+                Location::Url(url) => without_password(url),
+                Location::File(_) => asset.name.clone(),
+            };
+            let Some(before) = recorded.iter().find(|input| input.from == from) else { continue };
+            match (asset.sha256, asset.size) {
+                (Some(now), _) if now == before.sha256 => {}
+                (Some(now), _) if accepted.contains(&now) => replaced = Replaced::Accepted,
+                (Some(now), _) => {
+                    let problem = format!(
+                        "upstream replaced {from}: it had SHA-256 {} when it was published, and has {now} now",
+                        before.sha256
+                    );
+                    return Replaced::Refused(problem, way_out(version, now));
+                }
+                (None, Some(now)) if now != before.size && accepted.is_empty() => {
+                    let problem = format!(
+                        "upstream replaced {from}: it had {} bytes when it was published, and has {now} now",
+                        before.size
+                    );
+                    let hint = format!(
+                        "what is published stays as it is; find out what happened, then exclude `{version}`, or accept the new file's SHA-256 in [versions] accept"
+                    );
+                    return Replaced::Refused(problem, hint);
+                }
+                (None, _) => {}
+            }
+        }
+    }
+    replaced
+}
+
+/// The digests that somebody found right for a version.
+pub(crate) fn accepted<'c>(component: &'c Component, version: &Version) -> &'c [Sha256] {
+    component.versions.accept.get(version.as_str()).map_or(&[], Vec::as_slice)
+}
+
+/// What to do about a file that upstream replaced.
+pub(crate) fn way_out(version: &Version, now: Sha256) -> String {
+    format!(
+        "what is published stays as it is; find out what happened, then exclude `{version}`, or, if the new file is right, write accept = {{ \"{version}\" = [\"{now}\"] }} into [versions]: a revision is published then"
+    )
+}

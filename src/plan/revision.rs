@@ -1,0 +1,316 @@
+//! Which images of a version are to be built, and as which revision of it.
+//!
+//! Owns the rule that a published name never gets other bytes: what changed is published as the next
+//! revision, `1.0-r1`, which clients sort after `1.0` and before what comes next. Where an
+//! upstream's own versions break that order, nothing is published, and the reason is told.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::inputs::{self, Replaced};
+use super::{
+    Basis, Build, Candidate, Out, Refusal, Verdict, Why, has, image_name, missing_assets,
+    recipe_of, select,
+};
+use crate::config::Component;
+use crate::name::{Arch, FileName, Sha256};
+use crate::repository::Published;
+use crate::repository::commit::InputRecord;
+use crate::repository::retention::Branch;
+use crate::repository::shelf::Shelf;
+use crate::source::Release;
+use crate::version::Version;
+
+/// What is known of a component before its releases are selected.
+pub(super) struct Planner<'a> {
+    component: &'a Component,
+    arches: &'a [(Arch, String)],
+    published: &'a Published,
+    basis: Basis,
+    /// Every line there is.
+    pub(super) all: Shelf,
+    /// The same without what is yanked.
+    shelf: Shelf,
+}
+
+/// The revision that a version is published as, and the architectures to build it for.
+struct Aim {
+    revision: u32,
+    builds: Vec<(usize, Why)>,
+    /// The images that the same version was published as before.
+    before: Vec<FileName>,
+}
+
+impl<'a> Planner<'a> {
+    pub(super) fn new(
+        component: &'a Component,
+        arches: &'a [(Arch, String)],
+        releases: &[Release],
+        published: &'a Published,
+        basis: Basis,
+    ) -> Self {
+        let upstream = select::versions_of(component, releases);
+        let all = Shelf::new(component, published, &upstream);
+        let shelf = all.without_yanked(&published.catalogue);
+        Self { component, arches, published, basis, all, shelf }
+    }
+
+    /// A yanked version is out; of one whose revision was yanked, only a changed recipe makes a new
+    /// one.
+    pub(super) fn held_back(&self, version: &Version, release: &Release) -> Option<Out> {
+        let yanked = &self.published.catalogue.yanked;
+        if let Some(yank) = yanked.get(version) {
+            return Some(Out::Yanked { reason: yank.reason.clone() });
+        }
+        let lines = yanked.values().flat_map(|yank| {
+            let lines = yank.images.iter().filter(|(_, line)| line.version == *version);
+            lines.map(move |(name, line)| (line.revision, name, line, &yank.reason))
+        });
+        let lines: Vec<_> = lines.collect();
+        let last = lines.iter().map(|(revision, ..)| *revision).max()?;
+        let newer_is_offered = self
+            .shelf
+            .slots
+            .get(version)
+            .is_some_and(|slot| slot.keys().any(|revision| *revision > last));
+        let shown = version.revised(last).ok()?;
+        let changed = self.arches.iter().any(|(arch, theirs)| {
+            let image = image_name(self.component, &shown, *arch).ok();
+            let line = lines.iter().find(|(_, name, ..)| Some(*name) == image.as_ref());
+            let before = line.and_then(|(_, _, line, _)| line.recipe);
+            before.is_some_and(|before| before != self.recipe(version, release, *arch, theirs))
+        });
+        if newer_is_offered || changed {
+            return None;
+        }
+        let reason = lines.iter().find(|(revision, ..)| *revision == last)?.3.clone();
+        Some(Out::Yanked { reason })
+    }
+
+    /// Whether retention would keep a version, for every architecture, if it were published.
+    pub(super) fn is_kept(&self, version: &Version, wanted: &[&Version]) -> bool {
+        let rules = &self.component.versions;
+        let branch = Branch::of(rules.per, version);
+        self.arches.iter().all(|(arch, _)| {
+            let offered = self
+                .shelf
+                .slots
+                .iter()
+                .filter(|(_, slot)| slot.values().any(|files| files.contains_key(arch)));
+            let all: BTreeSet<&Version> =
+                offered.map(|(version, _)| version).chain(wanted.iter().copied()).collect();
+            let newer = all
+                .into_iter()
+                .filter(|other| *other > version && Branch::of(rules.per, other) == branch);
+            newer.count() < rules.newest.get()
+        })
+    }
+
+    /// What is to be built of a version.
+    pub(super) fn builds(
+        &self,
+        candidate: &Candidate,
+        verdicts: &[Verdict],
+    ) -> Result<Vec<Build>, Refusal> {
+        let Candidate { version, release } = candidate;
+        let refuse = |problem: String, hint: &str| Refusal {
+            tag: release.tag.clone(),
+            problem,
+            hint: hint.to_owned(),
+        };
+        let recipes: Vec<Sha256> = self
+            .arches
+            .iter()
+            .map(|(arch, theirs)| self.recipe(version, release, *arch, theirs))
+            .collect();
+        let Aim { revision, builds, before } = self.aim(candidate, &recipes)?;
+        if builds.is_empty() {
+            return Ok(Vec::new());
+        }
+        let unnameable = |problem| refuse(problem, "change [image] name, or exclude the version");
+        let shown = version.revised(revision).map_err(|problem| unnameable(problem.to_string()))?;
+        self.check_order(candidate, revision, &shown, verdicts)?;
+        let expects = self.inputs(&before);
+        let mut made = Vec::new();
+        let mut missing = BTreeSet::new();
+        for (index, why) in builds {
+            let (arch, upstream_arch) = self.arches[index].clone();
+            let image = image_name(self.component, &shown, arch).map_err(unnameable)?;
+            let recipe = recipes[index];
+            // Neither a release that was dated anew nor this machine's environment makes another
+            // image of one that is published.
+            let time = self.published.record(&image).map(|record| record.time);
+            let build = Build {
+                release: release.clone(),
+                version: version.clone(),
+                revision,
+                shown: shown.clone(),
+                arch,
+                upstream_arch,
+                image,
+                why,
+                recipe,
+                expects: expects.clone(),
+                time,
+            };
+            missing.extend(missing_assets(self.component, &build));
+            made.push(build);
+        }
+        if let Some(first) = missing.first() {
+            let known = release.assets.iter().map(|asset| asset.name.as_str()).collect::<Vec<_>>();
+            return Err(refuse(format!("the release has no asset `{first}`"), &has(&known)));
+        }
+        Ok(made)
+    }
+
+    fn aim(&self, candidate: &Candidate, recipes: &[Sha256]) -> Result<Aim, Refusal> {
+        let Candidate { version, release } = candidate;
+        let catalogue = &self.published.catalogue;
+        let all = |why| (0..self.arches.len()).map(|index| (index, why)).collect();
+        let removed = catalogue.last_removed(version);
+        let floor = catalogue.floor.get(version).copied().unwrap_or(0);
+        let next = floor.max(removed.map_or(0, |last| last + 1));
+        let Some((revision, files)) = self.offered(version) else {
+            let before: Vec<FileName> = catalogue
+                .removed
+                .iter()
+                .filter(|(_, gone)| gone.version == *version && Some(gone.revision) == removed)
+                .map(|(name, _)| name.clone())
+                .collect();
+            let again = removed.filter(|last| {
+                *last >= floor
+                    && self.shown_images(version, *last).zip(recipes).all(|(name, recipe)| {
+                        name.is_some_and(|name| self.is_made_by(&name, *recipe))
+                    })
+            });
+            let revision = again.unwrap_or(next);
+            return Ok(Aim { revision, builds: all(Why::NewVersion), before });
+        };
+        let before: Vec<FileName> = files.values().map(|name| (*name).clone()).collect();
+        let replaced =
+            inputs::replaced(self.component, self.arches, candidate, &self.inputs(&before));
+        if let Replaced::Refused(problem, hint) = replaced {
+            return Err(Refusal { tag: release.tag.clone(), problem, hint });
+        }
+        let changed = files.iter().any(|(index, name)| {
+            let recorded = self.published.record(name).and_then(|record| record.recipe);
+            recorded.is_some_and(|recorded| recorded != recipes[*index])
+        });
+        if changed {
+            let why = match replaced {
+                Replaced::Accepted => Why::InputsChanged,
+                Replaced::No | Replaced::Refused(..) => Why::RecipeChanged,
+            };
+            return Ok(Aim { revision: next.max(revision + 1), builds: all(why), before });
+        }
+        let mut builds = Vec::new();
+        for index in 0..self.arches.len() {
+            builds.extend(match files.get(&index) {
+                None => Some((index, Why::NewArchitecture)),
+                Some(name) if !self.published.has_file(name) => Some((index, Why::FileGone)),
+                Some(name) if self.published.is_damaged(name) => Some((index, Why::FileDamaged)),
+                Some(_) => None,
+            });
+        }
+        Ok(Aim { revision, builds, before })
+    }
+
+    /// The newest revision of a version that is offered for any of the architectures.
+    fn offered(&self, version: &Version) -> Option<(u32, BTreeMap<usize, &FileName>)> {
+        let slot = self.shelf.slots.get(version)?;
+        slot.iter().rev().find_map(|(revision, files)| {
+            let found = |(index, (arch, _)): (usize, &(Arch, String))| {
+                files.get(arch).map(|name| (index, name))
+            };
+            let files: BTreeMap<usize, &FileName> =
+                self.arches.iter().enumerate().filter_map(found).collect();
+            (!files.is_empty()).then_some((*revision, files))
+        })
+    }
+
+    fn shown_images(
+        &self,
+        version: &Version,
+        revision: u32,
+    ) -> impl Iterator<Item = Option<FileName>> {
+        let shown = version.revised(revision).ok();
+        self.arches
+            .iter()
+            .map(move |(arch, _)| image_name(self.component, shown.as_ref()?, *arch).ok())
+    }
+
+    fn is_made_by(&self, name: &FileName, recipe: Sha256) -> bool {
+        self.published.has_file(name)
+            && self.published.record(name).is_some_and(|record| record.recipe == Some(recipe))
+    }
+
+    fn recipe(
+        &self,
+        version: &Version,
+        release: &Release,
+        arch: Arch,
+        upstream_arch: &str,
+    ) -> Sha256 {
+        recipe_of(self.component, self.basis.overlay, version, release, arch, upstream_arch)
+    }
+
+    /// What was fetched for these images.
+    fn inputs(&self, images: &[FileName]) -> Vec<InputRecord> {
+        let mut inputs: BTreeMap<&str, &InputRecord> = BTreeMap::new();
+        let records = images.iter().filter_map(|name| self.published.record(name));
+        for input in records.flat_map(|record| &record.inputs) {
+            inputs.insert(&input.from, input);
+        }
+        inputs.into_values().cloned().collect()
+    }
+
+    /// A revision must stand where its version stands among all others, and a new version must stand
+    /// beside every revision as it stands beside its version.
+    fn check_order(
+        &self,
+        candidate: &Candidate,
+        revision: u32,
+        shown: &Version,
+        verdicts: &[Verdict],
+    ) -> Result<(), Refusal> {
+        let Candidate { version, release } = candidate;
+        let refuse = |problem, hint| Err(Refusal { tag: release.tag.clone(), problem, hint });
+        if revision > 0 {
+            let eligible = verdicts.iter().filter(|verdict| verdict.is_eligible());
+            let others = eligible.filter_map(|verdict| verdict.version.as_ref());
+            for other in others.chain(self.shelf.slots.keys()) {
+                if moves(version, shown, other) {
+                    return refuse(
+                        format!(
+                            "it must be published as `{shown}`, but nodes would not sort that beside `{other}` as they sort `{version}`"
+                        ),
+                        format!(
+                            "what is published stays as it is; exclude `{other}` in [versions], or take the change back"
+                        ),
+                    );
+                }
+            }
+        }
+        for (other, slot) in self.shelf.slots.iter().filter(|(other, _)| *other != version) {
+            for revised in slot.keys().filter_map(|revision| other.revised(*revision).ok()) {
+                if moves(other, &revised, version) {
+                    return refuse(
+                        format!(
+                            "nodes would not sort `{version}` beside `{revised}`, which is published, as they sort it beside `{other}`"
+                        ),
+                        format!(
+                            "exclude `{}` in [versions], or give `tag` or `match` a form that orders otherwise",
+                            release.tag
+                        ),
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a version stands elsewhere than its revision, seen from another version.
+fn moves(version: &Version, revised: &Version, other: &Version) -> bool {
+    let order = version.client_cmp(other);
+    order.is_ne() && revised.client_cmp(other) != order
+}

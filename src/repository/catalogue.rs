@@ -1,0 +1,131 @@
+//! The catalogue of a folder: what is no longer offered, since when and why.
+//!
+//! The manifest says what is offered, and the records how that was made; this is the rest of what
+//! must be remembered, one small document a folder under `.publish/folders/`. It is written before
+//! the manifest changes, so that no file is ever without a line and without an entry here; what it
+//! says of a file that is listed counts for nothing.
+//!
+//! Knows nothing of upstreams, and decides nothing.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::SnapshotError;
+use super::commit::Gone;
+use crate::name::{FileName, Folder, Sha256};
+use crate::store::{PRIVATE, Seen, Store};
+use crate::version::Version;
+
+/// The version of the document.
+const FORMAT: u32 = 1;
+
+/// The path of a folder's catalogue.
+#[must_use]
+pub fn path(folder: &Folder) -> String {
+    format!("{PRIVATE}/folders/{folder}.json")
+}
+
+/// What is remembered of a folder.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Catalogue {
+    format: u32,
+    /// Files whose lines went; they are deleted when the grace is over.
+    pub removed: BTreeMap<FileName, Removed>,
+    /// Versions that somebody took out, as they were named: `1.0`, or `1.0-r1` for that alone.
+    pub yanked: BTreeMap<Version, Yank>,
+    /// The lowest revision that a version may be built as now that nothing of it is left: a name
+    /// that nodes may know never gets other bytes.
+    pub floor: BTreeMap<Version, u32>,
+}
+
+/// A file whose line went.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removed {
+    /// Its digest.
+    pub sha256: Sha256,
+    /// Its length in bytes, if it was there.
+    pub size: Option<u64>,
+    /// The version it is of.
+    pub version: Version,
+    /// Which revision of that.
+    pub revision: u32,
+    /// When its line went.
+    pub at: Timestamp,
+    /// Why.
+    pub why: Gone,
+}
+
+/// A version that somebody took out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Yank {
+    /// When.
+    pub at: Timestamp,
+    /// Why, in their words.
+    pub reason: Option<String>,
+    /// The lines it had.
+    pub images: BTreeMap<FileName, Yanked>,
+}
+
+/// A line that was yanked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Yanked {
+    /// The image's digest.
+    pub sha256: Sha256,
+    /// The version it is of.
+    pub version: Version,
+    /// Which revision of that.
+    pub revision: u32,
+    /// The recipe it was made by, where that is known.
+    pub recipe: Option<Sha256>,
+}
+
+impl Catalogue {
+    /// Reads a folder's catalogue, and what it must still be to be replaced; an empty one if there is
+    /// none. One that is there, but cannot be
+    /// read, is an error: a yanked version would come back, and files would be kept for ever.
+    ///
+    /// # Errors
+    /// The store or the catalogue cannot be read.
+    pub async fn read(store: &Store, folder: &Folder) -> Result<(Self, Seen), SnapshotError> {
+        let path = path(folder);
+        let seen = store.look(&path).await?;
+        let Some(bytes) = seen.bytes() else { return Ok((Self::default(), seen)) };
+        let read = serde_json::from_slice::<Self>(bytes).and_then(|catalogue| {
+            if catalogue.format > FORMAT {
+                let problem = "a newer version of publish wrote it";
+                return Err(serde::de::Error::custom(problem));
+            }
+            Ok(catalogue)
+        });
+        match read {
+            Ok(catalogue) => Ok((catalogue, seen)),
+            Err(source) => Err(SnapshotError::Catalogue { path: store.locate(&path), source }),
+        }
+    }
+
+    /// The document.
+    pub(super) fn render(&mut self) -> Bytes {
+        self.format = FORMAT;
+        let mut text = serde_json::to_vec_pretty(self).expect("its keys are text");
+        text.push(b'\n');
+        text.into()
+    }
+
+    /// The yank that keeps a version out: of the version as a whole, or of that revision.
+    #[must_use]
+    pub fn yank_of(&self, version: &Version, revision: u32) -> Option<&Yank> {
+        let revised = || self.yanked.get(&version.revised(revision).ok()?);
+        self.yanked.get(version).or_else(revised)
+    }
+
+    /// The highest revision of a version among the files whose lines went.
+    #[must_use]
+    pub fn last_removed(&self, version: &Version) -> Option<u32> {
+        let removed = self.removed.values().filter(|removed| removed.version == *version);
+        removed.map(|removed| removed.revision).max()
+    }
+}

@@ -1,0 +1,288 @@
+//! Retention: which lines go because newer versions took their place, and when files follow them.
+//!
+//! What is decided here is pure. The order is fixed: the catalogue learns what goes, the manifest
+//! loses the line, and only when the grace is over does the file go, last of all. A file is deleted
+//! only if the catalogue says that its line went, and only as long as it is what the line was for.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+
+use super::catalogue::Removed;
+use super::commit::{Change, CommitError, Gone, Removal, commit};
+use super::shelf::Shelf;
+use super::{Place, Published, path, record_path};
+use crate::config::versions::{Per, Versions};
+use crate::name::{Arch, FileName};
+use crate::version::Version;
+
+/// A branch of versions: each holds its own newest ones.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Branch {
+    /// All versions are in one.
+    All,
+    /// `1.x` or `1.31.x`
+    Number(u64, Option<u64>),
+    /// Not semver: a branch of its own.
+    Odd(String),
+}
+
+impl Branch {
+    /// The branch that a version belongs to.
+    #[must_use]
+    pub fn of(per: Option<Per>, version: &Version) -> Self {
+        match (per, version.semver()) {
+            (None, _) => Self::All,
+            (Some(Per::Major), Some(semver)) => Self::Number(semver.major, None),
+            (Some(Per::Minor), Some(semver)) => Self::Number(semver.major, Some(semver.minor)),
+            (Some(_), None) => Self::Odd(version.to_string()),
+        }
+    }
+}
+
+/// The images whose place newer ones took: for each architecture and branch all but the newest
+/// versions, and all but the newest revision of those. The newest version that is there for every
+/// architecture always stays.
+#[must_use]
+pub fn surplus(shelf: &Shelf, rules: &Versions, arches: &[Arch]) -> Vec<FileName> {
+    let complete = shelf.newest_complete(arches);
+    let mut held: BTreeMap<(Arch, Branch), usize> = BTreeMap::new();
+    let mut surplus = Vec::new();
+    for (version, slot) in shelf.slots.iter().rev() {
+        let branch = Branch::of(rules.per, version);
+        let mut seen = BTreeSet::new();
+        for (revision, files) in slot.iter().rev() {
+            for (arch, name) in files {
+                let wanted = seen.insert(*arch) && {
+                    let held = held.entry((*arch, branch.clone())).or_default();
+                    *held += 1;
+                    *held <= rules.newest.get()
+                };
+                if !wanted && complete != Some((version, *revision)) {
+                    surplus.push(name.clone());
+                }
+            }
+        }
+    }
+    surplus
+}
+
+/// The lines that go from a shelf: what was yanked, and what is surplus.
+#[must_use]
+pub fn removals(
+    shelf: &Shelf,
+    published: &Published,
+    rules: &Versions,
+    arches: &[Arch],
+) -> Vec<Removal> {
+    let is_yanked = |version, revision| published.catalogue.yank_of(version, revision).is_some();
+    let yanked = shelf.images().filter(|(version, revision, ..)| is_yanked(version, *revision));
+    let mut removals: Vec<Removal> =
+        yanked.map(|(.., name)| Removal { name: name.clone(), why: Gone::Yanked }).collect();
+    let left = shelf.without_yanked(&published.catalogue);
+    let surplus = surplus(&left, rules, arches);
+    removals.extend(surplus.into_iter().map(|name| Removal { name, why: Gone::Pruned }));
+    removals
+}
+
+/// The files whose line went longer ago than the grace, and when each of the others will be due.
+#[must_use]
+pub fn due(
+    published: &Published,
+    grace: std::time::Duration,
+    now: Timestamp,
+) -> (Vec<FileName>, BTreeMap<FileName, Timestamp>) {
+    let mut due = Vec::new();
+    let mut waiting = BTreeMap::new();
+    for (name, removed) in &published.catalogue.removed {
+        if published.manifest.get(name).is_some() {
+            continue;
+        }
+        // A grace that no clock reaches is for ever.
+        let end = removed.at.checked_add(grace).unwrap_or(Timestamp::MAX);
+        if end <= now {
+            due.push(name.clone());
+        } else {
+            waiting.insert(name.clone(), end);
+        }
+    }
+    (due, waiting)
+}
+
+/// Takes lines out of the manifest. Their files stay.
+///
+/// # Errors
+/// The lines are there as before.
+pub async fn retire(
+    place: &Place<'_>,
+    published: &mut Published,
+    shelf: &Shelf,
+    removals: &[Removal],
+    now: Timestamp,
+) -> Result<(), CommitError> {
+    for (version, revision, _, name) in shelf.images() {
+        let Some(removal) = removals.iter().find(|removal| removal.name == *name) else { continue };
+        let Some(sha256) = published.manifest.get(name) else { continue };
+        let size = published.size(name);
+        let (version, why) = (version.clone(), removal.why);
+        let removed = Removed { sha256, size, version, revision, at: now, why };
+        published.catalogue.removed.insert(name.clone(), removed);
+    }
+    let Place { store, lock, folder, signer } = *place;
+    published.keep_catalogue(place).await?;
+    let change = Change { removals, ..Change::default() };
+    *published = commit(store, lock, folder, published, &change, signer).await?;
+    Ok(())
+}
+
+/// Takes images off the list of files that wait to be deleted, before they get a line again.
+///
+/// # Errors
+/// The store cannot be written; or [`CommitError::Raced`], if another publisher is about to delete
+/// them: then they are to be published under another name.
+pub async fn reclaim<'n>(
+    place: &Place<'_>,
+    published: &mut Published,
+    names: impl Iterator<Item = &'n FileName>,
+) -> Result<(), CommitError> {
+    let removed = &mut published.catalogue.removed;
+    let waiting = names.filter_map(|name| removed.remove(name)).count();
+    if waiting == 0 { Ok(()) } else { published.keep_catalogue(place).await }
+}
+
+/// Deletes files whose grace is over, and forgets them.
+///
+/// First the catalogue says that their names are spent, so that no other publisher gives one of them
+/// a line again while it goes; what is not deleted then, because of a crash, is deleted by the next
+/// run.
+///
+/// # Errors
+/// The store refuses; what was deleted until then is forgotten all the same. Or
+/// [`CommitError::Raced`]: nothing is deleted.
+pub async fn delete(
+    place: &Place<'_>,
+    published: &mut Published,
+    due: &[FileName],
+) -> Result<Vec<FileName>, CommitError> {
+    let Place { store, folder, .. } = *place;
+    let Published { manifest, catalogue, .. } = published;
+    catalogue.removed.retain(|name, _| manifest.get(name).is_none());
+    let due: Vec<(&FileName, Removed)> =
+        due.iter().filter_map(|name| Some((name, catalogue.removed.get(name)?.clone()))).collect();
+    for (_, removed) in &due {
+        let floor = catalogue.floor.entry(removed.version.clone()).or_default();
+        *floor = (*floor).max(removed.revision + 1);
+    }
+    published.keep_catalogue(place).await?;
+    let mut deleted = Vec::new();
+    let mut failed = None;
+    for (name, removed) in due {
+        // Not what somebody put in its place.
+        if published.size(name).is_none_or(|size| removed.size == Some(size)) {
+            let image = store.delete(&path(folder, name.as_str())).await;
+            let gone = match image {
+                Ok(()) => store.delete(&record_path(folder, name)).await,
+                error => error,
+            };
+            if let Err(error) = gone {
+                failed = Some(error);
+                break;
+            }
+            deleted.push(name.clone());
+        }
+        published.catalogue.removed.remove(name);
+    }
+    match published.keep_catalogue(place).await {
+        // Somebody remembers something else meanwhile: the next run finds the files gone.
+        Ok(()) | Err(CommitError::Raced { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    match failed {
+        Some(error) => Err(error.into()),
+        None => Ok(deleted),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::component;
+    use std::path::Path;
+
+    fn gone(rules: &str, lines: &[(&str, u32, &str)]) -> Vec<String> {
+        let text = format!("[source.github]\nrepo = \"o/r\"\n[versions]\n{rules}");
+        let component = component::parse("x".parse().unwrap(), Path::new("x.toml"), &text).unwrap();
+        let mut shelf = Shelf::default();
+        for (version, revision, arch) in lines {
+            let name = format!("{version}-r{revision}-{arch}").parse().unwrap();
+            shelf.put(version.parse().unwrap(), *revision, arch.parse().unwrap(), name);
+        }
+        let arches = [Arch::X86_64, Arch::Arm64];
+        let mut gone = surplus(&shelf, &component.versions, &arches);
+        gone.sort();
+        gone.into_iter().map(String::from).collect()
+    }
+
+    #[test]
+    fn the_newest_stay_for_each_architecture() {
+        let lines = [
+            ("1.9", 0, "arm64"),
+            ("1.9", 0, "x86-64"),
+            ("1.10", 0, "x86-64"),
+            ("1.11", 0, "x86-64"),
+            ("1.8", 0, "arm64"),
+        ];
+        assert_eq!(gone("newest = 2", &lines), Vec::<String>::new(), "1.9 is the complete one");
+        assert_eq!(gone("newest = 1", &lines), ["1.10-r0-x86-64", "1.8-r0-arm64"]);
+    }
+
+    #[test]
+    fn revisions_of_a_version_have_one_place() {
+        let lines = [
+            ("1.0", 0, "x86-64"),
+            ("1.0", 1, "x86-64"),
+            ("1.0", 10, "x86-64"),
+            ("1.0", 9, "arm64"),
+            ("1.1", 0, "x86-64"),
+        ];
+        assert_eq!(gone("newest = 2", &lines), ["1.0-r0-x86-64", "1.0-r1-x86-64"]);
+    }
+
+    #[test]
+    fn a_branch_holds_its_own() {
+        let lines = ["1.30.9", "1.30.10", "1.31.0", "nightly"].map(|v| (v, 0, "x86-64"));
+        assert_eq!(gone("newest = 1\nper = \"minor\"", &lines), ["1.30.9-r0-x86-64"]);
+        assert_eq!(gone("newest = 1\nper = \"major\"", &lines).len(), 2);
+    }
+
+    #[test]
+    fn a_file_waits_for_the_whole_grace() {
+        let at: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let name: FileName = "a.raw".parse().unwrap();
+        let removed = Removed {
+            sha256: crate::name::Sha256::of(b""),
+            size: None,
+            version: "1".parse().unwrap(),
+            revision: 0,
+            at,
+            why: Gone::Pruned,
+        };
+        let mut published = Published::default();
+        published.catalogue.removed.insert(name.clone(), removed);
+        let grace = std::time::Duration::from_secs(60);
+        let after = |seconds| at + jiff::SignedDuration::from_secs(seconds);
+        let is_due = |published: &Published, grace, now| !due(published, grace, now).0.is_empty();
+        assert!(!is_due(&published, grace, after(59)));
+        assert!(is_due(&published, grace, after(60)));
+        // A clock that went back, and a grace without an end.
+        assert!(!is_due(&published, grace, after(-1_000_000)));
+        assert!(!is_due(
+            &published,
+            std::time::Duration::MAX,
+            Timestamp::MAX - jiff::SignedDuration::from_secs(1)
+        ));
+        // What is listed again is nobody's to delete.
+        published.manifest.add(name, crate::name::Sha256::of(b"")).unwrap();
+        assert!(!is_due(&published, grace, after(60)));
+    }
+}

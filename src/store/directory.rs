@@ -1,0 +1,108 @@
+//! Directories: opening one, and cleaning up after a killed publisher.
+//!
+//! Owns modes and half-written files. Knows nothing of what is stored.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use object_store::ObjectStore;
+use object_store::local::LocalFileSystem;
+use object_store::memory::InMemory;
+
+use super::{Access, Lock, PRIVATE, Place, Store, StoreError};
+
+impl Store {
+    /// Opens a directory.
+    ///
+    /// # Errors
+    /// It is no directory, or cannot be read or made.
+    pub fn directory(root: &Path, access: Access) -> Result<Self, StoreError> {
+        let failed =
+            |error: io::Error| StoreError::new("cannot open the store", root.display(), error);
+        if access == Access::Write {
+            make(root).map_err(failed)?;
+        }
+        let objects: Arc<dyn ObjectStore> = match fs::metadata(root) {
+            Ok(metadata) if metadata.is_dir() => Arc::new(
+                LocalFileSystem::new_with_prefix(root)
+                    .map_err(|error| {
+                        StoreError::new("cannot open the store", root.display(), error)
+                    })?
+                    .with_fsync(true),
+            ),
+            Ok(_) => return Err(failed(io::Error::from(io::ErrorKind::NotADirectory))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Arc::new(InMemory::new()),
+            Err(error) => return Err(failed(error)),
+        };
+        Ok(Self::new(objects, Place::Directory(root.to_owned())))
+    }
+
+    /// The same store, made if it is a directory that is not there yet.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn made(self) -> Result<Self, StoreError> {
+        match &self.place {
+            Place::Bucket(_) => Ok(self),
+            Place::Directory(root) if root.is_dir() => {
+                make(root).map_err(|error| {
+                    StoreError::new("cannot open the store", root.display(), error)
+                })?;
+                Ok(self)
+            }
+            Place::Directory(root) => Self::directory(root, Access::Write),
+        }
+    }
+
+    /// Takes away what a killed publisher left half written. Only for who holds the lock.
+    ///
+    /// The file system backend of `object_store` writes `NAME#N` and renames it. In a bucket nobody
+    /// sees the parts of an upload that did not end, but somebody pays for them: a lifecycle rule
+    /// (`AbortIncompleteMultipartUpload`) takes them away, and `object_store` cannot list them.
+    ///
+    /// # Errors
+    /// The folder cannot be read, or such a file not be removed.
+    pub fn sweep(&self, folder: &str, _lock: &Lock) -> Result<(), StoreError> {
+        let Place::Directory(root) = &self.place else { return Ok(()) };
+        let ends: &[&str] =
+            if folder.starts_with(PRIVATE) { &[".json", ".json.zst"] } else { &[".raw", ".efi"] };
+        let folder = root.join(folder);
+        let failed = |error: io::Error| StoreError::new("cannot clean", folder.display(), error);
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(failed(error)),
+        };
+        for entry in entries {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name();
+            let half = name.to_str().and_then(|name| name.rsplit_once('#')).is_some_and(
+                |(stem, number)| {
+                    let ours = ends.iter().any(|end| stem.ends_with(end));
+                    (ours || stem.starts_with("SHA256SUMS"))
+                        && !number.is_empty()
+                        && number.bytes().all(|c| c.is_ascii_digit())
+                },
+            );
+            if half && entry.file_type().is_ok_and(|kind| kind.is_file()) {
+                fs::remove_file(entry.path()).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn make(root: &Path) -> io::Result<()> {
+    // What nodes fetch must be readable for the web server, whatever the shell's habits are.
+    let mask = rustix::process::umask(rustix::fs::Mode::empty());
+    rustix::process::umask(mask & rustix::fs::Mode::from_raw_mode(0o022));
+    fs::create_dir_all(root)?;
+    // What upstreams answered is nobody else's business: some of them are private.
+    match fs::DirBuilder::new().mode(0o700).create(root.join(PRIVATE)) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,242 @@
+//! Uploads: a file's content becomes an object, whole or not at all.
+//!
+//! A small file goes up in one request, a large one in parts, several at a time. The parts of all
+//! uploads together take a fixed amount of memory, however many and however large the files are.
+
+use std::fs::File;
+use std::io::Read;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use object_store::{
+    CopyMode, CopyOptions, ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions,
+    PutPayload, path::Path as Key,
+};
+use tokio::task::JoinSet;
+
+use super::error::{is_missing, is_refused_condition, is_silence};
+use super::{Created, Lock, PRIVATE, Place, Store, StoreError};
+
+/// The bytes of one part; also the largest file that goes up in one request.
+const PART: u64 = 8 << 20;
+
+/// How many parts are in memory at once, of all uploads.
+pub(super) const BUFFERS: usize = 8;
+
+/// How many parts of one upload are on their way at once.
+const PARTS_AT_ONCE: usize = 4;
+
+/// How long we wait before a request without an answer is sent again.
+const RETRIES: [Duration; 3] =
+    [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(5)];
+
+/// A service takes 10,000 parts at most: larger files have larger parts.
+const MOST_PARTS: u64 = 9_000;
+
+impl Store {
+    /// Puts a file's content at a path, unless something is there. It appears whole or not at all.
+    ///
+    /// # Errors
+    /// The file cannot be read or the store not written; nothing appears then.
+    pub async fn create_from_file(
+        &self,
+        path: &str,
+        file: File,
+        lock: &Lock,
+    ) -> Result<Created, StoreError> {
+        lock.check()?;
+        let key = Key::from(path);
+        let failed = |error| self.error("cannot write", path, error);
+        let size = file.metadata().map_err(|error| failed(of_file(error)))?.len();
+        if lock.is_conditional() && size <= PART {
+            let (read, _file) = read_part(file, size).await;
+            let bytes = read.map_err(|error| failed(of_file(error)))?;
+            return created(self.put_if(path, bytes, PutMode::Create).await).map_err(failed);
+        }
+        // Gigabytes are not sent to find out that they are there.
+        match self.objects.head(&key).await {
+            Ok(_) => return Ok(Created::Exists),
+            Err(error) if is_missing(&error) => {}
+            Err(error) => return Err(self.error("cannot read", path, error)),
+        }
+        if !lock.is_conditional() {
+            return self.put_from_file(path, file).await.map(|()| Created::New);
+        }
+        if let Some(creating) = &self.creating {
+            let sent = self.send_parts(creating.as_ref(), path, file, size).await;
+            return created(sent).map_err(failed);
+        }
+        // These services copy only where nothing is, but do not put parts together so.
+        let aside = format!("{PRIVATE}/uploads/{:032x}", rand::random::<u128>());
+        let put = async {
+            let aside = Key::from(aside.as_str());
+            self.send_parts_as(self.objects.as_ref(), &aside, path, file, size).await?;
+            let options = CopyOptions::new().with_mode(CopyMode::Create);
+            let copied = created(self.objects.copy_opts(&aside, &key, options).await);
+            // What stays there harms nobody; a rule of the bucket may take it away.
+            let _ = self.objects.delete(&aside).await;
+            copied
+        };
+        put.await.map_err(failed)
+    }
+
+    /// Puts a file's content at a path, in the place of what was there, whole or not at all.
+    ///
+    /// # Errors
+    /// The file cannot be read or the store not written; what was there is untouched.
+    pub async fn put_from_file(&self, path: &str, file: File) -> Result<(), StoreError> {
+        let failed = |error| self.error("cannot write", path, error);
+        let size = file.metadata().map_err(|error| failed(of_file(error)))?.len();
+        // A directory takes parts without asking for hard links.
+        if size <= PART && matches!(self.place, Place::Bucket(_)) {
+            let (read, _file) = read_part(file, size).await;
+            return self.put(path, read.map_err(|error| failed(of_file(error)))?).await;
+        }
+        self.send_parts(self.objects.as_ref(), path, file, size).await.map_err(failed)
+    }
+
+    /// Creates an object in parts, as large files are: `None` if this store cannot do that only
+    /// where nothing is.
+    pub(super) async fn create_in_parts(
+        &self,
+        path: &str,
+        bytes: Bytes,
+    ) -> Option<object_store::Result<()>> {
+        let creating = self.creating.as_ref()?;
+        let put = async {
+            let options = self.multipart_options(path);
+            let mut upload = creating.put_multipart_opts(&Key::from(path), options).await?;
+            let done = async {
+                upload.put_part(PutPayload::from_bytes(bytes)).await?;
+                upload.complete().await.map(|_| ())
+            };
+            let done = done.await;
+            if done.is_err() {
+                let _ = upload.abort().await;
+            }
+            done
+        };
+        Some(put.await)
+    }
+
+    async fn send_parts(
+        &self,
+        objects: &dyn ObjectStore,
+        path: &str,
+        file: File,
+        size: u64,
+    ) -> object_store::Result<()> {
+        self.send_parts_as(objects, &Key::from(path), path, file, size).await
+    }
+
+    /// Sends a file to `key`, with the headers that `path` should have.
+    async fn send_parts_as(
+        &self,
+        objects: &dyn ObjectStore,
+        key: &Key,
+        path: &str,
+        mut file: File,
+        size: u64,
+    ) -> object_store::Result<()> {
+        let part = PART.max(size.div_ceil(MOST_PARTS).next_multiple_of(1 << 20));
+        let mut upload = objects.put_multipart_opts(key, self.multipart_options(path)).await?;
+        let mut running = JoinSet::new();
+        let sent = async {
+            loop {
+                while running.len() >= PARTS_AT_ONCE {
+                    joined(running.join_next().await)?;
+                }
+                let permit = Arc::clone(&self.buffers).acquire_owned().await;
+                let permit = permit.expect("the semaphore is never closed");
+                let read;
+                (read, file) = read_part(file, part).await;
+                let bytes = read.map_err(of_file)?;
+                if bytes.is_empty() {
+                    break;
+                }
+                let sending = upload.put_part(PutPayload::from_bytes(bytes));
+                running.spawn(async move {
+                    let sent = sending.await;
+                    drop(permit);
+                    sent
+                });
+            }
+            while let Some(done) = running.join_next().await {
+                joined(Some(done))?;
+            }
+            Ok(())
+        };
+        let sent: object_store::Result<()> = sent.await;
+        let done = match sent {
+            Ok(()) => upload.complete().await.map(|_| ()),
+            Err(error) => Err(error),
+        };
+        if done.is_err() {
+            running.shutdown().await;
+            // The first error is the one to tell.
+            let _ = upload.abort().await;
+        }
+        done
+    }
+
+    fn multipart_options(&self, path: &str) -> PutMultipartOptions {
+        PutMultipartOptions { attributes: self.attributes(path), ..Default::default() }
+    }
+
+    /// Puts bytes under a condition.
+    ///
+    /// `object_store` does not send a conditional request again whose answer was lost. We do: what
+    /// it met then may be its own effect, so whoever is refused must look at what is there.
+    pub(super) async fn put_if(
+        &self,
+        path: &str,
+        bytes: Bytes,
+        mode: PutMode,
+    ) -> object_store::Result<object_store::PutResult> {
+        let mut waits = RETRIES.iter();
+        loop {
+            let attributes = self.attributes(path);
+            let options = PutOptions { mode: mode.clone(), attributes, ..PutOptions::default() };
+            let payload = PutPayload::from_bytes(bytes.clone());
+            let put = self.objects.put_opts(&Key::from(path), payload, options).await;
+            match (put, waits.next()) {
+                (Err(error), Some(wait))
+                    if is_silence(&error) && !matches!(mode, PutMode::Overwrite) =>
+                {
+                    tracing::debug!(path, %error, "asked again");
+                    tokio::time::sleep(*wait).await;
+                }
+                (put, _) => return put,
+            }
+        }
+    }
+}
+
+fn created<T>(put: object_store::Result<T>) -> object_store::Result<Created> {
+    match put {
+        Ok(_) => Ok(Created::New),
+        Err(error) if is_refused_condition(&error) => Ok(Created::Exists),
+        Err(error) => Err(error),
+    }
+}
+
+fn joined(
+    done: Option<Result<object_store::Result<()>, tokio::task::JoinError>>,
+) -> object_store::Result<()> {
+    done.unwrap_or(Ok(Ok(())))?
+}
+
+fn of_file(source: std::io::Error) -> object_store::Error {
+    object_store::Error::Generic { store: "image", source: Box::new(source) }
+}
+
+/// The next bytes of a file, on a thread that may wait for the disk.
+async fn read_part(mut file: File, most: u64) -> (std::io::Result<Bytes>, File) {
+    let read = tokio::task::spawn_blocking(move || {
+        let mut buffer = Vec::with_capacity(usize::try_from(most).unwrap_or(0));
+        let read = (&mut file).take(most).read_to_end(&mut buffer);
+        (read.map(|_| Bytes::from(buffer)), file)
+    });
+    read.await.expect("reading a file does not panic")
+}

@@ -1,0 +1,212 @@
+//! Every interleaving: several publishers at one bucket, of which a seeded scheduler lets one at a
+//! time do one operation. Whatever the order: no line is lost, no line is without its file, and what
+//! was to go is gone.
+
+use std::collections::{BTreeSet, HashSet};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures::FutureExt;
+use object_store::memory::InMemory;
+use publish::image::Image;
+use publish::name::Folder;
+use publish::repository::Published;
+use publish::repository::commit::{self, Change, CommitError, Gone, Record, Removal};
+use publish::sign::key::Kind;
+use publish::sign::{Signer, SigningKey};
+use publish::store::Store;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use tokio::sync::Notify;
+
+use crate::crash::{image, is_signed, served};
+use crate::objects::{Gate, Turn, gated};
+
+/// Where one publisher waits for its turn.
+#[derive(Default)]
+struct Post {
+    /// Operations of one publisher may wait at once: it reads some things side by side.
+    waiting: AtomicUsize,
+    go: Notify,
+}
+
+impl Post {
+    fn gate(self: &Arc<Self>) -> Gate {
+        let this = self.clone();
+        Arc::new(move |_, _| {
+            let this = this.clone();
+            async move {
+                this.waiting.fetch_add(1, Ordering::SeqCst);
+                this.go.notified().await;
+                Turn::Go
+            }
+            .boxed()
+        })
+    }
+}
+
+/// What one publisher wants.
+#[derive(Clone, Default)]
+struct Wish {
+    images: Vec<(Image, Record)>,
+    removals: Vec<Removal>,
+    sign: bool,
+}
+
+/// As `sync` does it: read, plan, commit; and again, if somebody was faster.
+async fn publish(store: Store, wish: Wish, signer: Arc<Signer>) {
+    let folder: Folder = "x".parse().unwrap();
+    let lock = store.lock().await.unwrap();
+    for _ in 0..20 {
+        let published = Published::read(&store, &folder).await.unwrap();
+        let change = Change {
+            images: &wish.images,
+            removals: &wish.removals,
+            restored: &[],
+            sign: wish.sign,
+        };
+        match commit::commit(&store, &lock, &folder, &published, &change, &signer).await {
+            Ok(_) => return,
+            Err(CommitError::Raced { .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+    panic!("twenty races in a row are lost");
+}
+
+type Publisher = Pin<Box<dyn Future<Output = ()>>>;
+
+/// Lets the publisher go on until it waits again, or ends.
+async fn step(publisher: &mut Publisher, post: &Post) -> bool {
+    if post.waiting.load(Ordering::SeqCst) > 0 {
+        post.waiting.fetch_sub(1, Ordering::SeqCst);
+        post.go.notify_one();
+    }
+    std::future::poll_fn(|context| {
+        let ended = publisher.as_mut().poll(context).is_ready();
+        if ended || post.waiting.load(Ordering::SeqCst) > 0 {
+            return std::task::Poll::Ready(ended);
+        }
+        std::task::Poll::Pending
+    })
+    .await
+}
+
+/// One schedule; gives whose turn it was.
+async fn race(
+    objects: &InMemory,
+    wishes: &[Wish],
+    signer: &Arc<Signer>,
+    random: &mut StdRng,
+) -> Vec<u8> {
+    let posts: Vec<Arc<Post>> = wishes.iter().map(|_| Arc::default()).collect();
+    let mut running: Vec<(u8, Publisher, Arc<Post>)> = Vec::new();
+    for (number, (wish, post)) in (0..).zip(wishes.iter().zip(&posts)) {
+        let gate = post.gate();
+        let store = Store::with_objects(Arc::new(objects.clone()))
+            .through(move |objects| gated(objects, gate.clone()));
+        running.push((
+            number,
+            Box::pin(publish(store, wish.clone(), signer.clone())),
+            post.clone(),
+        ));
+    }
+    let mut turns = Vec::new();
+    while !running.is_empty() {
+        let turn = random.gen_range(0..running.len());
+        let (number, publisher, post) = &mut running[turn];
+        turns.push(*number);
+        if step(publisher, post).await {
+            drop(running.swap_remove(turn));
+        }
+        // Clients read at any time.
+        if turns.len() % 7 == 0 {
+            served(objects, "x").await;
+        }
+    }
+    turns
+}
+
+/// Runs so many schedules.
+async fn races(signer: Signer, publishers: usize, schedules: u64) {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let signer = Arc::new(signer);
+    let name = |text: &str| format!("x-{text}-x86-64.raw");
+    let there: Vec<_> =
+        ["1.0", "1.1"].iter().map(|v| image(folder, &name(v), v.as_bytes())).collect();
+    let before = InMemory::new();
+    publish(
+        Store::with_objects(Arc::new(before.clone())),
+        Wish { images: there, ..Wish::default() },
+        signer.clone(),
+    )
+    .await;
+    // Each adds one of its own; two add the same one; one takes a line out.
+    let same = image(folder, &name("2.0"), b"the same");
+    let mut wishes: Vec<Wish> = (0..publishers)
+        .map(|number| {
+            let version = format!("3.{number}");
+            let own = image(folder, &name(&version), version.as_bytes());
+            Wish { images: vec![own], ..Wish::default() }
+        })
+        .collect();
+    wishes[0].images.push(same.clone());
+    wishes[1].images.push(same);
+    wishes[1].removals.push(Removal { name: name("1.0").parse().unwrap(), why: Gone::Pruned });
+    // One more only renews the signature.
+    let signs = matches!(*signer, Signer::Key { .. });
+    wishes.extend(signs.then(|| Wish { sign: true, ..Wish::default() }));
+    let mut wanted: BTreeSet<String> = ["1.1", "2.0"].map(name).into();
+    wanted.extend((0..publishers).map(|number| name(&format!("3.{number}"))));
+
+    let mut different = HashSet::new();
+    for seed in 0..schedules {
+        let objects = before.fork();
+        let mut random = StdRng::seed_from_u64(seed);
+        different.insert(race(&objects, &wishes, &signer, &mut random).await);
+        let now: BTreeSet<String> = served(&objects, "x").await.into_iter().collect();
+        assert_eq!(now, wanted, "{publishers} publishers, seed {seed}");
+        let is_right = is_signed(&Store::with_objects(Arc::new(objects)), "x", &signer).await;
+        assert!(is_right, "{publishers} publishers, seed {seed}: the signature is not right");
+    }
+    let lengths: BTreeSet<usize> = different.iter().map(Vec::len).collect();
+    assert!(lengths.len() > 1, "nobody ever lost a race: {lengths:?}");
+    eprintln!(
+        "{publishers} publishers: {schedules} schedules, {} of them different, of {} to {} steps",
+        different.len(),
+        lengths.first().unwrap(),
+        lengths.last().unwrap()
+    );
+}
+
+#[tokio::test]
+async fn two_publishers_in_every_order() {
+    races(Signer::Unsigned, 2, 6_000).await;
+}
+
+#[tokio::test]
+async fn three_publishers_in_every_order() {
+    races(Signer::Unsigned, 3, 4_000).await;
+}
+
+#[tokio::test]
+async fn signatures_of_two_and_a_renewal_in_every_order() {
+    races(key(), 2, SIGNED).await;
+}
+
+#[tokio::test]
+async fn signatures_of_three_and_a_renewal_in_every_order() {
+    races(key(), 3, SIGNED).await;
+}
+
+/// Unoptimised, signing takes most of the time.
+const SIGNED: u64 = 500;
+
+fn key() -> Signer {
+    let now = jiff::Timestamp::now();
+    let text = SigningKey::generate(Kind::Ed25519, "Test <test@example.com>", now).unwrap();
+    let key = SigningKey::read(&text, None, now).unwrap();
+    Signer::Key { key: Box::new(key), best_before: None }
+}
