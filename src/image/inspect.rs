@@ -17,11 +17,22 @@ use crate::config::extension::Kind;
 use crate::name::Arch;
 use crate::recipe::elf::{self, Elf};
 
+mod bounds;
+
 /// The first bytes of squashfs 4.0, little-endian.
 const MAGIC: &[u8] = b"hsqs";
 
 /// The longest extension-release that is read, in bytes.
 const RELEASE_LIMIT: u64 = 64 << 10;
+
+/// The most of them that are read.
+const MOST_RELEASES: usize = 64;
+
+/// The most bytes that the reader keeps of blocks with the ends of files.
+const MOST_KEPT: usize = 64 << 20;
+
+/// The stack of the thread that reads an image, in bytes.
+const STACK: usize = 64 << 20;
 
 /// Where programs are that must run on the machine that merges the image.
 const PROGRAMS: [&str; 5] =
@@ -146,13 +157,16 @@ pub fn inspect(path: &Path, known_as: Option<&str>) -> Result<Inspection, Inspec
     let mut os_release = None;
     let mut problems = Vec::new();
     let mut entries = Vec::new();
+    let [mut of_releases, mut of_programs] =
+        [MOST_RELEASES, MOST_PROGRAMS].map(|files| Budget::new(files, image.block_size));
     for node in image.files() {
         let at = node.fullpath.to_string_lossy().trim_start_matches('/').to_owned();
         if at.is_empty() {
             continue;
         }
         if let Some((kind, name)) = release_name(&at) {
-            match read_release(&image, node) {
+            let node = Some(node).filter(|node| of_releases.allows(node));
+            match node.and_then(|node| read_release(&image, node)) {
                 Some(release) => {
                     uses.insert(match kind {
                         Kind::Sysext => Use::Sysext,
@@ -163,8 +177,8 @@ pub fn inspect(path: &Path, known_as: Option<&str>) -> Result<Inspection, Inspec
                 None => problems.push(format!("`{at}` cannot be read")),
             }
         }
-        if programs.len() < MOST_PROGRAMS
-            && PROGRAMS.iter().any(|folder| at.starts_with(folder))
+        if PROGRAMS.iter().any(|folder| at.starts_with(folder))
+            && of_programs.allows(node)
             && let Some(program) = read_program(&image, node)
         {
             programs.insert(at.clone(), program);
@@ -205,6 +219,30 @@ pub fn inspect(path: &Path, known_as: Option<&str>) -> Result<Inspection, Inspec
     })
 }
 
+/// How many files may be looked into.
+struct Budget {
+    files: usize,
+    /// Blocks with the ends of many files, by number: the reader keeps each that it once unpacked.
+    fragments: BTreeSet<usize>,
+    most_fragments: usize,
+}
+
+impl Budget {
+    fn new(files: usize, block_size: u32) -> Self {
+        let most_fragments = MOST_KEPT / block_size.max(1) as usize;
+        Self { files, fragments: BTreeSet::new(), most_fragments }
+    }
+
+    /// Whether this one may be, too.
+    fn allows(&mut self, node: &Node<SquashfsFileReader>) -> bool {
+        let InnerNode::File(file) = &node.inner else { return false };
+        let Some(left) = self.files.checked_sub(1) else { return false };
+        self.files = left;
+        self.fragments.insert(file.frag_index());
+        self.fragments.len() <= self.most_fragments
+    }
+}
+
 /// Opens an image; its length in bytes, too.
 pub(super) fn open(path: &Path) -> Result<(FilesystemReader<'static>, u64), InspectError> {
     let disk = |source| InspectError::Disk { path: path.to_owned(), source };
@@ -223,9 +261,18 @@ pub(super) fn open(path: &Path) -> Result<(FilesystemReader<'static>, u64), Insp
     if magic != MAGIC {
         return Err(format("it does not begin like one".to_owned()));
     }
-    let image = FilesystemReader::from_reader(BufReader::with_capacity(128 << 10, file))
-        .map_err(|error| format(error.to_string().lines().next().unwrap_or_default().to_owned()))?;
-    Ok((image, size))
+    bounds::check(&file, size).map_err(disk)?.map_err(format)?;
+    let reader = BufReader::with_capacity(128 << 10, file);
+    let kind = backhand::kind::Kind::new_v4(&bounds::BOUNDED);
+    // The reader calls itself for every folder in a folder, so it gets a stack for the deepest tree.
+    // Whatever it cannot stand is the image's fault, not a mistake of whoever wants it read.
+    let read = std::thread::Builder::new().stack_size(STACK).spawn(|| {
+        FilesystemReader::from_reader_with_offset_and_kind(reader, 0, kind)
+            .map_err(|error| error.to_string().lines().next().unwrap_or_default().to_owned())
+    });
+    let image = read.map_err(disk)?.join();
+    let image = image.map_err(|_| format("it cannot be made sense of".to_owned()))?;
+    Ok((image.map_err(format)?, size))
 }
 
 /// How an image's blocks are compressed.

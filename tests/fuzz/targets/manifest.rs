@@ -1,0 +1,17 @@
+//! `SHA256SUMS` of other people, and their checksum files.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use publish::fetch::checksum;
+use publish::manifest::Manifest;
+
+fuzz_target!(|bytes: &[u8]| {
+    let _ = checksum::find(bytes, "tool-1.0.tar.gz");
+    let Ok(manifest) = Manifest::parse(bytes) else { return };
+    let again = Manifest::parse(&manifest.render()).expect("what is written can be read");
+    assert_eq!(again, manifest);
+    assert!(again.includes(&manifest));
+    for (name, sha256) in manifest.files() {
+        assert_eq!(manifest.get(name), Some(sha256));
+    }
+});
