@@ -142,7 +142,10 @@ pub(super) fn find(survey: &Survey<'_>, version: Option<&str>) -> Option<Candida
 fn deliver(image: &Image, arch: Arch, output: &Path) -> anyhow::Result<Built> {
     let to = output.join(image.name.as_str());
     let half = output.join(format!(".{}.part", image.name));
-    let copied = fs::copy(&image.path, &half).and_then(|_| fs::rename(&half, &to));
+    // A second name costs nothing, where both folders are on one file system.
+    let linked = fs::hard_link(&image.path, &half);
+    let copied = linked.or_else(|_| fs::copy(&image.path, &half).map(drop));
+    let copied = copied.and_then(|()| fs::rename(&half, &to));
     if copied.is_err() {
         let _ = fs::remove_file(&half);
     }

@@ -69,7 +69,7 @@ impl Preset {
     fn meaning(self) -> (Algorithm, u32, u32) {
         match self {
             Self::Balanced => (Algorithm::Zstd, 9, 256 << 10),
-            Self::Small => (Algorithm::Zstd, 19, 1 << 20),
+            Self::Small => (Algorithm::Zstd, 19, 512 << 10),
             Self::Fast => (Algorithm::Lz4, 1, 128 << 10),
         }
     }
@@ -212,7 +212,7 @@ mod tests {
         assert_eq!(read("compression = \"zstd\""), read(""));
         assert_eq!(
             read("preset = \"small\"\nlevel = 15").unwrap(),
-            squashfs(Compression::Zstd(15), 1 << 20)
+            squashfs(Compression::Zstd(15), 512 << 10)
         );
         assert_eq!(
             read("compression = \"xz\"\nbcj = true\nblock-size = \"128KiB\"").unwrap(),

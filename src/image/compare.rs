@@ -1,9 +1,9 @@
 //! Comparison: in what two images differ, file by file and byte by byte.
 //!
 //! Owns what counts as a difference. Reads images as [`super::inspect`] does, and trusts them as
-//! little: contents are compared piece by piece, never held.
+//! little: contents are compared piece by piece, never held, and only up to a size.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::path::Path;
 
@@ -11,6 +11,12 @@ use backhand::{FilesystemReader, InnerNode, Node, SquashfsFileReader};
 use serde::Serialize;
 
 use super::inspect::{self, InspectError, Listed};
+
+/// The largest files whose bytes are compared, in bytes: a hole of terabytes costs an image nothing.
+const LARGEST: u64 = 64 << 30;
+
+/// The reader keeps every fragment that it unpacked, and so is left for a new one after so many.
+const FRAGMENTS: usize = 32;
 
 /// In what two images differ.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -67,16 +73,13 @@ pub fn compare(first: &Path, second: &Path) -> Result<Comparison, InspectError> 
     let paths = [first, second];
     let [one, other] = [inspect::open(first)?.0, inspect::open(second)?.0];
     let (ours, theirs) = (nodes(&one), nodes(&other));
+    let mut readers = Readers::new(paths)?;
     let mut entries = Vec::new();
     for path in ours.keys().chain(theirs.keys().filter(|path| !ours.contains_key(*path))) {
         let difference = match (ours.get(path), theirs.get(path)) {
             (Some(node), None) => Some(Difference::Removed(inspect::list(path.clone(), node))),
             (None, Some(node)) => Some(Difference::Added(inspect::list(path.clone(), node))),
-            (Some(a), Some(b)) => {
-                differ(path, (&one, a), (&other, b)).map_err(|(at, source)| {
-                    InspectError::Content { path: paths[at].to_owned(), file: path.clone(), source }
-                })?
-            }
+            (Some(a), Some(b)) => differ(path, a, b, &mut readers)?,
             (None, None) => None,
         };
         entries.extend(difference);
@@ -116,14 +119,52 @@ fn note<T: PartialEq + ToString>(to: &mut Vec<Changed>, what: &'static str, a: &
     }
 }
 
-type Side<'i> = (&'i FilesystemReader<'static>, &'i Node<SquashfsFileReader>);
+/// Two readers for contents.
+struct Readers<'p> {
+    paths: [&'p Path; 2],
+    images: [FilesystemReader<'static>; 2],
+    /// The fragments that were unpacked by them.
+    fragments: [BTreeSet<usize>; 2],
+}
 
-/// The error is that of the first or the second image.
+impl<'p> Readers<'p> {
+    fn new(paths: [&'p Path; 2]) -> Result<Self, InspectError> {
+        let images = [inspect::open(paths[0])?.0, inspect::open(paths[1])?.0];
+        Ok(Self { paths, images, fragments: Default::default() })
+    }
+
+    /// Whether two files have the same bytes.
+    fn same(&mut self, path: &str, files: [&SquashfsFileReader; 2]) -> Result<bool, InspectError> {
+        let Self { paths, .. } = *self;
+        let failed = |at: usize, source: io::Error| InspectError::Content {
+            path: paths[at].to_owned(),
+            file: path.to_owned(),
+            source,
+        };
+        for (at, file) in files.iter().enumerate() {
+            if file.file_len() as u64 > LARGEST {
+                return Err(failed(at, io::ErrorKind::FileTooLarge.into()));
+            }
+            self.fragments[at].insert(file.frag_index());
+            if self.fragments[at].len() > FRAGMENTS {
+                self.images[at] = inspect::open(paths[at])?.0;
+                self.fragments[at].clear();
+            }
+        }
+        let [first, second] = [0, 1].map(|at| {
+            let reader = self.images[at].file(files[at]).reader_checked();
+            reader.map_err(|error| failed(at, io::Error::other(error)))
+        });
+        same(first?, second?).map_err(|(at, source)| failed(at, source))
+    }
+}
+
 fn differ(
     path: &str,
-    (one, a): Side<'_>,
-    (other, b): Side<'_>,
-) -> Result<Option<Difference>, (usize, io::Error)> {
+    a: &Node<SquashfsFileReader>,
+    b: &Node<SquashfsFileReader>,
+    readers: &mut Readers<'_>,
+) -> Result<Option<Difference>, InspectError> {
     let (x, y) = (inspect::list(path.to_owned(), a), inspect::list(path.to_owned(), b));
     let mut in_what = Vec::new();
     let mode = |entry: &Listed| format!("{:04o}", entry.mode);
@@ -132,22 +173,21 @@ fn differ(
     note(&mut in_what, "mode", &mode(&x), &mode(&y));
     note(&mut in_what, "owner", &owner(&x), &owner(&y));
     note(&mut in_what, "size", &x.size, &y.size);
+    let sizes_differ = x.size != y.size;
     let target = |entry: Listed| entry.target.unwrap_or_default();
     note(&mut in_what, "target", &target(x), &target(y));
     note(&mut in_what, "date", &a.header.mtime, &b.header.mtime);
     let content = match (&a.inner, &b.inner) {
-        (InnerNode::File(a), InnerNode::File(b)) => {
-            let bad = |error: backhand::BackhandError| io::Error::other(error);
-            let first = one.file(a).reader_checked().map_err(|error| (0, bad(error)))?;
-            let second = other.file(b).reader_checked().map_err(|error| (1, bad(error)))?;
-            !same(first, second)?
-        }
+        // Other sizes are other bytes.
+        (InnerNode::File(_), InnerNode::File(_)) if sizes_differ => true,
+        (InnerNode::File(a), InnerNode::File(b)) => !readers.same(path, [a, b])?,
         _ => false,
     };
     let changed = content || !in_what.is_empty();
     Ok(changed.then(|| Difference::Changed { path: path.to_owned(), in_what, content }))
 }
 
+/// The error is that of the first or the second one.
 fn same(mut first: impl Read, mut second: impl Read) -> Result<bool, (usize, io::Error)> {
     const PIECE: usize = 64 << 10;
     let (mut a, mut b) = (Vec::with_capacity(PIECE), Vec::with_capacity(PIECE));
