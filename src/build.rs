@@ -437,7 +437,8 @@ async fn hash(file: Arriving) -> Result<Fetched, BuildError> {
     let path = file.path().to_owned();
     let hashed = tokio::task::spawn_blocking(move || {
         file.is_here()?;
-        Sha256::of_reader(&mut file.whole()?)
+        // The very file that the image is made of, whatever is at its path by then.
+        Sha256::of_reader(&mut file.open())
     });
     match hashed.await {
         Ok(Ok((sha256, size))) => Ok(Fetched { path, sha256, size }),

@@ -81,6 +81,10 @@ enum Command {
         /// Stop after the plan; nothing is written
         #[arg(long)]
         dry_run: bool,
+        /// Sign manifests as they are served, even if no key of [signing] has
+        /// signed them: somebody has looked at each line
+        #[arg(long)]
+        adopt: bool,
         #[command(flatten)]
         only: Only,
     },
@@ -274,7 +278,7 @@ async fn run(args: Args) -> anyhow::Result<Ended> {
         progress: Progress::new(args.quiet),
     };
     match args.command {
-        Command::Sync { dry_run, .. } => sync::run(&context, dry_run).await,
+        Command::Sync { dry_run, adopt, .. } => sync::run(&context, dry_run, adopt).await,
         Command::Plan { .. } => plan::run(&context).await,
         Command::Build { name, version: Some(version), arch, check: true, .. } => {
             check::run(&context, &name, &version, &arch).await

@@ -18,7 +18,7 @@ use crate::recipe::RecipeError;
 use crate::recipe::archive::ArchiveError;
 use crate::repository::SnapshotError;
 use crate::repository::commit::CommitError;
-use crate::repository::seal::Orphaned;
+use crate::repository::seal::SealError;
 use crate::repository::yank::YankError;
 use crate::sign::{KeyError, KeyringError};
 use crate::source::SourceError;
@@ -263,7 +263,7 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
             .or_else(|| error.downcast_ref::<CommitError>()?.hint())
             .or_else(|| error.downcast_ref::<SnapshotError>()?.hint())
             .or_else(|| error.downcast_ref::<StoreError>()?.hint())
-            .or_else(|| error.downcast_ref::<Orphaned>()?.hint())
+            .or_else(|| error.downcast_ref::<SealError>()?.hint())
             .or_else(|| error.downcast_ref::<KeyError>()?.hint())
             .or_else(|| error.downcast_ref::<KeyringError>()?.hint())
             .or_else(|| {

@@ -180,7 +180,15 @@ impl Published {
     /// # Errors
     /// The store cannot be written; or [`CommitError::Raced`]: read again, and decide again.
     pub async fn keep_catalogue(&mut self, place: &Place<'_>) -> Result<(), CommitError> {
-        let Place { store, lock, folder, .. } = *place;
+        self.keep_catalogue_in(place.store, place.lock, place.folder).await
+    }
+
+    async fn keep_catalogue_in(
+        &mut self,
+        store: &Store,
+        lock: &Lock,
+        folder: &Folder,
+    ) -> Result<(), CommitError> {
         let path = catalogue::path(folder);
         let kept = store.replace(&path, self.catalogue.render(), &self.remembered, lock).await?;
         let raced = || CommitError::Raced { folder: folder.clone() };

@@ -51,6 +51,10 @@ pub enum Signer {
         key: Box<SigningKey>,
         /// How long clients may believe a manifest; for ever, if there is no such promise.
         best_before: Option<Duration>,
+        /// Whose earlier signatures make a manifest one that may be signed anew.
+        known: Keyring,
+        /// Whether one is signed that nobody known has signed: somebody has looked at it.
+        adopt: bool,
     },
 }
 
@@ -93,7 +97,46 @@ impl Signer {
                 "the signing key expires on {day}, and nothing is signed with it after that"
             );
         }
-        Ok(Self::Key { key: Box::new(key), best_before: signing.best_before })
+        let mut signer = Self::with_key(key, signing.best_before);
+        if let (Some(all), Self::Key { known, .. }) =
+            (client_keyring(config, &signer)?, &mut signer)
+        {
+            *known = all;
+        }
+        Ok(if signing.adopt { signer.adopting() } else { signer })
+    }
+
+    /// One with this key, and no other one that counts.
+    #[must_use]
+    pub fn with_key(key: SigningKey, best_before: Option<Duration>) -> Self {
+        Self::Key { known: key.public(), key: Box::new(key), best_before, adopt: false }
+    }
+
+    /// The same, for a run in which every manifest is signed as it is served: somebody has looked.
+    #[must_use]
+    pub fn adopting(mut self) -> Self {
+        if let Self::Key { adopt, .. } = &mut self {
+            *adopt = true;
+        }
+        self
+    }
+
+    /// Whether a manifest may be signed as it is served: one of these signatures over it is by a key
+    /// that is known, or somebody has looked at it.
+    #[must_use]
+    pub fn recognises<'s>(
+        &self,
+        manifest: &[u8],
+        signatures: impl IntoIterator<Item = &'s [u8]>,
+        now: Timestamp,
+    ) -> bool {
+        match self {
+            Self::Unsigned => true,
+            Self::Key { known, adopt, .. } => {
+                let is_right = |signature| known.verify(manifest, signature, now).is_ok();
+                *adopt || signatures.into_iter().any(is_right)
+            }
+        }
     }
 
     /// Makes a manifest ready to be published, now: its promise is written anew.
@@ -119,7 +162,7 @@ impl Signer {
                 let files = vec![(manifest::FILE, lines.render())];
                 Ok(SignedManifest { lines, files })
             }
-            Self::Key { key, best_before } => {
+            Self::Key { key, best_before, .. } => {
                 freshness::promise(&mut lines, *best_before, now);
                 let text = lines.render();
                 let signature = key.sign(&text, now).map_err(SignError)?;
@@ -224,6 +267,12 @@ impl SignedManifest {
     #[must_use]
     pub fn files(&self) -> &[(&'static str, Vec<u8>)] {
         &self.files
+    }
+
+    /// The signature, armored, if there is one.
+    #[must_use]
+    pub fn armored(&self) -> Option<&[u8]> {
+        self.files.iter().find(|(name, _)| *name == ARMORED).map(|(_, bytes)| &bytes[..])
     }
 
     /// The bytes of `SHA256SUMS`.

@@ -72,8 +72,8 @@ pub struct Store {
 
 #[derive(Debug, Clone)]
 enum Place {
-    /// As it was named.
-    Directory(PathBuf),
+    /// As it was named; whether it was there when it was opened.
+    Directory(PathBuf, bool),
     /// For people: `s3://bucket/prefix`.
     Bucket(String),
 }
@@ -117,7 +117,7 @@ impl fmt::Debug for Opened {
 impl fmt::Display for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.place {
-            Place::Directory(path) => path.display().fmt(f),
+            Place::Directory(path, _) => path.display().fmt(f),
             Place::Bucket(url) => f.write_str(url),
         }
     }
@@ -189,7 +189,7 @@ impl Store {
     #[must_use]
     pub fn locate(&self, path: &str) -> String {
         match &self.place {
-            Place::Directory(root) => root.join(path).display().to_string(),
+            Place::Directory(root, _) => root.join(path).display().to_string(),
             Place::Bucket(url) => format!("{url}/{path}"),
         }
     }
@@ -198,7 +198,7 @@ impl Store {
     #[must_use]
     pub fn as_directory(&self) -> Option<&Path> {
         match &self.place {
-            Place::Directory(root) => Some(root),
+            Place::Directory(root, _) => Some(root),
             Place::Bucket(_) => None,
         }
     }
@@ -211,7 +211,7 @@ impl Store {
     /// clients get. A directory has no place for any of it.
     fn attributes(&self, path: &str) -> Attributes {
         let mut attributes = Attributes::new();
-        if matches!(self.place, Place::Directory(_)) {
+        if matches!(self.place, Place::Directory(..)) {
             return attributes;
         }
         let name = path.rsplit('/').next().unwrap_or_default();

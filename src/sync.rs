@@ -16,7 +16,7 @@ use crate::fetch::Client;
 use crate::fetch::cache::Cache;
 use crate::image::Image;
 use crate::name::{Arch, FileName, Sha256};
-use crate::plan::{self, Action, Basis, Build, Plan};
+use crate::plan::{self, Action, Basis, Build, Plan, Why};
 use crate::recipe::fingerprint;
 use crate::report::{Progress, Step, Told};
 use crate::repository::commit::{Change, CommitError, Record};
@@ -61,7 +61,7 @@ pub enum Run {
 }
 
 /// How often a component is planned anew because another publisher was faster.
-const ATTEMPTS: usize = 5;
+pub(crate) const ATTEMPTS: usize = 5;
 
 /// Brings the repository up to date.
 ///
@@ -92,7 +92,10 @@ pub async fn sync_to(
         None => None,
     };
     let surveys = survey_all(config, &shop, &store, signer.as_ref()).await;
-    let mut work = surveys.iter().flatten().any(|survey| !survey.plan.actions.is_empty());
+    let mut work = surveys.iter().any(|survey| match survey {
+        Ok(survey) => !survey.plan.actions.is_empty(),
+        Err(failed) => failed.sign.is_some(),
+    });
     if let Some(keyring) = &keyring {
         work |= seal::keyring_is_due(&store, keyring).await?;
     }
@@ -166,6 +169,8 @@ pub struct Unsurveyed<'c> {
     pub component: &'c Component,
     /// Why.
     pub error: Told,
+    /// Why its manifest must be signed all the same, if it must: nodes do not wait for an upstream.
+    pub sign: Option<Why>,
 }
 
 /// Asks every upstream and plans, several components at once; in the order of the configuration.
@@ -178,15 +183,24 @@ pub async fn survey_all<'c>(
     let at_once = config.document.network.concurrency.get();
     futures::stream::iter(&config.components)
         .map(async |component| {
-            let surveyed = contained(survey(config, component, shop, store, signer)).await;
-            surveyed.map_err(|error| Unsurveyed {
-                component,
-                error: Told::of(component.name.as_str(), error.as_ref()),
-            })
+            match contained(survey(config, component, shop, store, signer)).await {
+                Ok(survey) => Ok(survey),
+                Err(error) => {
+                    let error = Told::of(component.name.as_str(), error.as_ref());
+                    let sign = seal_of(component, store, signer).await;
+                    Err(Unsurveyed { component, error, sign })
+                }
+            }
         })
         .buffered(at_once)
         .collect()
         .await
+}
+
+/// Why a component's manifest must be signed, where that can be told.
+async fn seal_of(component: &Component, store: &Store, signer: Option<&Signer>) -> Option<Why> {
+    let published = Published::read(store, &component.folder).await.ok()?;
+    Seal::of(&published).due(signer?, Timestamp::now()).ok()?
 }
 
 /// Keeps a crash, which is a mistake of ours or of a library, to the component it happened in.
@@ -288,6 +302,9 @@ async fn keep_cache(store: &Store, survey: &Survey<'_>) -> Result<(), StoreError
 /// What a dry run tells.
 fn planned(survey: &Result<Survey<'_>, Unsurveyed<'_>>, limit: Limit) -> Outcome {
     let mut outcome = Outcome::new(survey);
+    if let Err(failed) = survey {
+        outcome.signed = failed.sign;
+    }
     if let Ok(survey) = survey {
         let plan = &survey.plan;
         outcome.published = plan.builds().map(PublishedImage::planned).collect();
@@ -321,7 +338,16 @@ async fn carry_out(
     limit: Limit,
 ) -> Outcome {
     let mut outcome = Outcome::new(&survey);
-    let Ok(survey) = survey else { return outcome };
+    let survey = match survey {
+        Ok(survey) => survey,
+        Err(failed) => {
+            let place = Place { store, lock, folder: &failed.component.folder, signer };
+            if let Err(error) = sign_alone(&failed, &place, &mut outcome).await {
+                outcome.errors.push(Told::of(failed.component.name.as_str(), error.as_ref()));
+            }
+            return outcome;
+        }
+    };
     let name = survey.component.name.as_str();
     if let Err(error) = swept {
         outcome.errors.push(Told::of(name, &error));
@@ -336,6 +362,21 @@ async fn carry_out(
         outcome.errors.push(Told::of(name, &error));
     }
     outcome
+}
+
+/// Signs what is published of a component whose upstream cannot be asked.
+async fn sign_alone(
+    failed: &Unsurveyed<'_>,
+    place: &Place<'_>,
+    outcome: &mut Outcome,
+) -> anyhow::Result<()> {
+    let Place { store, lock, folder, signer } = *place;
+    let Some(why) = failed.sign else { return Ok(()) };
+    let published = Published::read(store, folder).await?;
+    let change = Change { sign: true, ..Change::default() };
+    commit::commit(store, lock, folder, &published, &change, signer).await?;
+    outcome.signed = Some(why);
+    Ok(())
 }
 
 async fn carry_out_plan(

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::{Context, Ended, print, print_json};
 use crate::name::{Arch, ComponentName, FileName, Folder};
 use crate::report::{Told, count, say};
+use crate::repository::commit::Gone;
 use crate::repository::{self, retention};
 use crate::sign::freshness;
 use crate::store::{Access, Store};
@@ -145,10 +146,12 @@ fn status(survey: &Survey<'_>, now: Timestamp) -> Status {
     let left = expires.map(|end| end.duration_since(now));
     let missing: Vec<FileName> = plan.builds().map(|build| build.image.clone()).collect();
     let errors = sync::refusals(survey);
+    // It is offered although somebody took it out: a yank that did not come to its end.
+    let is_yanked = plan.removals().any(|removal| removal.why == Gone::Yanked);
     let state = [
         (!errors.is_empty(), State::Failed),
         (left.is_some_and(|left| !left.is_positive()), State::Expired),
-        (!missing.is_empty() || plan.sign().is_some(), State::Behind),
+        (!missing.is_empty() || plan.sign().is_some() || is_yanked, State::Behind),
         (left.is_some_and(|left| left < WARN), State::Expiring),
     ];
     let state = state.into_iter().find(|(holds, _)| *holds).map_or(State::Current, |(_, s)| s);

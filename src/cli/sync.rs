@@ -19,8 +19,11 @@ struct Result<'a> {
     components: &'a [Outcome],
 }
 
-pub(super) async fn run(context: &Context, dry_run: bool) -> anyhow::Result<Ended> {
-    let config = context.load()?;
+pub(super) async fn run(context: &Context, dry_run: bool, adopt: bool) -> anyhow::Result<Ended> {
+    let mut config = context.load()?;
+    if let Some(signing) = &mut config.document.signing {
+        signing.adopt = adopt;
+    }
     let run = if dry_run { Run::Dry } else { Run::Real };
     let outcomes = sync::sync(&config, run, &context.progress).await?;
     for told in outcomes.iter().flat_map(|outcome| &outcome.errors) {

@@ -10,9 +10,10 @@ use super::{Context, Ended, print, print_json, program};
 use crate::config::{Component, Config};
 use crate::name::{ComponentName, FileName};
 use crate::report::say;
-use crate::repository::yank::{self, Restored};
-use crate::repository::{Place, Published};
-use crate::sign::Signer;
+use crate::repository::commit::CommitError;
+use crate::repository::yank::{self, Restored, YankError};
+use crate::repository::{Place, Published, seal};
+use crate::sign::{self, Signer};
 use crate::store::{Access, Store};
 use crate::sync;
 use crate::version::Version;
@@ -42,7 +43,10 @@ pub(super) async fn yank(
     let lock = store.lock().await?;
     let place = Place { store: &store, lock: &lock, folder: &component.folder, signer: &signer };
     let now = Timestamp::now();
-    let images = yank::yank(&place, component, version, reason, force, now).await;
+    prepare(&config, &place).await?;
+    let images =
+        again(async || yank::yank(&place, component, version, reason.clone(), force, now).await)
+            .await;
     lock.release().await;
     let images = images.with_context(|| format!("{name}: cannot yank {version}"))?;
     let newest = newest(&store, component).await?;
@@ -83,7 +87,8 @@ pub(super) async fn restore(
     let store = open(&config)?;
     let lock = store.lock().await?;
     let place = Place { store: &store, lock: &lock, folder: &component.folder, signer: &signer };
-    let restored = yank::restore(&place, version, rebuild).await;
+    prepare(&config, &place).await?;
+    let restored = again(async || yank::restore(&place, version, rebuild).await).await;
     lock.release().await;
     let restored = restored.with_context(|| format!("{name}: cannot restore {version}"))?;
     let newest = newest(&store, component).await?;
@@ -108,6 +113,27 @@ pub(super) async fn restore(
     }
     print(&out)?;
     Ok(Ended::Well)
+}
+
+/// Nodes must have the key before anything is signed with it.
+async fn prepare(config: &Config, place: &Place<'_>) -> anyhow::Result<()> {
+    if let Some(keyring) = sign::client_keyring(config, place.signer)? {
+        seal::put_keyring(place.store, place.lock, &keyring).await?;
+    }
+    Ok(())
+}
+
+/// Tries again, a few times, if another publisher was faster: each try reads what is there.
+async fn again<T>(
+    attempt: impl AsyncFn() -> std::result::Result<T, YankError>,
+) -> std::result::Result<T, YankError> {
+    for _ in 1..sync::ATTEMPTS {
+        match attempt().await {
+            Err(YankError::Commit(CommitError::Raced { .. })) => {}
+            done => return done,
+        }
+    }
+    attempt().await
 }
 
 /// Opens a store that is there: neither command starts one.

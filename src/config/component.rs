@@ -16,6 +16,7 @@ use super::image::{Format, ImageRule};
 use super::source::{HttpUrl, NO_SOURCE, SourceRule};
 use super::versions::Versions;
 use super::xattrs::XattrRules;
+use crate::manifest::BEST_BEFORE;
 use crate::name::{Arch, ComponentName, Folder};
 use crate::template::{Template, Vars};
 
@@ -238,6 +239,12 @@ fn check(raw: &Raw, source: &SourceRule) -> Result<(), String> {
         Format::None => check_whole(raw)?,
     }
     image.name.require(&["version", "arch"]).map_err(|error| format!("[image] name: {error}"))?;
+    if image.name.as_str().starts_with(BEST_BEFORE) {
+        return Err(format!(
+            "[image] name: `{}` would be a promise of freshness, and no image",
+            image.name
+        ));
+    }
     if image.format != Format::None && image.name.as_str().strip_suffix(".raw").is_none() {
         return Err(format!(
             "[image] name: `{}` does not end in .raw\nhint: systemd-sysext merges only such files",

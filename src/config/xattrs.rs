@@ -90,6 +90,10 @@ fn attribute(name: &str, value: String) -> Result<(String, Vec<u8>), String> {
             })?;
             Ok(("security.capability".to_owned(), capabilities))
         }
+        _ if name.starts_with("trusted.overlay.") => Err(format!(
+            "`{}` is overlayfs's own: it would hide the host's files\nhint: leave it out",
+            name.escape_debug()
+        )),
         _ => match name.split_once('.') {
             Some(("user" | "trusted" | "security", rest)) if !rest.is_empty() => {
                 Ok((name.to_owned(), value.into_bytes()))
@@ -248,6 +252,7 @@ mod tests {
             "\"a\" = {}\n",
             "\"a\" = { selinux = \"x\" }\n",
             "\"a\" = { comment = \"x\" }\n",
+            "\"a\" = { \"trusted.overlay.opaque\" = \"y\" }\n",
             "\"a\" = { \"system.x\" = \"x\" }\n",
             "\"a[\" = { \"user.x\" = \"x\" }\n",
         ] {

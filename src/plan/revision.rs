@@ -202,6 +202,18 @@ impl<'a> Planner<'a> {
             };
             return Ok(Aim { revision: next.max(revision + 1), builds: all(why), before });
         }
+        // A name that is spent, or that waits to be deleted with other bytes, is not given again.
+        let is_spent = |index: usize| {
+            let name = self.shown_images(version, revision).nth(index).flatten();
+            floor > revision
+                || name.is_some_and(|name| {
+                    catalogue.removed.contains_key(&name) && !self.is_made_by(&name, recipes[index])
+                })
+        };
+        if (0..self.arches.len()).any(|index| !files.contains_key(&index) && is_spent(index)) {
+            let builds = all(Why::NewArchitecture);
+            return Ok(Aim { revision: next.max(revision + 1), builds, before });
+        }
         let mut builds = Vec::new();
         for index in 0..self.arches.len() {
             builds.extend(match files.get(&index) {

@@ -100,27 +100,75 @@ impl LintError {
 }
 
 /// Where every host has a folder, and an image must have one too, or nothing.
-const FOLDERS: [&str; 20] = [
+const FOLDERS: [&str; 68] = [
     "usr",
     "opt",
     "usr/bin",
     "usr/sbin",
+    "usr/games",
     "usr/lib",
     "usr/lib32",
     "usr/lib64",
+    "usr/libx32",
     "usr/libexec",
     "usr/local",
     "usr/share",
     "usr/include",
     "usr/src",
+    "usr/lib/x86_64-linux-gnu",
+    "usr/lib/aarch64-linux-gnu",
+    "usr/lib/riscv64-linux-gnu",
     "usr/lib/systemd",
     "usr/lib/systemd/system",
+    "usr/lib/systemd/user",
+    "usr/lib/systemd/network",
+    "usr/lib/systemd/system-generators",
+    "usr/lib/systemd/system-preset",
     "usr/lib/extension-release.d",
+    "usr/lib/modules",
+    "usr/lib/modules-load.d",
+    "usr/lib/modprobe.d",
+    "usr/lib/firmware",
+    "usr/lib/udev",
+    "usr/lib/udev/rules.d",
+    "usr/lib/tmpfiles.d",
+    "usr/lib/sysusers.d",
+    "usr/lib/sysctl.d",
+    "usr/lib/security",
+    "usr/lib/pam.d",
+    "usr/lib/locale",
     "usr/share/dbus-1",
+    "usr/share/dbus-1/system.d",
+    "usr/share/dbus-1/system-services",
+    "usr/share/polkit-1",
+    "usr/share/polkit-1/actions",
+    "usr/share/polkit-1/rules.d",
+    "usr/share/pki",
+    "usr/share/ca-certificates",
+    "usr/share/zoneinfo",
+    "usr/share/doc",
+    "usr/share/man",
+    "usr/share/licenses",
+    "usr/share/bash-completion",
+    "usr/share/selinux",
     "etc",
     "etc/systemd",
     "etc/systemd/system",
+    "etc/systemd/network",
     "etc/extension-release.d",
+    "etc/ssh",
+    "etc/ssl",
+    "etc/pki",
+    "etc/pam.d",
+    "etc/security",
+    "etc/profile.d",
+    "etc/sysctl.d",
+    "etc/tmpfiles.d",
+    "etc/modprobe.d",
+    "etc/udev",
+    "etc/udev/rules.d",
+    "etc/sudoers.d",
+    "etc/cron.d",
 ];
 
 /// Where programs are, and nothing else.
@@ -149,6 +197,14 @@ pub fn check(tree: &Tree, component: &Component, arch: Arch) -> Result<(), LintE
     {
         if tree.get(path).is_some() {
             return Err(LintError::HostFile(path.to_owned()));
+        }
+    }
+    // So is what systemd gathers links and drop-ins in.
+    for (path, node) in tree.below(kind.units()) {
+        let gathers =
+            [".wants", ".requires", ".upholds", ".d"].iter().any(|end| path.ends_with(end));
+        if gathers && !matches!(node, Node::Folder) {
+            return Err(LintError::HidesFolder { path: path.to_owned(), what: node.what() });
         }
     }
     for path in FOLDERS {

@@ -40,6 +40,10 @@ pub struct Catalogue {
     /// The lowest revision that a version may be built as now that nothing of it is left: a name
     /// that nodes may know never gets other bytes.
     pub floor: BTreeMap<Version, u32>,
+    /// Signatures of manifests that were about to be written, armored, the newest first: what tells
+    /// ours from somebody else's where a crash left the old signature in place.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pledges: Vec<String>,
 }
 
 /// A file whose line went.
@@ -95,8 +99,11 @@ impl Catalogue {
         let seen = store.look(&path).await?;
         let Some(bytes) = seen.bytes() else { return Ok((Self::default(), seen)) };
         let read = serde_json::from_slice::<Self>(bytes).and_then(|catalogue| {
-            if catalogue.format > FORMAT {
-                let problem = "a newer version of publish wrote it";
+            if catalogue.format != FORMAT {
+                let problem = match catalogue.format {
+                    0 => "it does not say its format",
+                    _ => "a newer version of publish wrote it",
+                };
                 return Err(serde::de::Error::custom(problem));
             }
             Ok(catalogue)

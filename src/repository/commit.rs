@@ -7,10 +7,11 @@
 //! 1. Every name is checked against the manifest: a name never gets other bytes.
 //! 2. Images go up, create-only, each whole or not at all.
 //! 3. What is known about their making goes beside them.
-//! 4. The manifest replaces the one that the plan was made from, in one step, and has every line of
+//! 4. If it is signed, the catalogue keeps the signature of the manifest that comes next.
+//! 5. The manifest replaces the one that the plan was made from, in one step, and has every line of
 //!    it but those that a prune or a yank names. If another publisher was faster, nothing is
 //!    written: whoever lost reads again and plans again.
-//! 5. The signature replaces the one before it, in one step, as long as the manifest is ours.
+//! 6. The signature replaces the one before it, in one step, as long as the manifest is ours.
 //!
 //! A crash before the manifest leaves the old one with all its files, and perhaps images that no
 //! line names yet; the next sync takes those over if it builds the same bytes, and says so if not.
@@ -28,7 +29,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{MANIFEST, Published, SIGNATURES, SnapshotError, path, record_path};
+use super::seal::{Seal, SealError};
+use super::{MANIFEST, Published, SIGNATURES, SnapshotError, catalogue, path, record_path};
 use crate::image::Image;
 use crate::manifest::Manifest;
 use crate::name::{FileName, Folder, Sha256};
@@ -74,6 +76,9 @@ pub enum CommitError {
         /// The folder.
         folder: Folder,
     },
+    /// The folder cannot be signed.
+    #[error(transparent)]
+    Seal(#[from] SealError),
     /// A line of the old manifest would be lost.
     #[error("the new manifest of {folder} would lack lines of the old one")]
     Shrunk {
@@ -97,6 +102,7 @@ impl CommitError {
         match self {
             Self::Store(error) => error.hint(),
             Self::Snapshot(error) => error.hint(),
+            Self::Seal(error) => error.hint(),
             Self::Changed { .. } => Some(
                 "this program makes other bytes of the same inputs than the one that published it: put the file back from a copy, or `publish yank` the version and `publish restore --rebuild` it, which makes a revision".to_owned(),
             ),
@@ -219,6 +225,9 @@ pub async fn commit(
             built,
         })?;
     }
+    // Signatures that nobody makes anew would stop every node that asks for them; and nothing is
+    // signed that we do not know.
+    Seal::of(before).due(signer, Timestamp::now())?;
     let ready = signer.sign(&manifest)?;
     check_lines(folder, before, removals, ready.lines())?;
 
@@ -236,6 +245,12 @@ pub async fn commit(
     let raced = || CommitError::Raced { folder: folder.clone() };
     let to = path(folder, MANIFEST);
     let is_changed = manifest != before.manifest;
+    if (is_changed || sign) && ready.armored().is_some() {
+        pledge(store, lock, folder, &mut after, &ready).await?;
+    } else if store.look(&catalogue::path(folder)).await? != before.remembered {
+        // A version that came and was yanked meanwhile leaves the manifest as it was, but not this.
+        return Err(raced());
+    }
     if (is_changed || sign) && before.served() != Some(ready.manifest()) {
         let bytes = Bytes::copy_from_slice(ready.manifest());
         after.served = store.replace(&to, bytes, &before.served, lock).await?.ok_or_else(raced)?;
@@ -247,6 +262,25 @@ pub async fn commit(
     }
     publish_signatures(store, lock, folder, &mut after, &ready, signer).await?;
     Ok(after)
+}
+
+/// How many pledges are kept: one for each publisher that may be at it.
+const PLEDGES: usize = 8;
+
+/// Keeps the signature of a manifest that is about to be written, so that after a crash it can be told
+/// from one that somebody else wrote.
+async fn pledge(
+    store: &Store,
+    lock: &Lock,
+    folder: &Folder,
+    after: &mut Published,
+    ready: &SignedManifest,
+) -> Result<(), CommitError> {
+    let Some(signature) = ready.armored() else { return Ok(()) };
+    let pledges = &mut after.catalogue.pledges;
+    pledges.insert(0, String::from_utf8_lossy(signature).into_owned());
+    pledges.truncate(PLEDGES);
+    after.keep_catalogue_in(store, lock, folder).await
 }
 
 /// The shrink guard: what will be served has every line that was, as it was, but for the removals

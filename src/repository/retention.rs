@@ -135,7 +135,8 @@ pub async fn retire(
     Ok(())
 }
 
-/// Takes images off the list of files that wait to be deleted, before they get a line again.
+/// Begins the grace of images anew that wait to be deleted, before they get a line again. What is said
+/// of a file that is listed counts for nothing; but if it never gets its line, it is still to go.
 ///
 /// # Errors
 /// The store cannot be written; or [`CommitError::Raced`], if another publisher is about to delete
@@ -145,9 +146,14 @@ pub async fn reclaim<'n>(
     published: &mut Published,
     names: impl Iterator<Item = &'n FileName>,
 ) -> Result<(), CommitError> {
-    let removed = &mut published.catalogue.removed;
-    let waiting = names.filter_map(|name| removed.remove(name)).count();
-    if waiting == 0 { Ok(()) } else { published.keep_catalogue(place).await }
+    let mut waiting = false;
+    for name in names {
+        if let Some(removed) = published.catalogue.removed.get_mut(name) {
+            removed.at = Timestamp::now();
+            waiting = true;
+        }
+    }
+    if waiting { published.keep_catalogue(place).await } else { Ok(()) }
 }
 
 /// Deletes files whose grace is over, and forgets them.
@@ -177,7 +183,8 @@ pub async fn delete(
     let mut failed = None;
     for (name, removed) in due {
         // Not what somebody put in its place.
-        if published.size(name).is_none_or(|size| removed.size == Some(size)) {
+        let is_there = store.digest(&path(folder, name.as_str())).await?;
+        if is_there.is_none_or(|sha256| sha256 == removed.sha256) {
             let image = store.delete(&path(folder, name.as_str())).await;
             let gone = match image {
                 Ok(()) => store.delete(&record_path(folder, name)).await,

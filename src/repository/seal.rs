@@ -1,32 +1,41 @@
 //! The seal: what vouches for a folder's manifest as it is served, and whether that is still right.
 //!
-//! Owns when a folder must be signed although nothing else changes, and the keyring in the root. A
-//! crash between the manifest and its signature leaves a stale one: it is seen and healed here.
+//! Owns when a folder must be signed although nothing else changes, what is never signed, and the
+//! keyring in the root. A crash between the manifest and its signature leaves a stale one: it is seen
+//! and healed here, because the signature was pledged before the manifest was written. A manifest
+//! that somebody else wrote has no such pledge.
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use thiserror::Error;
 
-use super::Published;
+use super::{MANIFEST, Published};
 use crate::manifest::Manifest;
 use crate::plan::Why;
 use crate::sign::{ARMORED, KEYRING, Keyring, SIGNATURE, Signer};
 use crate::store::{Lock, Store, StoreError};
 
-/// A manifest that is served with a signature, and nobody to make the next one.
+/// A manifest that cannot be sealed.
 #[derive(Debug, Error)]
-#[error("{path} is served, but the configuration has no [signing]")]
-pub struct Orphaned {
-    path: String,
+pub enum SealError {
+    /// It is served with a signature, and nobody is there to make the next one.
+    #[error("{0} is served, but the configuration has no [signing]")]
+    Orphaned(&'static str),
+    /// Nobody known has signed it as it is.
+    #[error("{MANIFEST} is not as any key of [signing] has signed it")]
+    Foreign,
 }
 
-impl Orphaned {
+impl SealError {
     /// What to do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
-        Some(format!(
-            "the next manifest would not fit its signature, and every node with Verify=yes would stop: bring [signing] back, or, once no node asks for signatures, remove {SIGNATURE} and {ARMORED}"
-        ))
+        Some(match self {
+            Self::Orphaned(_) => format!(
+                "the next manifest would not fit its signature, and every node with Verify=yes would stop: bring [signing] back, or, once no node asks for signatures, remove {SIGNATURE} and {ARMORED}"
+            ),
+            Self::Foreign => "nothing is signed that somebody else may have written: look at each of its lines; if all are right, as where [signing] is new, `publish sync --adopt` signs them once".to_owned(),
+        })
     }
 }
 
@@ -36,6 +45,8 @@ pub struct Seal {
     manifest: Option<Bytes>,
     signature: Option<Bytes>,
     armored: Option<Bytes>,
+    /// Signatures that were made before the manifests they are of were written.
+    pledges: Vec<String>,
 }
 
 impl Seal {
@@ -45,23 +56,29 @@ impl Seal {
         let Published { served, signatures: [signature, armored], .. } = published;
         let [manifest, signature, armored] =
             [served, signature, armored].map(|seen| seen.bytes().cloned());
-        Self { manifest, signature, armored }
+        Self { manifest, signature, armored, pledges: published.catalogue.pledges.clone() }
     }
 
     /// Why the folder must be signed, if it must; an empty one need not be.
     ///
     /// # Errors
-    /// [`Orphaned`]: it is signed, but `signer` signs nothing.
-    pub fn due(&self, signer: &Signer, now: Timestamp) -> Result<Option<Why>, Orphaned> {
+    /// It is signed, but `signer` signs nothing; or nobody that it knows has signed what is served.
+    pub fn due(&self, signer: &Signer, now: Timestamp) -> Result<Option<Why>, SealError> {
         let (signature, armored) = (self.signature.as_deref(), self.armored.as_deref());
         match signer {
-            Signer::Unsigned if signature.is_some() => Err(Orphaned { path: SIGNATURE.to_owned() }),
-            Signer::Unsigned if armored.is_some() => Err(Orphaned { path: ARMORED.to_owned() }),
+            Signer::Unsigned if signature.is_some() => Err(SealError::Orphaned(SIGNATURE)),
+            Signer::Unsigned if armored.is_some() => Err(SealError::Orphaned(ARMORED)),
             Signer::Unsigned => Ok(None),
             Signer::Key { .. } => {
                 let Some(manifest) = &self.manifest else { return Ok(None) };
                 // One that cannot be read is told elsewhere, and never written over.
                 let Ok(lines) = Manifest::parse(manifest) else { return Ok(None) };
+                // Who can write to the store cannot make us vouch for what he wrote.
+                let pledges = self.pledges.iter().map(String::as_bytes);
+                let all = signature.into_iter().chain(armored).chain(pledges);
+                if !signer.recognises(manifest, all, now) {
+                    return Err(SealError::Foreign);
+                }
                 Ok(if signature.is_none() && armored.is_none() {
                     Some(Why::NotSigned)
                 } else if !signer.vouches(manifest, signature, armored, now) {

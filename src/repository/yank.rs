@@ -132,7 +132,8 @@ pub async fn yank(
             published: published.into_iter().collect(),
         });
     }
-    if published.manifest.files().all(|(name, _)| names.contains(name)) && !force {
+    let is_last = published.manifest.files().all(|(name, _)| names.contains(name));
+    if is_last && !names.is_empty() && !force {
         return Err(YankError::Last { version: version.clone(), folder: folder.clone() });
     }
     let fresh = Yank { at: now, reason: None, images: [].into() };

@@ -362,10 +362,8 @@ fn keyrings_hold_many_keys_in_any_form_but_no_secret() {
 
 #[test]
 fn a_signer_knows_its_own_work() {
-    let with = |key: SigningKey| Signer::Key {
-        key: Box::new(key),
-        best_before: Some(Duration::from_secs(14 * 24 * 60 * 60)),
-    };
+    let period = Some(Duration::from_secs(14 * 24 * 60 * 60));
+    let with = |key: SigningKey| Signer::with_key(key, period);
     let own = with(read(&make(KeyType::Ed25519Legacy, true, &[])).unwrap());
     let mut manifest = Manifest::default();
     manifest.add("x.raw".parse().unwrap(), crate::name::Sha256::of(b"x")).unwrap();
@@ -411,7 +409,7 @@ fn nothing_shows_a_secret() {
     assert_eq!(hex.len(), 64);
     let key = read(&secret).unwrap();
     let fingerprint = key.fingerprint();
-    let signer = Signer::Key { key: Box::new(key), best_before: None };
+    let signer = Signer::with_key(key, None);
     let shown = format!("{signer:?} {signer:#?}");
     assert!(shown.contains(&fingerprint), "{shown}");
     assert!(!shown.to_lowercase().contains(&hex), "{shown}");

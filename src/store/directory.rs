@@ -1,6 +1,6 @@
 //! Directories: opening one, and cleaning up after a killed publisher.
 //!
-//! Owns modes and half-written files. Knows nothing of what is stored.
+//! Owns modes and half-written files. Knows of what is stored only what its files are called.
 
 use std::fs;
 use std::io;
@@ -25,19 +25,21 @@ impl Store {
         if access == Access::Write {
             make(root).map_err(failed)?;
         }
-        let objects: Arc<dyn ObjectStore> = match fs::metadata(root) {
-            Ok(metadata) if metadata.is_dir() => Arc::new(
-                LocalFileSystem::new_with_prefix(root)
-                    .map_err(|error| {
-                        StoreError::new("cannot open the store", root.display(), error)
-                    })?
-                    .with_fsync(true),
-            ),
+        let (objects, is_there): (Arc<dyn ObjectStore>, bool) = match fs::metadata(root) {
+            Ok(metadata) if metadata.is_dir() => {
+                let objects = LocalFileSystem::new_with_prefix(root);
+                let objects = objects.map_err(|error| {
+                    StoreError::new("cannot open the store", root.display(), error)
+                })?;
+                (Arc::new(objects.with_fsync(true)), true)
+            }
             Ok(_) => return Err(failed(io::Error::from(io::ErrorKind::NotADirectory))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Arc::new(InMemory::new()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                (Arc::new(InMemory::new()), false)
+            }
             Err(error) => return Err(failed(error)),
         };
-        Ok(Self::new(objects, Place::Directory(root.to_owned())))
+        Ok(Self::new(objects, Place::Directory(root.to_owned(), is_there)))
     }
 
     /// The same store, made if it is a directory that is not there yet.
@@ -47,13 +49,14 @@ impl Store {
     pub fn made(self) -> Result<Self, StoreError> {
         match &self.place {
             Place::Bucket(_) => Ok(self),
-            Place::Directory(root) if root.is_dir() => {
+            Place::Directory(root, true) => {
                 make(root).map_err(|error| {
                     StoreError::new("cannot open the store", root.display(), error)
                 })?;
                 Ok(self)
             }
-            Place::Directory(root) => Self::directory(root, Access::Write),
+            // Somebody may have made it meanwhile; what we hold is in memory all the same.
+            Place::Directory(root, false) => Self::directory(root, Access::Write),
         }
     }
 
@@ -66,7 +69,7 @@ impl Store {
     /// # Errors
     /// The folder cannot be read, or such a file not be removed.
     pub fn sweep(&self, folder: &str, _lock: &Lock) -> Result<(), StoreError> {
-        let Place::Directory(root) = &self.place else { return Ok(()) };
+        let Place::Directory(root, _) = &self.place else { return Ok(()) };
         let ends: &[&str] =
             if folder.starts_with(PRIVATE) { &[".json", ".json.zst"] } else { &[".raw", ".efi"] };
         let folder = root.join(folder);

@@ -117,7 +117,7 @@ impl Store {
     /// [`StoreError::Locked`] if somebody else has it.
     pub async fn lock(&self) -> Result<Lock, StoreError> {
         match &self.place {
-            Place::Directory(_) => FileLock::take(self).map(Kind::File).map(Lock),
+            Place::Directory(..) => FileLock::take(self).map(Kind::File).map(Lock),
             Place::Bucket(_) => match probe::probe(self).await? {
                 probe::Found::Compares => Ok(Lock(Kind::Conditional)),
                 probe::Found::Ignores(what) => {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::outcome::{Outcome, newest};
-use super::{Run, contained};
+use super::{ATTEMPTS, Run, contained, is_raced};
 use crate::config::{Component, Config};
 use crate::name::{Arch, ComponentName, FileName};
 use crate::report::{Told, count};
@@ -107,7 +107,13 @@ pub async fn prune(config: &Config, run: Run, most: usize) -> anyhow::Result<Vec
         outcome.deleted.clear();
         let place =
             Place { store: &store, lock: &lock, folder: &component.folder, signer: &signer };
-        let done = contained(let_go(config, component, &place, limit, outcome)).await;
+        let mut done = Ok(());
+        for _ in 0..ATTEMPTS {
+            done = contained(let_go(config, component, &place, limit, outcome)).await;
+            if !done.as_ref().is_err_and(is_raced) {
+                break;
+            }
+        }
         if let Err(error) = done {
             outcome.errors.push(Told::of(component.name.as_str(), error.as_ref()));
         }
@@ -150,13 +156,12 @@ async fn let_go(
         place.store.sweep(&folder, place.lock)?;
     }
     let (mut published, arches, _) = look(config, component, place.store).await?;
-    outcome.removed = retire(component, &arches, &BTreeSet::new(), place, &mut published).await?;
-    if limit.exceeded(&component.name).is_none() {
-        let grace = config.document.retention.grace;
-        let (due, _) = retention::due(&published, grace, Timestamp::now());
-        if !due.is_empty() {
-            outcome.deleted = retention::delete(place, &mut published, &due).await?;
-        }
+    // Before more lines go: with no grace at all, their files would be due at once, uncounted.
+    let (due, _) = retention::due(&published, config.document.retention.grace, Timestamp::now());
+    let removed = retire(component, &arches, &BTreeSet::new(), place, &mut published).await?;
+    outcome.removed.extend(removed);
+    if limit.exceeded(&component.name).is_none() && !due.is_empty() {
+        outcome.deleted.extend(retention::delete(place, &mut published, &due).await?);
     }
     outcome.newest = newest(component, &published);
     Ok(())

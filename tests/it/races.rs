@@ -214,7 +214,7 @@ fn key() -> Signer {
     let now = jiff::Timestamp::now();
     let text = SigningKey::generate(Kind::Ed25519, "Test <test@example.com>", now).unwrap();
     let key = SigningKey::read(&text, None, now).unwrap();
-    Signer::Key { key: Box::new(key), best_before: None }
+    Signer::with_key(key, None)
 }
 
 /// One deletes a file whose grace is over, one publishes the same version again, and one takes

@@ -307,16 +307,82 @@ fn an_unsigned_repository_becomes_a_signed_one() {
     let before = repo.manifest("x");
     configure(&repo, OURS);
     repo.publish(&["key", "generate"]).ok();
-    repo.publish(&["plan"]).ok().prints(&["x: to be signed: not signed yet"]);
     let dry = repo.snapshot();
-    let told = repo.publish(&["sync", "--dry-run", "--json"]).ok().json();
+    // Who wrote it is not known: somebody must have looked.
+    for command in [&["plan"][..], &["sync", "--dry-run"]] {
+        repo.publish(command).code(3).says(&["SHA256SUMS is not as any key", "sync --adopt"]);
+    }
+    repo.publish(&["status", "--check"]).code(3);
+    let told = repo.publish(&["sync", "--dry-run", "--adopt", "--json"]).ok().json();
     assert_eq!(told["components"][0]["signed"], "not-signed");
     assert_eq!(repo.snapshot(), dry);
     repo.publish(&["verify"]).code(3).prints(&["SHA256SUMS.gpg: is missing"]);
-    repo.sync().ok().prints(&["signed 1 manifest", "not signed yet"]);
+    let adopted = repo.publish(&["sync", "--adopt"]);
+    adopted.ok().prints(&["signed 1 manifest", "not signed yet"]);
     assert_eq!(repo.manifest("x"), before, "not one line changes");
     repo.publish(&["verify"]).ok();
     repo.sync().ok().prints(&["nothing to do"]);
+}
+
+/// Who can write to the web root, but has no key, gets nothing signed: neither a version of his own,
+/// nor other bytes, nor a repository that was never signed, as far as can be told.
+#[test]
+fn lines_of_somebody_else_are_not_signed() {
+    let repo = signed("");
+    let ours = fs::read_to_string(repo.path(MANIFEST)).unwrap();
+    let line = format!("{}  x-9.0-x86-64.raw\n", sha256(b"evil"));
+    let other = ours.replace(&ours[..64], &sha256(b"evil"));
+    for planted in [format!("{ours}{line}"), other] {
+        for signatures_go in [false, true] {
+            repo.write("public/x/x-9.0-x86-64.raw", "evil");
+            repo.write(MANIFEST, &planted);
+            for path in [SIGNATURE, ARMORED].iter().filter(|_| signatures_go) {
+                let _ = fs::remove_file(repo.path(path));
+            }
+            repo.release("x", "1.1", "one more");
+            let before = repo.snapshot();
+            repo.sync().code(3).says(&["SHA256SUMS is not as any key", "sync --adopt"]);
+            for command in [&["yank", "x", "1.0"][..], &["prune"]] {
+                repo.publish(command);
+                assert_eq!(repo.manifest("x"), planted, "{command:?}");
+            }
+            let image = "public/x/x-1.1-x86-64.raw".to_owned();
+            assert!(!repo.path(&image).exists());
+            let now = repo.snapshot();
+            let changed =
+                |path: &&String| !path.contains(".publish") && now[*path] != before[*path];
+            assert_eq!(before.keys().filter(|path| now.contains_key(*path)).find(changed), None);
+        }
+    }
+    // As it was, it is as good as before.
+    repo.write(MANIFEST, &ours);
+    fs::remove_file(repo.path("public/x/x-9.0-x86-64.raw")).unwrap();
+    repo.sync().ok();
+    repo.publish(&["verify"]).ok();
+}
+
+#[test]
+fn an_upstream_that_is_gone_does_not_stop_signing() {
+    let repo = signed("best-before = \"14d\"\n");
+    fs::rename(repo.path("components/x-releases"), repo.path("components/away")).unwrap();
+    for path in [SIGNATURE, ARMORED] {
+        fs::remove_file(repo.path(path)).unwrap();
+    }
+    repo.sync().code(3).says(&["error: x"]).prints(&["signed 1 manifest"]);
+    repo.publish(&["verify"]).ok();
+}
+
+#[test]
+fn nothing_is_yanked_from_a_signed_folder_without_the_key() {
+    let repo = signed("");
+    repo.release("x", "1.1", "one more");
+    repo.sync().ok();
+    configure(&repo, "");
+    let before = repo.manifest("x");
+    repo.publish(&["yank", "x", "1.1"]).code(1).says(&["SHA256SUMS.gpg is served", "[signing]"]);
+    assert_eq!(repo.manifest("x"), before);
+    configure(&repo, OURS);
+    repo.publish(&["verify"]).ok();
 }
 
 #[test]
