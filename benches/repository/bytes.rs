@@ -1,6 +1,7 @@
 //! A repository of large images that nothing can compress: uploaded against rclone, and verified
 //! against sha256sum.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -89,7 +90,7 @@ impl Repository {
             let manifest = self.folder.join(format!("public/c{component}/SHA256SUMS"));
             for line in fs::read_to_string(manifest)?.lines() {
                 let (digest, name) = line.split_once("  ").context("a line of a manifest")?;
-                all += &format!("{digest}  c{component}/{name}\n");
+                let _ = writeln!(all, "{digest}  c{component}/{name}");
             }
         }
         Ok(all)

@@ -1,6 +1,7 @@
 //! Syncs of a repository with many lines, against one that is the same but for a twentieth of them:
 //! what a sync costs should grow with what changed, not with what is there.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -131,7 +132,7 @@ impl Project {
             fs::write(folder.join(image(version)), bytes)?;
             let text_of_record = serde_json::to_string_pretty(&record)?;
             fs::write(records.join(image(version) + ".json"), text_of_record)?;
-            text += &format!("{sha256}  {}\n", image(version));
+            let _ = writeln!(text, "{sha256}  {}", image(version));
         }
         Ok(fs::write(manifest, text)?)
     }

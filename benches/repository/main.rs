@@ -40,6 +40,7 @@ impl Extent {
     /// That share of a number, at least 1.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small number")]
     #[expect(clippy::cast_precision_loss, reason = "a small number")]
+    #[must_use]
     pub fn of(&self, whole: usize) -> usize {
         (whole as f64 * self.scale).round().max(1.0) as usize
     }

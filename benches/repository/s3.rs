@@ -82,7 +82,7 @@ impl Server {
 
 async fn watch(State(busy): State<Busy>, request: Request, next: Next) -> Response {
     let writes = [Method::PUT, Method::POST].contains(request.method());
-    let is_image = writes && request.uri().path().ends_with(".raw");
+    let is_image = writes && request.uri().path().rsplit('.').next() == Some("raw");
     let begun = Instant::now();
     let answer = next.run(request).await;
     if is_image {
