@@ -59,6 +59,9 @@ pub(super) async fn run(
         at_once: network.concurrency.get(),
         quick,
         trust: &trust,
+        // A configured key, and a keyring that is given out, promise signatures.
+        signed: ours.is_some_and(|config| config.document.signing.is_some())
+            || !matches!(trust, Trust::Nobody),
         now: Timestamp::now(),
         progress: &context.progress,
     };

@@ -73,6 +73,8 @@ pub struct Look<'a> {
     pub quick: bool,
     /// Whose signatures count.
     pub trust: &'a Trust,
+    /// Whether manifests must be signed, even if it cannot be told by whom.
+    pub signed: bool,
     /// What promises are measured against.
     pub now: Timestamp,
     /// For people.

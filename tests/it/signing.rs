@@ -368,6 +368,10 @@ fn an_upstream_that_is_gone_does_not_stop_signing() {
     for path in [SIGNATURE, ARMORED] {
         fs::remove_file(repo.path(path)).unwrap();
     }
+    // Who has not the key sees that something is missing all the same.
+    fs::rename(repo.path("signing.key"), repo.path("away.key")).unwrap();
+    repo.publish(&["verify"]).code(3).prints(&["SHA256SUMS.gpg: is missing"]);
+    fs::rename(repo.path("away.key"), repo.path("signing.key")).unwrap();
     repo.sync().code(3).says(&["error: x"]).prints(&["signed 1 manifest"]);
     repo.publish(&["verify"]).ok();
 }

@@ -196,6 +196,7 @@ mod tests {
             at_once: 4,
             quick,
             trust: &Trust::Nobody,
+            signed: false,
             now: Timestamp::now(),
             progress: &Progress::new(true),
         };

@@ -59,7 +59,7 @@ pub(super) async fn check(
     }
     match (&signature, &armored) {
         (None, None) => {
-            if convinced && refused.is_none() {
+            if (convinced || look.signed) && refused.is_none() {
                 verified
                     .problem(SIGNATURE, "is missing: nodes with Verify=yes refuse the manifest");
             }
