@@ -3,33 +3,32 @@
 //! Owns the order of the steps and which failure stops what: one component's never stops another.
 //! The work itself is done in the other rooms; this file reads like the picture in `lib.rs`.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
 
-use crate::build::{Bench, Workshop};
+use crate::build::Workshop;
 use crate::config::{Component, Config, ConfigError, Signing};
 use crate::fetch::Client;
 use crate::fetch::cache::Cache;
-use crate::image::Image;
-use crate::name::{Arch, FileName, Sha256};
-use crate::plan::{self, Action, Basis, Build, Plan, Why};
+use crate::name::{Arch, Sha256};
+use crate::plan::{self, Action, Basis, Plan, Why};
 use crate::recipe::fingerprint;
 use crate::report::{Progress, Step, Told};
-use crate::repository::commit::{Change, CommitError, Record};
+use crate::repository::commit::{Change, CommitError};
 use crate::repository::seal::{self, Seal};
-use crate::repository::{self, Place, Published, commit, retention};
+use crate::repository::{self, Place, Published, commit};
 use crate::sign::{self, Signer};
 use crate::source::{self, Release};
 use crate::store::{Access, Lock, Store, StoreError};
-use crate::version::Version;
 
+mod attempt;
 mod outcome;
 mod prune;
 
+use attempt::{Made, attempt};
 pub use outcome::{Outcome, PublishedImage, newest, refusals};
 pub use prune::{Limit, prune, retire};
 
@@ -169,7 +168,9 @@ pub struct Unsurveyed<'c> {
     pub component: &'c Component,
     /// Why.
     pub error: Told,
-    /// Why its manifest must be signed all the same, if it must: nodes do not wait for an upstream.
+    /// What is published all the same, if that can be read.
+    pub published: Option<Box<Published>>,
+    /// Why its manifest must be signed, if it must: nodes do not wait for an upstream.
     pub sign: Option<Why>,
 }
 
@@ -187,20 +188,18 @@ pub async fn survey_all<'c>(
                 Ok(survey) => Ok(survey),
                 Err(error) => {
                     let error = Told::of(component.name.as_str(), error.as_ref());
-                    let sign = seal_of(component, store, signer).await;
-                    Err(Unsurveyed { component, error, sign })
+                    let published = Published::read(store, &component.folder).await.ok();
+                    let sign = published.as_ref().zip(signer).and_then(|(published, signer)| {
+                        Seal::of(published).due(signer, Timestamp::now()).ok()?
+                    });
+                    let published = published.map(Box::new);
+                    Err(Unsurveyed { component, error, published, sign })
                 }
             }
         })
         .buffered(at_once)
         .collect()
         .await
-}
-
-/// Why a component's manifest must be signed, where that can be told.
-async fn seal_of(component: &Component, store: &Store, signer: Option<&Signer>) -> Option<Why> {
-    let published = Published::read(store, &component.folder).await.ok()?;
-    Seal::of(&published).due(signer?, Timestamp::now()).ok()?
 }
 
 /// Keeps a crash, which is a mistake of ours or of a library, to the component it happened in.
@@ -405,152 +404,4 @@ async fn carry_out_plan(
 
 fn is_raced(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(CommitError::Raced { .. }))
-}
-
-/// Plans and does what the plan says. What was made stays made if another publisher was faster.
-async fn attempt<'s>(
-    survey: &Survey<'_>,
-    shop: &'s Workshop,
-    place: &Place<'_>,
-    limit: Limit,
-    made: &mut Made<'s>,
-    outcome: &mut Outcome,
-) -> anyhow::Result<()> {
-    let Survey { component, arches, releases, basis, .. } = survey;
-    let Place { store, lock, folder, signer } = *place;
-    // The plan was made before we had the lock, and a bucket has none: whoever wrote since then
-    // may have done our work.
-    let published = Published::read(store, folder).await?;
-    let (mut published, plan) =
-        plan_for(component, arches, releases, published, *basis, store, Some(signer)).await?;
-    if let Some(why) = plan.sign() {
-        let change = Change { sign: true, ..Change::default() };
-        published = commit::commit(store, lock, folder, &published, &change, signer).await?;
-        outcome.signed = Some(why);
-    }
-    let builds: Vec<&Build> = plan.builds().collect();
-    build_all(component, shop, &builds, made, outcome).await?;
-    let ready: Vec<&Build> = builds
-        .into_iter()
-        .filter(|build| made.images.contains_key(&build.image))
-        .filter(|build| !made.broken.contains(&build.shown))
-        .collect();
-    publish_all(component, shop, place, &mut published, &ready, made, outcome).await?;
-
-    // What became surplus goes by what is published now: a version that could not be built pushes
-    // nothing out.
-    let upstream = plan::versions_of(component, releases);
-    let removed = retire(component, arches, &upstream, place, &mut published).await;
-    // Files last, when nothing that is listed can need them any more.
-    let due: Vec<FileName> = plan.deletions().cloned().collect();
-    let told = limit.exceeded(&component.name).filter(|_| !due.is_empty());
-    let deleted = match &told {
-        None if !due.is_empty() && removed.is_ok() => {
-            retention::delete(place, &mut published, &due).await
-        }
-        _ => Ok(Vec::new()),
-    };
-    outcome.newest = newest(component, &published);
-    outcome.removed.extend(removed?);
-    outcome.deleted.extend(deleted?);
-    outcome.errors.extend(told);
-    Ok(())
-}
-
-/// What was built for a component, however often it is planned.
-#[derive(Default)]
-struct Made<'s> {
-    /// The folders that the images lie in.
-    benches: Vec<Bench<'s>>,
-    images: BTreeMap<FileName, (Image, Record)>,
-    /// A version goes out for all architectures or for none: half of one would tell half of the
-    /// nodes that they are behind, for good if nobody looks.
-    broken: BTreeSet<Version>,
-}
-
-/// Builds what is not built yet.
-async fn build_all<'s>(
-    component: &Component,
-    shop: &'s Workshop,
-    builds: &[&Build],
-    made: &mut Made<'s>,
-    outcome: &mut Outcome,
-) -> anyhow::Result<()> {
-    let missing: Vec<&Build> = builds
-        .iter()
-        .copied()
-        .filter(|build| !made.images.contains_key(&build.image))
-        .filter(|build| !made.broken.contains(&build.shown))
-        .collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let bench = Bench::new(shop, component, missing.iter().copied())?;
-    let running = missing.into_iter().map(async |build| (build, bench.build(build).await));
-    for (build, result) in futures::future::join_all(running).await {
-        match result {
-            Ok(image) => {
-                made.images.insert(build.image.clone(), image);
-            }
-            Err(error) => {
-                let subject = format!("{} {} {}", component.name, build.shown, build.arch);
-                outcome.errors.push(Told::of(&subject, &error));
-                made.broken.insert(build.shown.clone());
-            }
-        }
-    }
-    made.benches.push(bench);
-    Ok(())
-}
-
-/// Publishes version by version, the newest first: one that does not fit on the disk any more must
-/// not keep the others from the nodes.
-///
-/// # Errors
-/// [`CommitError::Raced`]: the rest must be planned again. Everything else is told in the outcome.
-async fn publish_all(
-    component: &Component,
-    shop: &Workshop,
-    place: &Place<'_>,
-    published: &mut Published,
-    ready: &[&Build],
-    made: &mut Made<'_>,
-    outcome: &mut Outcome,
-) -> Result<(), CommitError> {
-    for builds in ready.chunk_by(|a, b| a.shown == b.shown) {
-        let images: Vec<_> = builds.iter().map(|build| made.images[&build.image].clone()).collect();
-        let what = format!("{} {}", component.name, builds[0].shown);
-        let task = shop.progress.begin(Step::Publish, &what);
-        match publish(place, published, &images).await {
-            Err(error @ CommitError::Raced { .. }) => return Err(error),
-            Err(error) => {
-                outcome.errors.push(Told::of(&what, &error));
-                // Another try in this run would say the same again.
-                made.broken.insert(builds[0].shown.clone());
-                continue;
-            }
-            Ok(()) => task.finish(0),
-        }
-        outcome.published.extend(builds.iter().zip(&images).map(|(build, (image, _))| {
-            PublishedImage {
-                size: Some(image.size),
-                sha256: Some(image.sha256),
-                ..PublishedImage::planned(build)
-            }
-        }));
-    }
-    Ok(())
-}
-
-/// Publishes images. One whose file was waiting to be deleted is taken off that list first.
-async fn publish(
-    place: &Place<'_>,
-    published: &mut Published,
-    images: &[(Image, Record)],
-) -> Result<(), CommitError> {
-    let Place { store, lock, folder, signer } = *place;
-    retention::reclaim(place, published, images.iter().map(|(image, _)| &image.name)).await?;
-    let change = Change { images, ..Change::default() };
-    *published = commit::commit(store, lock, folder, published, &change, signer).await?;
-    Ok(())
 }

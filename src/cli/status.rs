@@ -9,7 +9,7 @@ use super::{Context, Ended, print, print_json};
 use crate::name::{Arch, ComponentName, FileName, Folder};
 use crate::report::{Told, count, say};
 use crate::repository::commit::Gone;
-use crate::repository::{self, retention};
+use crate::repository::{self, Published, retention};
 use crate::sign::freshness;
 use crate::store::{Access, Store};
 use crate::sync::{self, Survey, Unsurveyed};
@@ -113,17 +113,19 @@ pub(super) async fn run(context: &Context, check: bool) -> anyhow::Result<Ended>
     Ok(if worst >= State::Behind { Ended::Partly } else { Ended::Well })
 }
 
+/// What can be told of a component whose upstream cannot be asked.
 fn unknown(failed: &Unsurveyed<'_>) -> Status {
+    let published = failed.published.as_deref();
     Status {
         component: failed.component.name.clone(),
         folder: None,
         upstream: None,
-        published: None,
+        published: published.and_then(|published| sync::newest(failed.component, published)),
         state: State::Failed,
         missing: Vec::new(),
         missing_architectures: Vec::new(),
-        expires: None,
-        changed: None,
+        expires: published.and_then(|published| freshness::expiry(&published.manifest)),
+        changed: published.and_then(Published::changed),
         yanked: Vec::new(),
         pending: Vec::new(),
         errors: vec![failed.error.clone()],
