@@ -21,6 +21,10 @@ use super::{Created, Lock, PRIVATE, Place, Store, StoreError};
 /// The bytes of one part; also the largest file that goes up in one request.
 const PART: u64 = 8 << 20;
 
+/// The same for a directory, where a part is no request, and nothing is won by many.
+const PIECE: u64 = 2 << 20;
+const PIECES_AT_ONCE: usize = 2;
+
 /// How many parts are in memory at once, of all uploads.
 pub(super) const BUFFERS: usize = 8;
 
@@ -139,12 +143,17 @@ impl Store {
         mut file: File,
         size: u64,
     ) -> object_store::Result<()> {
-        let part = PART.max(size.div_ceil(MOST_PARTS).next_multiple_of(1 << 20));
+        let (part, at_once) = match self.place {
+            Place::Directory(..) => (PIECE, PIECES_AT_ONCE),
+            Place::Bucket(_) => {
+                (PART.max(size.div_ceil(MOST_PARTS).next_multiple_of(1 << 20)), PARTS_AT_ONCE)
+            }
+        };
         let mut upload = objects.put_multipart_opts(key, self.multipart_options(path)).await?;
         let mut running = JoinSet::new();
         let sent = async {
             loop {
-                while running.len() >= PARTS_AT_ONCE {
+                while running.len() >= at_once {
                     joined(running.join_next().await)?;
                 }
                 let permit = Arc::clone(&self.buffers).acquire_owned().await;
