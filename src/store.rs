@@ -27,7 +27,6 @@ use object_store::{
 };
 use sha2::Digest;
 use tokio::io::AsyncWriteExt;
-use tokio::sync::Semaphore;
 
 use crate::config::{CacheControl, Config, StoreUrl};
 use crate::name::Sha256;
@@ -67,7 +66,7 @@ pub struct Store {
     creating: Option<Arc<dyn ObjectStore>>,
     place: Place,
     cache_control: CacheControl,
-    buffers: Arc<Semaphore>,
+    buffers: Arc<upload::Buffers>,
 }
 
 #[derive(Debug, Clone)]
@@ -181,7 +180,7 @@ impl Store {
             creating: None,
             place,
             cache_control: CacheControl::default(),
-            buffers: Arc::new(Semaphore::new(upload::BUFFERS)),
+            buffers: Arc::default(),
         }
     }
 

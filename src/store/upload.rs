@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use object_store::{
     CopyMode, CopyOptions, ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions,
     PutPayload, path::Path as Key,
 };
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::error::{is_missing, is_refused_condition, is_silence};
@@ -26,7 +27,7 @@ const PIECE: u64 = 2 << 20;
 const PIECES_AT_ONCE: usize = 2;
 
 /// How many parts are in memory at once, of all uploads.
-pub(super) const BUFFERS: usize = 8;
+const BUFFERS: usize = 8;
 
 /// How many parts of one upload are on their way at once.
 const PARTS_AT_ONCE: usize = 4;
@@ -54,7 +55,7 @@ impl Store {
         let failed = |error| self.error("cannot write", path, error);
         let size = file.metadata().map_err(|error| failed(of_file(error)))?.len();
         if lock.is_conditional() && size <= PART {
-            let (read, _file) = read_part(file, size).await;
+            let (read, _file) = read_part(file, size, &self.buffers).await;
             let bytes = read.map_err(|error| failed(of_file(error)))?;
             return created(self.put_if(path, bytes, PutMode::Create).await).map_err(failed);
         }
@@ -94,7 +95,7 @@ impl Store {
         let size = file.metadata().map_err(|error| failed(of_file(error)))?.len();
         // A directory takes parts without asking for hard links.
         if size <= PART && matches!(self.place, Place::Bucket(_)) {
-            let (read, _file) = read_part(file, size).await;
+            let (read, _file) = read_part(file, size, &self.buffers).await;
             return self.put(path, read.map_err(|error| failed(of_file(error)))?).await;
         }
         self.send_parts(self.objects.as_ref(), path, file, size).await.map_err(failed)
@@ -156,10 +157,10 @@ impl Store {
                 while running.len() >= at_once {
                     joined(running.join_next().await)?;
                 }
-                let permit = Arc::clone(&self.buffers).acquire_owned().await;
+                let permit = Arc::clone(&self.buffers.permits).acquire_owned().await;
                 let permit = permit.expect("the semaphore is never closed");
                 let read;
-                (read, file) = read_part(file, part).await;
+                (read, file) = read_part(file, part, &self.buffers).await;
                 let bytes = read.map_err(of_file)?;
                 if bytes.is_empty() {
                     break;
@@ -240,12 +241,64 @@ fn of_file(source: std::io::Error) -> object_store::Error {
     object_store::Error::Generic { store: "image", source: Box::new(source) }
 }
 
+/// The room for the parts of all uploads.
+///
+/// Buffers are used again: freed and allocated anew on one thread after another, such large ones stay
+/// with the allocator once for each thread.
+#[derive(Debug)]
+pub(super) struct Buffers {
+    /// How many may be in use.
+    pub(super) permits: Arc<Semaphore>,
+    free: Mutex<Vec<Vec<u8>>>,
+}
+
+impl Default for Buffers {
+    fn default() -> Self {
+        Self { permits: Arc::new(Semaphore::new(BUFFERS)), free: Mutex::default() }
+    }
+}
+
+impl Buffers {
+    fn free(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A buffer that goes back when nobody needs its bytes any more.
+struct Lent {
+    bytes: Vec<u8>,
+    to: Arc<Buffers>,
+}
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let mut bytes = std::mem::take(&mut self.bytes);
+        bytes.clear();
+        let mut free = self.to.free();
+        if free.len() < BUFFERS {
+            free.push(bytes);
+        }
+    }
+}
+
 /// The next bytes of a file, on a thread that may wait for the disk.
-async fn read_part(mut file: File, most: u64) -> (std::io::Result<Bytes>, File) {
+async fn read_part(
+    mut file: File,
+    most: u64,
+    buffers: &Arc<Buffers>,
+) -> (std::io::Result<Bytes>, File) {
+    let buffers = Arc::clone(buffers);
     let read = tokio::task::spawn_blocking(move || {
-        let mut buffer = Vec::with_capacity(usize::try_from(most).unwrap_or(0));
-        let read = (&mut file).take(most).read_to_end(&mut buffer);
-        (read.map(|_| Bytes::from(buffer)), file)
+        let mut bytes = buffers.free().pop().unwrap_or_default();
+        bytes.reserve_exact(usize::try_from(most).unwrap_or(0));
+        let read = (&mut file).take(most).read_to_end(&mut bytes);
+        (read.map(|_| Bytes::from_owner(Lent { bytes, to: buffers })), file)
     });
     read.await.expect("reading a file does not panic")
 }
