@@ -120,7 +120,7 @@ fn four_programs_at_once() {
     let repos: Vec<Repo> = (0..4)
         .map(|number| {
             let repo = moto.repo();
-            repo.simple("x");
+            many(&repo);
             repo.release("x", &format!("1.{number}"), format!("{number}"));
             repo
         })
@@ -134,7 +134,13 @@ fn four_programs_at_once() {
     for number in 0..4 {
         look.release("x", &format!("1.{number}"), format!("{number}"));
     }
-    let file = std::fs::read_to_string(look.path("components/x.toml")).unwrap();
-    look.component("x", &format!("{file}[versions]\nnewest = 9\n"));
+    many(&look);
     look.sync().ok().prints(&["nothing to do"]);
+}
+
+/// A component that holds more versions than there are publishers.
+fn many(repo: &Repo) {
+    repo.simple("x");
+    let file = std::fs::read_to_string(repo.path("components/x.toml")).unwrap();
+    repo.component("x", &format!("{file}[versions]\nnewest = 9\n"));
 }
