@@ -101,7 +101,11 @@ fn over_the_rotation_of_a_key() {
     let node = Node::new();
     let client = follow(&workspace, &node, &web);
     client.update().expect("signed with the old key, and both are known");
-    workspace.sign("key = { file = \"next.key\" }");
+    let old = &["key", "export", "--key", "signing.key", "--output", "old.pub"];
+    let (made, said) = workspace.run(old);
+    assert!(made, "{said}");
+    // What the old key signed is known by its public half.
+    workspace.sign("key = { file = \"next.key\" }\nkeyring = [\"old.pub\"]");
     workspace.publish_version("1.1.0");
     client.update().expect("signed with the next key, and both are known");
     assert_eq!(client.installed().1, Sysupdate::path("1.1.0"));
@@ -148,7 +152,8 @@ fn every_lie_is_refused_and_has_a_name() {
         ("a signature of another key", "is by another key", &|| {
             // Over the very same manifest, so that it is the key alone.
             fs::write(other.public().join(NAME).join("SHA256SUMS"), read(&manifest)).unwrap();
-            other.sync();
+            let (adopted, said) = other.run(&["sync", "--adopt"]);
+            assert!(adopted, "{said}");
             for file in &signatures {
                 let name = file.file_name().unwrap();
                 fs::write(file, read(&other.public().join(NAME).join(name))).unwrap();
