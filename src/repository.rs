@@ -300,8 +300,3 @@ impl Published {
         }
     }
 }
-
-/// A file of a folder, for people; the folder may be empty.
-fn shown(folder: &str, name: &str) -> String {
-    if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
-}

@@ -196,7 +196,7 @@ async fn check_files(
     let made = target.expected.as_ref().is_none_or(|expected| expected.made);
     let scratch = scratch.path();
     let checks = futures::stream::iter(files).map(async |(name, sha256)| {
-        let task = look.progress.begin(Step::Verify, &super::shown(&target.folder, &name));
+        let task = look.progress.begin(Step::Verify, &origin::path_of(&target.folder, &name));
         let listed = file::Listed { folder: &target.folder, name: &name, sha256, known_as, made };
         let result = if look.quick {
             file::glance(origin, &listed, look.client).await.map(|size| (size, Vec::new()))

@@ -113,7 +113,7 @@ pub(super) fn url_of(base: &Url, folder: &str, name: &str) -> String {
     format!("{base}{}", path_of(folder, name))
 }
 
-/// The path of a file in a store.
+/// The path of a file in a store, for programs and for people; the folder may be empty.
 pub(super) fn path_of(folder: &str, name: &str) -> String {
     if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
 }
