@@ -74,6 +74,15 @@ pub struct Fetched {
     pub size: u64,
 }
 
+/// A page, a listing or another small text.
+#[derive(Debug, Clone)]
+pub struct Document {
+    /// The text, as it came.
+    pub body: Bytes,
+    /// The page after this one, where the server names one (`Link: <…>; rel="next"`, RFC 8288).
+    pub next: Option<Url>,
+}
+
 /// What an asset must turn out to be, and who says so.
 #[derive(Debug, Clone)]
 pub struct Promise {
@@ -185,22 +194,31 @@ impl Client {
         }
     }
 
-    /// A document, from the server or, if the server says that it has not changed, from the cache.
+    /// A document, asked for with `headers`, from the server or, if the server says that it has not
+    /// changed, from the cache.
     ///
     /// # Errors
     /// As [`Client::download`].
-    pub async fn document(&self, url: &Url, cache: &Cache) -> Result<Bytes, FetchError> {
+    pub async fn document(
+        &self,
+        url: &Url,
+        mut headers: HeaderMap,
+        cache: &Cache,
+    ) -> Result<Document, FetchError> {
         let known = cache.get(url.as_str());
-        let mut headers = HeaderMap::new();
         if let Some(entry) = &known {
             entry.add_conditions(&mut headers);
         }
         let (response, body) = self.small(url.as_str(), headers).await?;
         match known {
-            Some(entry) if response.status == StatusCode::NOT_MODIFIED => Ok(entry.body.into()),
+            Some(entry) if response.status == StatusCode::NOT_MODIFIED => {
+                Ok(Document { next: entry.next(url), body: entry.body.into() })
+            }
             _ => {
-                cache.put(url.as_str(), Entry::new(&response.headers, body.to_vec()));
-                Ok(body)
+                let entry = Entry::new(&response.headers, body.to_vec());
+                let next = entry.next(url);
+                cache.put(url.as_str(), entry);
+                Ok(Document { body, next })
             }
         }
     }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::{anyhow, bail};
+use http::HeaderMap;
 use jiff::Timestamp;
 use serde::Serialize;
 use url::Url;
@@ -161,7 +162,9 @@ async fn targets(
         (Origin::Directory(path), _) => verify::folders(path)?,
         (Origin::Store(store), _) => verify::folders_of(store).await?,
         (Origin::Url(url), config) => {
-            match (client.document(&url.join(MANIFEST)?, &Cache::default()).await, config) {
+            let manifest = url.join(MANIFEST)?;
+            let there = client.document(&manifest, HeaderMap::new(), &Cache::default()).await;
+            match (there, config) {
                 (Ok(_), _) => vec![String::new()],
                 (Err(_), Some(config)) => {
                     config.components.iter().map(|component| component.folder.to_string()).collect()

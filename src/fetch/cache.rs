@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use octocrab::service::middleware::cache::{CacheKey, CacheStorage, CacheWriter, CachedResponse};
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 use crate::name::Sha256;
 
@@ -64,6 +65,20 @@ impl Entry {
                 headers.insert(name, value);
             }
         }
+    }
+
+    /// The page after this one, as its `Link` header names it; relative to `at`, where it was asked.
+    #[must_use]
+    pub fn next(&self, at: &Url) -> Option<Url> {
+        self.link.as_deref()?.split(',').find_map(|link| {
+            let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
+            let is_next = |parameter: &str| {
+                let (name, value) = parameter.trim().split_once('=').unwrap_or_default();
+                name.trim_end().eq_ignore_ascii_case("rel")
+                    && value.trim().trim_matches('"').split(' ').any(|rel| rel == "next")
+            };
+            parameters.split(';').any(is_next).then(|| at.join(target).ok())?
+        })
     }
 
     fn is_worth_keeping(&self) -> bool {
@@ -218,6 +233,21 @@ mod tests {
         assert_eq!(again.save(), None);
         again.put("http://x/", Entry::new(&headers(), b"page".to_vec()));
         assert_eq!(again.save(), None);
+    }
+
+    #[test]
+    fn the_next_page_is_the_one_with_that_relation() {
+        let at: Url = "https://e.org/api/releases?page=1".parse().unwrap();
+        let next = |link: &'static str| {
+            let mut headers = headers();
+            headers.insert(header::LINK, HeaderValue::from_static(link));
+            Entry::new(&headers, Vec::new()).next(&at).map(String::from)
+        };
+        let second = Some("https://e.org/api/releases?page=2".to_owned());
+        assert_eq!(next("<https://e.org/api/releases?page=2>; rel=\"next\""), second);
+        assert_eq!(next("</api/x>; rel=\"prev\", <?page=2>; title=x; rel=next"), second);
+        assert_eq!(next("<https://e.org/x>; rel=\"last\""), None);
+        assert_eq!(next("nonsense"), None);
     }
 
     #[test]

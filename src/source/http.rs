@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use http::HeaderMap;
+
 use super::{Release, SourceError};
 use crate::config::source::HttpRule;
 use crate::fetch::cache::Cache;
@@ -17,8 +19,8 @@ pub(super) async fn poll(
     client: &Client,
     cache: &Cache,
 ) -> Result<Vec<Release>, SourceError> {
-    let body = client.document(&rule.url.0, cache).await?;
-    let text = String::from_utf8_lossy(&body);
+    let page = client.document(&rule.url.0, HeaderMap::new(), cache).await?;
+    let text = String::from_utf8_lossy(&page.body);
     let tags: BTreeSet<&str> = rule
         .pattern
         .0

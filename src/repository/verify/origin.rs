@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use url::Url;
 
 use super::VerifyError;
@@ -78,8 +79,8 @@ impl Origin {
             Self::Url(base) => {
                 let text = url_of(base, folder, name);
                 let url = Url::parse(&text).map_err(|_| VerifyError::Nothing(text.clone()))?;
-                match client.document(&url, &Cache::default()).await {
-                    Ok(bytes) => Ok(Some(bytes)),
+                match client.document(&url, HeaderMap::new(), &Cache::default()).await {
+                    Ok(document) => Ok(Some(document.body)),
                     Err(error) if error.is_not_found() => Ok(None),
                     Err(error) => Err(error.into()),
                 }
