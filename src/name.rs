@@ -263,6 +263,12 @@ impl Sha256 {
         Self(hasher.finalize().into())
     }
 
+    /// The digest as it is.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// The digest and length in bytes of all that `reader` gives.
     ///
     /// # Errors

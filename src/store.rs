@@ -8,7 +8,8 @@
 //! |---|---|
 //! | `directory` | opening one, and what a killed publisher left in it |
 //! | `bucket` | clients of S3, Google and Azure, from the environment |
-//! | `upload` | files into objects, create-only or not, in parts, in bounded memory |
+//! | `upload` | files into objects, create-only or not, in bounded memory |
+//! | `stream` | a file as the body of one request to S3 |
 //! | `replace` | replacing an object only if nobody else did |
 //! | `lock`, `probe` | who may write, and whether the bucket can be trusted with that |
 //! | `error` | what servers answer, in few words |
@@ -37,6 +38,7 @@ mod error;
 mod lock;
 mod probe;
 mod replace;
+mod stream;
 mod upload;
 
 pub use error::StoreError;
@@ -62,8 +64,8 @@ pub enum Access {
 #[derive(Debug, Clone)]
 pub struct Store {
     objects: Arc<dyn ObjectStore>,
-    /// The same objects, through a client whose uploads in parts only create.
-    creating: Option<Arc<dyn ObjectStore>>,
+    /// The same objects, through a client for uploads.
+    uploading: Option<bucket::Uploading>,
     place: Place,
     cache_control: CacheControl,
     buffers: Arc<upload::Buffers>,
@@ -145,10 +147,10 @@ impl Store {
         match url {
             StoreUrl::Directory(path) => Self::directory(path, access),
             StoreUrl::Bucket(url) => {
-                let bucket::Clients { objects, creating } = bucket::clients(url)?;
+                let bucket::Clients { objects, uploading } = bucket::clients(url)?;
                 let place = Place::Bucket(url.to_string());
                 Ok(Self {
-                    creating,
+                    uploading,
                     cache_control: cache_control.clone(),
                     ..Self::new(objects, place)
                 })
@@ -170,14 +172,17 @@ impl Store {
         between: impl Fn(Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore>,
     ) -> Self {
         self.objects = between(self.objects);
-        self.creating = self.creating.map(between);
+        self.uploading = self.uploading.map(|uploading| bucket::Uploading {
+            objects: between(uploading.objects),
+            ..uploading
+        });
         self
     }
 
     fn new(objects: Arc<dyn ObjectStore>, place: Place) -> Self {
         Self {
             objects,
-            creating: None,
+            uploading: None,
             place,
             cache_control: CacheControl::default(),
             buffers: Arc::default(),

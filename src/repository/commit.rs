@@ -349,7 +349,7 @@ async fn upload(
 ) -> Result<(), CommitError> {
     let to = path(folder, image.name.as_str());
     for _ in 0..ATTEMPTS {
-        if store.create_from_file(&to, open(image)?, lock).await? == Created::New {
+        if store.create_from_file(&to, open(image)?, image.sha256, lock).await? == Created::New {
             return Ok(());
         }
         // A crashed sync left it, or somebody else put it there.
@@ -359,7 +359,7 @@ async fn upload(
         }
         // The manifest promises these very bytes, so what is there is damaged: no node takes it.
         if before.manifest.get(&image.name) == Some(image.sha256) {
-            return Ok(store.put_from_file(&to, open(image)?).await?);
+            return Ok(store.put_from_file(&to, open(image)?, image.sha256).await?);
         }
         let (path, built) = (store.locate(&to), image.sha256);
         return Err(CommitError::Taken { path, there, built });

@@ -7,7 +7,7 @@ use http::Method;
 use crate::pack::noise;
 use crate::repo::{Ran, Repo, listed, until};
 use crate::s3::{S3, SECRET, Wrong};
-use crate::web::Request;
+use crate::web::{Request, sha256};
 
 /// A component with one release.
 fn simple(s3: &S3) -> Repo {
@@ -85,10 +85,73 @@ fn caches_are_told_what_the_configuration_says() {
     assert_eq!(put(&requests, "/x/SHA256SUMS").header("cache-control"), Some("max-age=5"));
 }
 
+/// What `publish` streams must be signed: without that, as in a set-up of one's own, files go in parts,
+/// as the largest always do.
+fn without_streams(repo: &mut Repo) {
+    repo.env("AWS_UNSIGNED_PAYLOAD", "true");
+}
+
+#[test]
+fn a_large_image_goes_up_in_one_request_and_only_where_nothing_is() {
+    let s3 = S3::start();
+    let repo = simple(&s3);
+    repo.release("x", "1.1", noise(20 << 20));
+    repo.sync().ok();
+    assert_eq!(listed(&s3.path("x")).len(), 2);
+    let requests = s3.requests();
+    let large: Vec<_> = requests.iter().filter(|r| r.path.contains("x-1.1-x86-64.raw")).collect();
+    // Whether it is there, the image, and what it was made of: looked for and written.
+    let image: Vec<_> = large.iter().filter(|r| !r.path.contains(".publish")).collect();
+    assert_eq!(image.len(), 2, "{large:#?}");
+    assert_eq!((&image[0].method, image[0].status), (&Method::HEAD, 404));
+    assert_eq!((&image[1].method, image[1].status), (&Method::PUT, 200));
+    assert_eq!(image[1].header("if-none-match"), Some("*"));
+    assert_eq!(image[1].header("cache-control"), Some("public, max-age=31536000, immutable"));
+    assert_eq!(image[1].header("content-type"), Some("application/octet-stream"));
+    let bytes = fs::read(s3.path("x/x-1.1-x86-64.raw")).unwrap();
+    assert_eq!(image[1].header("content-length"), Some(bytes.len().to_string().as_str()));
+    let digest = sha256(&bytes);
+    assert_eq!(image[1].header("x-amz-content-sha256"), Some(digest.as_str()));
+}
+
+#[test]
+fn an_upload_that_breaks_off_begins_anew() {
+    let s3 = S3::start();
+    let repo = simple(&s3);
+    repo.release("x", "1.0", noise(9 << 20));
+    s3.fault(Method::PUT, "x-1.0-x86-64.raw", Wrong::Half(3 << 20), 1);
+    s3.fault(Method::PUT, "x-1.0-x86-64.raw", Wrong::Answer(503, "SlowDown"), 1);
+    s3.fault(Method::PUT, "x-1.0-x86-64.raw", Wrong::Lost, 1);
+    repo.sync().ok();
+    assert_eq!(listed(&s3.path("x")), ["x-1.0-x86-64.raw"]);
+    let requests = s3.requests();
+    let puts = requests.iter().filter(|r| r.method == Method::PUT && r.path.ends_with("64.raw"));
+    assert_eq!(puts.map(|put| put.status).collect::<Vec<_>>(), [204, 503, 204]);
+}
+
+#[test]
+fn nothing_is_there_of_an_upload_that_never_ends() {
+    let s3 = S3::start();
+    let repo = simple(&s3);
+    repo.release("x", "1.0", noise(9 << 20));
+    s3.fault(Method::PUT, "x-1.0-x86-64.raw", Wrong::Half(3 << 20), usize::MAX);
+    repo.sync()
+        .code(3)
+        .says(&["error: x 1.0: cannot write s3://the-bucket/repo/x/x-1.0-x86-64.raw"]);
+    let is_there = || s3.path("x/x-1.0-x86-64.raw").exists() || s3.path("x/SHA256SUMS").exists();
+    assert!(!is_there());
+    s3.heal();
+    // Nor of what came otherwise than it was sent: the next try is right.
+    s3.fault(Method::PUT, "x-1.0-x86-64.raw", Wrong::Damaged, 1);
+    repo.sync().ok();
+    assert_eq!(listed(&s3.path("x")), ["x-1.0-x86-64.raw"]);
+}
+
 #[test]
 fn a_large_image_goes_up_in_parts_and_only_where_nothing_is() {
     let s3 = S3::start();
-    let repo = simple(&s3);
+    let mut repo = simple(&s3);
+    without_streams(&mut repo);
     repo.release("x", "1.1", noise(20 << 20));
     repo.sync().ok();
     assert_eq!(listed(&s3.path("x")).len(), 2);
@@ -182,7 +245,8 @@ fn a_burst_of_errors_is_outlived() {
 #[test]
 fn a_part_that_is_lost_is_sent_again() {
     let s3 = S3::start();
-    let repo = simple(&s3);
+    let mut repo = simple(&s3);
+    without_streams(&mut repo);
     repo.release("x", "1.0", noise(9 << 20));
     s3.fault(Method::PUT, "partNumber=2", Wrong::Cut, 1);
     s3.fault(Method::PUT, "partNumber=1", Wrong::Answer(500, "InternalError"), 1);
