@@ -335,6 +335,25 @@ impl Store {
         }
     }
 
+    /// The lengths of these files of a folder in bytes, in their order; `None` for one that is not
+    /// there. In a directory, only the names' own entries are looked at.
+    ///
+    /// # Errors
+    /// Anything else than a true "not found".
+    pub async fn sizes(
+        &self,
+        folder: &str,
+        names: &[String],
+    ) -> Result<Vec<Option<u64>>, StoreError> {
+        let Place::Directory(root, _) = &self.place else {
+            let sizes = names.iter().map(async |name| self.size(&format!("{folder}/{name}")).await);
+            return futures::stream::iter(sizes).buffered(16).try_collect().await;
+        };
+        let paths: Vec<PathBuf> = names.iter().map(|name| root.join(folder).join(name)).collect();
+        let looked = tokio::task::spawn_blocking(move || directory::sizes(&paths)).await;
+        looked.expect("looking at files does not panic")
+    }
+
     /// Puts bytes at a path, in the place of what was there: readers see the old or the new ones,
     /// and after a crash one of both is whole.
     ///

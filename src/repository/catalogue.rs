@@ -129,6 +129,13 @@ impl Catalogue {
         self.yanked.get(version).or_else(revised)
     }
 
+    /// The version and revision of an image that was yanked.
+    #[must_use]
+    pub fn yanked_line(&self, name: &FileName) -> Option<(Version, u32)> {
+        let line = self.yanked.values().find_map(|yank| yank.images.get(name))?;
+        Some((line.version.clone(), line.revision))
+    }
+
     /// The highest revision of a version among the files whose lines went.
     #[must_use]
     pub fn last_removed(&self, version: &Version) -> Option<u32> {

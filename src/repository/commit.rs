@@ -35,7 +35,7 @@ use crate::image::Image;
 use crate::manifest::Manifest;
 use crate::name::{FileName, Folder, Sha256};
 use crate::sign::{SignError, SignedManifest, Signer};
-use crate::store::{Created, Listed, Lock, Store, StoreError};
+use crate::store::{Created, Lock, Store, StoreError};
 use crate::version::Version;
 
 /// A commit that did not happen. The folder is as right as it was before.
@@ -238,9 +238,7 @@ pub async fn commit(
         text.push(b'\n');
         store.put(&record_path(folder, &image.name), text).await?;
         after.records.insert(image.name.clone(), record.clone());
-        let name = image.name.to_string();
-        let modified = Timestamp::now();
-        after.files.insert(name.clone(), Listed { name, size: image.size, modified });
+        after.sizes.insert(image.name.to_string(), Some(image.size));
     }
     let raced = || CommitError::Raced { folder: folder.clone() };
     let to = path(folder, MANIFEST);

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::catalogue::Removed;
 use super::commit::{Change, CommitError, Gone, Removal, commit};
-use super::shelf::Shelf;
+use super::shelf::{Shelf, Slot};
 use super::{Place, Published, path, record_path};
 use crate::config::versions::{Per, Versions};
 use crate::name::{Arch, FileName};
@@ -45,6 +45,10 @@ impl Branch {
 /// architecture always stays.
 #[must_use]
 pub fn surplus(shelf: &Shelf, rules: &Versions, arches: &[Arch]) -> Vec<FileName> {
+    let has_one_revision = |slot: &Slot| slot.len() == 1;
+    if shelf.slots.len() <= rules.newest.get() && shelf.slots.values().all(has_one_revision) {
+        return Vec::new();
+    }
     let complete = shelf.newest_complete(arches);
     let mut held: BTreeMap<(Arch, Branch), usize> = BTreeMap::new();
     let mut surplus = Vec::new();
@@ -67,7 +71,8 @@ pub fn surplus(shelf: &Shelf, rules: &Versions, arches: &[Arch]) -> Vec<FileName
     surplus
 }
 
-/// The lines that go from a shelf: what was yanked, and what is surplus.
+/// The lines that go from a shelf: what was yanked, and what is surplus. What was yanked under another
+/// name than the component's images have now is on no shelf, but goes all the same.
 #[must_use]
 pub fn removals(
     shelf: &Shelf,
@@ -75,12 +80,19 @@ pub fn removals(
     rules: &Versions,
     arches: &[Arch],
 ) -> Vec<Removal> {
-    let is_yanked = |version, revision| published.catalogue.yank_of(version, revision).is_some();
-    let yanked = shelf.images().filter(|(version, revision, ..)| is_yanked(version, *revision));
+    let catalogue = &published.catalogue;
+    let mut yanked: BTreeSet<&FileName> = BTreeSet::new();
+    if !catalogue.yanked.is_empty() {
+        let is_yanked = |version, revision| catalogue.yank_of(version, revision).is_some();
+        let ours = shelf.images().filter(|(version, revision, ..)| is_yanked(version, *revision));
+        yanked.extend(ours.map(|(.., name)| name));
+        let lines = catalogue.yanked.values().flat_map(|yank| &yank.images);
+        let lines = lines.filter(|(name, line)| published.manifest.get(name) == Some(line.sha256));
+        yanked.extend(lines.map(|(name, _)| name));
+    }
     let mut removals: Vec<Removal> =
-        yanked.map(|(.., name)| Removal { name: name.clone(), why: Gone::Yanked }).collect();
-    let left = shelf.without_yanked(&published.catalogue);
-    let surplus = surplus(&left, rules, arches);
+        yanked.into_iter().map(|name| Removal { name: name.clone(), why: Gone::Yanked }).collect();
+    let surplus = surplus(&shelf.without_yanked(catalogue), rules, arches);
     removals.extend(surplus.into_iter().map(|name| Removal { name, why: Gone::Pruned }));
     removals
 }
@@ -120,15 +132,24 @@ pub async fn retire(
     removals: &[Removal],
     now: Timestamp,
 ) -> Result<(), CommitError> {
-    for (version, revision, _, name) in shelf.images() {
-        let Some(removal) = removals.iter().find(|removal| removal.name == *name) else { continue };
+    let Place { store, lock, folder, signer } = *place;
+    let names: Vec<FileName> = removals.iter().map(|removal| removal.name.clone()).collect();
+    published.read_sizes(store, folder, &names).await?;
+    let known: BTreeMap<&FileName, (&Version, u32)> =
+        shelf.images().map(|(version, revision, _, name)| (name, (version, revision))).collect();
+    for Removal { name, why } in removals {
         let Some(sha256) = published.manifest.get(name) else { continue };
+        let Some((version, revision)) = known
+            .get(name)
+            .map(|(version, revision)| ((*version).clone(), *revision))
+            .or_else(|| published.catalogue.yanked_line(name))
+        else {
+            continue;
+        };
         let size = published.size(name);
-        let (version, why) = (version.clone(), removal.why);
-        let removed = Removed { sha256, size, version, revision, at: now, why };
+        let removed = Removed { sha256, size, version, revision, at: now, why: *why };
         published.catalogue.removed.insert(name.clone(), removed);
     }
-    let Place { store, lock, folder, signer } = *place;
     published.keep_catalogue(place).await?;
     let change = Change { removals, ..Change::default() };
     *published = commit(store, lock, folder, published, &change, signer).await?;

@@ -206,6 +206,42 @@ fn half_a_yank_is_finished() {
     nothing_to_do(&repo);
 }
 
+/// What was published under an earlier `[image] name` is no less bad.
+#[test]
+fn a_version_goes_under_all_of_its_names() {
+    let repo = published();
+    let text = fs::read_to_string(repo.path("components/x.toml")).unwrap();
+    repo.component("x", &format!("{text}[image]\nname = \"{{name}}_{{version}}_{{arch}}.raw\"\n"));
+    repo.sync().ok();
+    assert_eq!(repo.listed("x").len(), 6);
+    // Somebody else's, and one whose record was lost, are nobody's to take.
+    fs::remove_file(repo.path("public/.publish/images/x/x-1.1-x86-64.raw.json")).unwrap();
+    let manifest = repo.manifest("x");
+    repo.publish(&["yank", "x", "1.2"])
+        .ok()
+        .prints(&["took x-1.2-x86-64.raw out of x", "took x_1.2_x86-64.raw out of x"]);
+    let left =
+        [images(&["1.0", "1.1"]), vec!["x_1.0_x86-64.raw".into(), "x_1.1_x86-64.raw".into()]];
+    assert_eq!(repo.listed("x"), left.concat());
+    nothing_to_do(&repo);
+    // A crash before the manifest was written: the next sync finishes it.
+    repo.write("public/x/SHA256SUMS", &manifest);
+    repo.sync().ok().prints(&["took 2 lines out", "x-1.2-x86-64.raw  out: yanked"]);
+    assert_eq!(repo.listed("x"), left.concat());
+    two_days_pass(&repo);
+    repo.sync().ok().prints(&["deleted 2 files"]);
+    assert!(!repo.path("public/x/x-1.2-x86-64.raw").exists());
+    nothing_to_do(&repo);
+
+    repo.publish(&["yank", "x", "1.1"]).ok();
+    assert_eq!(repo.listed("x").len(), 3, "one has no record");
+    repo.publish(&["yank", "x", "1.0"]).ok();
+    repo.publish(&["restore", "x", "1.0"])
+        .ok()
+        .prints(&["put x-1.0-x86-64.raw back", "put x_1.0_x86-64.raw back"]);
+    nothing_to_do(&repo);
+}
+
 #[test]
 fn programs_read_it_too() {
     let repo = published();
