@@ -24,6 +24,7 @@ use crate::recipe::intake::Intake;
 use crate::recipe::{self, Input, RecipeError};
 use crate::report::{Progress, Step};
 use crate::repository::commit::{InputRecord, RECORD, Record};
+use crate::scratch::Scratch;
 use crate::source::{Location, github};
 use crate::template::Vars;
 use crate::version::Version;
@@ -148,7 +149,7 @@ impl Workshop {
 pub struct Bench<'w> {
     shop: &'w Workshop,
     component: Arc<Component>,
-    folder: tempfile::TempDir,
+    folder: Scratch,
     shared: Mutex<HashMap<String, Shared>>,
 }
 
@@ -184,9 +185,7 @@ impl<'w> Bench<'w> {
         component: &Component,
         builds: impl IntoIterator<Item = &'b Build>,
     ) -> Result<Self, BuildError> {
-        let folder = tempfile::Builder::new()
-            .prefix("publish-")
-            .tempdir()
+        let folder = Scratch::new()
             .map_err(|source| BuildError::Disk { path: std::env::temp_dir(), source })?;
         let component = Arc::new(component.clone());
         let bench = Self { shop, component, folder, shared: Mutex::default() };

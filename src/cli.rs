@@ -13,7 +13,7 @@ use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{self, Config, ConfigError};
-use crate::name::{Arch, ComponentName};
+use crate::name::{Arch, ComponentName, Folder};
 use crate::report::{Progress, Told, say};
 use crate::store::StoreError;
 use crate::version::Version;
@@ -25,6 +25,7 @@ mod inspect;
 mod key;
 mod plan;
 mod prune;
+mod retire;
 mod serve;
 mod status;
 mod sync;
@@ -150,6 +151,11 @@ enum Command {
         /// Let the next sync build a new revision instead
         #[arg(long)]
         rebuild: bool,
+    },
+    /// Let a whole folder go that no component has any more
+    Retire {
+        /// The folder: `publish status` lists them
+        folder: Folder,
     },
     /// Read a published repository as a client does, and check every byte
     Verify {
@@ -296,6 +302,7 @@ async fn run(args: Args) -> anyhow::Result<Ended> {
         Command::Restore { name, version, rebuild } => {
             yank::restore(&context, &name, &version, rebuild).await
         }
+        Command::Retire { folder } => retire::run(&context, &folder).await,
         Command::Verify { keyring, quick, target, .. } => {
             verify::run(&context, target.as_deref(), keyring.as_deref(), quick).await
         }

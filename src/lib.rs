@@ -38,6 +38,7 @@
 //! | [`repository`] | the layout, the order of writing, what goes and when, verification | upstreams |
 //! | [`store`] | directories and buckets: conditional writes, locks, uploads | manifests |
 //! | [`sync`](mod@sync) | the order of the steps, and which failure stops what | the steps themselves |
+//! | [`scratch`] | folders for a while, and what killed runs left of them | what is in them |
 //! | [`report`] | progress on stderr, errors with causes and hints | what is done |
 //!
 //! # The rules
@@ -71,6 +72,7 @@ pub mod plan;
 pub mod recipe;
 pub mod report;
 pub mod repository;
+pub mod scratch;
 pub mod sign;
 pub mod source;
 pub mod store;

@@ -17,6 +17,7 @@ use crate::store::{Lock, PRIVATE, Seen, Store, StoreError};
 
 pub mod catalogue;
 pub mod commit;
+pub mod left;
 pub mod retention;
 pub mod seal;
 pub mod shelf;
@@ -287,6 +288,12 @@ impl Published {
     #[must_use]
     pub fn record(&self, name: &FileName) -> Option<&Record> {
         self.records.get(name)
+    }
+
+    /// The same, if it is of the very bytes that are listed: one that is not says nothing of them.
+    #[must_use]
+    pub fn recorded(&self, name: &FileName) -> Option<&Record> {
+        self.record(name).filter(|record| self.manifest.get(name) == Some(record.sha256))
     }
 
     /// The bytes of the manifest as they are served; `None` if there is none.

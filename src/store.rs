@@ -290,6 +290,21 @@ impl Store {
         Ok(names)
     }
 
+    /// The paths of all objects below a folder, relative to it.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub async fn names_below(&self, folder: &str) -> Result<Vec<String>, StoreError> {
+        let key = Key::from(folder);
+        let names = self.objects.list(Some(&key)).try_filter_map(async |object| {
+            let parts = object.location.prefix_match(&key);
+            Ok(parts.map(|parts| {
+                parts.map(|part| part.as_ref().to_owned()).collect::<Vec<_>>().join("/")
+            }))
+        });
+        names.try_collect().await.map_err(|error| self.error("cannot list", folder, error))
+    }
+
     /// The SHA-256 of an object, read piece by piece; `None` only if there is none.
     ///
     /// # Errors

@@ -25,10 +25,12 @@ use crate::source::{self, Release};
 use crate::store::{Access, Lock, Store, StoreError};
 
 mod attempt;
+mod left;
 mod outcome;
 mod prune;
 
 use attempt::{Made, attempt};
+pub use left::{Left, tend};
 pub use outcome::{Outcome, PublishedImage, newest, refusals};
 pub use prune::{Limit, prune, retire};
 
@@ -112,25 +114,27 @@ pub async fn sync_to(
 
     let store = store.made()?;
     let lock = store.lock().await?;
-    // Before anything is signed with a key that is new in it.
-    if let Some(keyring) = &keyring
-        && seal::put_keyring(&store, &lock, keyring).await?
-    {
-        progress.line(&format!("{:>10} {}", "published", sign::KEYRING));
-    }
-    // Before any of them writes: what is half written in a folder they share may be another's.
-    let swept: Vec<_> = surveys.iter().map(|survey| sweep(survey, &store, &lock)).collect();
-    let mut running: FuturesUnordered<_> = surveys
-        .into_iter()
-        .zip(swept)
-        .map(|(survey, swept)| carry_out(survey, swept, &shop, (&store, &lock, &signer), limit))
-        .collect();
-    let mut outcomes = Vec::new();
-    while let Some(outcome) = running.next().await {
-        outcomes.push(outcome);
-    }
-    drop(running);
-    lock.release().await;
+    let done = lock.during(async |lock| {
+        // Before anything is signed with a key that is new in it.
+        if let Some(keyring) = &keyring
+            && seal::put_keyring(&store, lock, keyring).await?
+        {
+            progress.line(&format!("{:>10} {}", "published", sign::KEYRING));
+        }
+        // Before any of them writes: what is half written in a folder they share may be another's.
+        let swept: Vec<_> = surveys.iter().map(|survey| sweep(survey, &store, lock)).collect();
+        let mut running: FuturesUnordered<_> = surveys
+            .into_iter()
+            .zip(swept)
+            .map(|(survey, swept)| carry_out(survey, swept, &shop, (&store, lock, &signer), limit))
+            .collect();
+        let mut outcomes = Vec::new();
+        while let Some(outcome) = running.next().await {
+            outcomes.push(outcome);
+        }
+        Ok::<_, StoreError>(outcomes)
+    });
+    let mut outcomes = done.await?;
     outcomes.sort_by(|a, b| a.component.cmp(&b.component));
     Ok(outcomes)
 }
@@ -184,11 +188,16 @@ pub async fn survey_all<'c>(
     let at_once = config.document.network.concurrency.get();
     futures::stream::iter(&config.components)
         .map(async |component| {
-            match contained(survey(config, component, shop, store, signer)).await {
+            let mut read = None;
+            let survey = survey_keeping(config, component, shop, store, signer, &mut read);
+            match contained(survey).await {
                 Ok(survey) => Ok(survey),
                 Err(error) => {
                     let error = Told::of(component.name.as_str(), error.as_ref());
-                    let published = Published::read(store, &component.folder).await.ok();
+                    let published = match read {
+                        Some(published) => Some(published),
+                        None => Published::read(store, &component.folder).await.ok(),
+                    };
                     let sign = published.as_ref().zip(signer).and_then(|(published, signer)| {
                         Seal::of(published).due(signer, Timestamp::now()).ok()?
                     });
@@ -222,15 +231,28 @@ pub async fn survey<'c>(
     store: &Store,
     signer: Option<&Signer>,
 ) -> anyhow::Result<Survey<'c>> {
+    survey_keeping(config, component, shop, store, signer, &mut None).await
+}
+
+/// The same; `read` is what is published, where the upstream could not be asked.
+async fn survey_keeping<'c>(
+    config: &Config,
+    component: &'c Component,
+    shop: &Workshop,
+    store: &Store,
+    signer: Option<&Signer>,
+    read: &mut Option<Published>,
+) -> anyhow::Result<Survey<'c>> {
     let arches: Vec<_> =
         component.architectures(&config.document.repository.architectures).into_iter().collect();
     let saved = store.read(&repository::cache_path(&component.name)).await?;
     let cache = saved.map(|bytes| Cache::load(&bytes)).unwrap_or_default();
-    let published = Published::read(store, &component.folder).await?;
+    *read = Some(Published::read(store, &component.folder).await?);
     let task = shop.progress.begin(Step::Poll, component.name.as_str());
     let releases = source::poll(component, &arches, &shop.client, &cache).await?;
     task.finish(0);
     let basis = Basis { overlay: overlay(component).await?, retention: config.document.retention };
+    let published = read.take().expect("it was read above");
     let (published, plan) =
         plan_for(component, &arches, &releases, published, basis, store, signer).await?;
     Ok(Survey { component, arches, releases, published, basis, plan, cache })

@@ -12,7 +12,7 @@ use crate::repository::commit::Gone;
 use crate::repository::{self, Published, retention};
 use crate::sign::freshness;
 use crate::store::{Access, Store};
-use crate::sync::{self, Survey, Unsurveyed};
+use crate::sync::{self, Left, Limit, Run, Survey, Unsurveyed};
 use crate::version::Version;
 
 /// How long before the manifest expires somebody should look: a sync that runs renews it earlier.
@@ -21,6 +21,9 @@ const WARN: jiff::SignedDuration = jiff::SignedDuration::from_hours(3 * 24);
 #[derive(Serialize)]
 struct Result<'a> {
     components: &'a [Status],
+    /// Folders that no component has.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    left: &'a [Left],
 }
 
 #[derive(Serialize)]
@@ -92,25 +95,39 @@ pub(super) async fn run(context: &Context, check: bool) -> anyhow::Result<Ended>
     let store = Store::configured(&config, Access::Read)?;
     let signer = sync::signer_to_look(&config, &context.progress)?;
     let now = Timestamp::now();
-    let mut components = Vec::new();
-    for survey in sync::survey_all(&config, &shop, &store, signer.as_ref()).await {
-        components.push(match survey {
-            Ok(survey) => status(&survey, now),
-            Err(failed) => unknown(&failed),
-        });
-    }
-    let worst = components.iter().map(|status| status.state).max().unwrap_or(State::Current);
-    if context.json {
-        print_json("status", &Result { components: &components })?;
-    } else if check {
-        print(&line(&components, worst))?;
-    } else {
+    let surveys = sync::survey_all(&config, &shop, &store, signer.as_ref()).await;
+    let due = surveys.iter().flatten().map(|survey| survey.plan.deletions().count()).sum();
+    let limit = Limit { due, most: config.document.retention.max_delete };
+    let components: Vec<Status> = surveys
+        .iter()
+        .map(|survey| match survey {
+            Ok(survey) => status(survey, limit, now),
+            Err(failed) => unknown(failed),
+        })
+        .collect();
+    let failed = components.iter().any(|status| !status.errors.is_empty());
+    if !check && !context.json {
         for told in components.iter().flat_map(|status| &status.errors) {
             say(&told.text());
         }
-        print(&components.iter().map(text).collect::<String>())?;
     }
-    Ok(if worst >= State::Behind { Ended::Partly } else { Ended::Well })
+    let (left, well) = super::sync::left(context, store, &config, Run::Dry, failed).await;
+    let left: Vec<Left> =
+        left.into_iter().filter(|left| left.lines > 0 || !left.errors.is_empty()).collect();
+    let states = components.iter().map(|status| status.state);
+    let worst = states.chain(left.iter().map(|left| state_of(left, now)));
+    let worst = worst.max().unwrap_or(State::Current);
+    if context.json {
+        print_json("status", &Result { components: &components, left: &left })?;
+    } else if check {
+        print(&line(&components, &left, now))?;
+    } else {
+        let components = components.iter().map(text);
+        print(
+            &components.chain(left.iter().map(|left| text_of_left(left, now))).collect::<String>(),
+        )?;
+    }
+    Ok(if worst >= State::Behind || !well { Ended::Partly } else { Ended::Well })
 }
 
 /// What can be told of a component whose upstream cannot be asked.
@@ -132,7 +149,33 @@ fn unknown(failed: &Unsurveyed<'_>) -> Status {
     }
 }
 
-fn status(survey: &Survey<'_>, now: Timestamp) -> Status {
+/// How the manifest of a folder that no component has is.
+fn state_of(left: &Left, now: Timestamp) -> State {
+    let remaining = left.expires.map(|end| end.duration_since(now));
+    if !left.errors.is_empty() {
+        State::Failed
+    } else if remaining.is_some_and(|remaining| !remaining.is_positive()) {
+        State::Expired
+    } else if left.signed.is_some() {
+        State::Behind
+    } else if remaining.is_some_and(|remaining| remaining < WARN) {
+        State::Expiring
+    } else {
+        State::Current
+    }
+}
+
+fn text_of_left(left: &Left, now: Timestamp) -> String {
+    let Left { folder, lines, expires, .. } = left;
+    let state = state_of(left, now).text();
+    let mut out = format!("{folder}/: {state}, without a component, {}\n", count(*lines, "image"));
+    if let Some(expires) = expires {
+        let _ = writeln!(out, "  expires    {expires}");
+    }
+    out
+}
+
+fn status(survey: &Survey<'_>, limit: Limit, now: Timestamp) -> Status {
     let Survey { component, arches, published, plan, basis, .. } = survey;
     let shelf = repository::shelf::Shelf::new(
         component,
@@ -147,7 +190,10 @@ fn status(survey: &Survey<'_>, now: Timestamp) -> Status {
     let expires = freshness::expiry(&published.manifest);
     let left = expires.map(|end| end.duration_since(now));
     let missing: Vec<FileName> = plan.builds().map(|build| build.image.clone()).collect();
-    let errors = sync::refusals(survey);
+    let mut errors = sync::refusals(survey);
+    // A sync says so, too, and deletes nothing.
+    let exceeded = limit.exceeded(&component.name);
+    errors.extend(exceeded.filter(|_| plan.deletions().next().is_some()));
     // It is offered although somebody took it out: a yank that did not come to its end.
     let is_yanked = plan.removals().any(|removal| removal.why == Gone::Yanked);
     let state = [
@@ -221,25 +267,32 @@ fn text(status: &Status) -> String {
 }
 
 /// One line, as monitoring systems want it.
-fn line(components: &[Status], worst: State) -> String {
-    let all = count(components.len(), "component");
-    let bad: Vec<&Status> =
-        components.iter().filter(|status| status.state > State::Current).collect();
-    if bad.is_empty() {
-        return format!("OK: {all} current\n");
+fn line(components: &[Status], left: &[Left], now: Timestamp) -> String {
+    let of_component = |status: &Status| {
+        let versions = match (status.state, &status.published, &status.upstream) {
+            (State::Behind, Some(published), Some(upstream)) if published != upstream => {
+                format!(" {published} of {upstream}")
+            }
+            _ => String::new(),
+        };
+        (status.state, format!("{} {}{versions}", status.component, status.state.text()))
+    };
+    let of_left = |left: &Left| {
+        let state = state_of(left, now);
+        (state, format!("{}/ {}", left.folder, state.text()))
+    };
+    let mut all = count(components.len(), "component");
+    if !left.is_empty() {
+        let _ = write!(all, " and {} without one", count(left.len(), "folder"));
     }
-    let level = if worst >= State::Behind { "BEHIND" } else { "WARNING" };
-    let names: Vec<String> = bad
-        .iter()
-        .map(|status| {
-            let versions = match (status.state, &status.published, &status.upstream) {
-                (State::Behind, Some(published), Some(upstream)) if published != upstream => {
-                    format!(" {published} of {upstream}")
-                }
-                _ => String::new(),
-            };
-            format!("{} {}{versions}", status.component, status.state.text())
-        })
-        .collect();
-    format!("{level}: {} of {all}: {}\n", bad.len(), names.join(", "))
+    let states = components.iter().map(of_component).chain(left.iter().map(of_left));
+    let (states, bad): (Vec<State>, Vec<String>) =
+        states.filter(|(state, _)| *state > State::Current).unzip();
+    match states.into_iter().max() {
+        None => format!("OK: {all} current\n"),
+        Some(worst) => {
+            let level = if worst >= State::Behind { "BEHIND" } else { "WARNING" };
+            format!("{level}: {} of {all}: {}\n", bad.len(), bad.join(", "))
+        }
+    }
 }

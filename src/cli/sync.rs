@@ -6,10 +6,11 @@ use serde::Serialize;
 
 use super::{Context, Ended, print, print_json, program};
 use crate::config::Config;
-use crate::report::{count, human_size, say};
+use crate::report::{Told, count, human_size, say};
 use crate::repository::commit::Removal;
 use crate::sign::KEYRING;
-use crate::sync::{self, Outcome, Run};
+use crate::store::{Access, Store};
+use crate::sync::{self, Left, Outcome, Run};
 
 #[derive(Serialize)]
 struct Result<'a> {
@@ -17,6 +18,9 @@ struct Result<'a> {
     changed: bool,
     store: String,
     components: &'a [Outcome],
+    /// Folders that no component has.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    left: &'a [Left],
 }
 
 pub(super) async fn run(context: &Context, dry_run: bool, adopt: bool) -> anyhow::Result<Ended> {
@@ -25,23 +29,59 @@ pub(super) async fn run(context: &Context, dry_run: bool, adopt: bool) -> anyhow
         signing.adopt = adopt;
     }
     let run = if dry_run { Run::Dry } else { Run::Real };
-    let outcomes = sync::sync(&config, run, &context.progress).await?;
+    let store = Store::configured(&config, Access::Read)?;
+    let outcomes = sync::sync_to(store.clone(), &config, run, &context.progress).await?;
     for told in outcomes.iter().flat_map(|outcome| &outcome.errors) {
         say(&told.text());
     }
+    let failed = outcomes.iter().any(|outcome| !outcome.errors.is_empty());
+    let (left, well) = left(context, store, &config, run, failed).await;
     if context.json {
         let result = Result {
             dry_run,
-            changed: !dry_run && outcomes.iter().any(|outcome| !outcome.is_unchanged()),
+            changed: !dry_run
+                && (outcomes.iter().any(|outcome| !outcome.is_unchanged())
+                    || left.iter().any(Left::is_due)),
             store: config.store().to_string(),
             components: &outcomes,
+            left: &left,
         };
         print_json("sync", &result)?;
     } else {
-        print(&summary(&config, run, &outcomes))?;
+        print(&(summary(&config, run, &outcomes) + &tended(run, &left)))?;
     }
-    let failed = outcomes.iter().any(|outcome| !outcome.errors.is_empty());
-    Ok(if failed { Ended::Partly } else { Ended::Well })
+    Ok(if failed || !well { Ended::Partly } else { Ended::Well })
+}
+
+/// Looks after the folders that no component has, tells of them, and whether all is well with them.
+/// `failed` if something else failed already: a store that answers nothing is then told of.
+pub(super) async fn left(
+    context: &Context,
+    store: Store,
+    config: &Config,
+    run: Run,
+    failed: bool,
+) -> (Vec<Left>, bool) {
+    if !context.only.is_empty() {
+        return (Vec::new(), true);
+    }
+    let left = match sync::tend(store, config, run).await {
+        Ok(left) => left,
+        Err(error) => {
+            if !failed {
+                say(&Told::new(error.as_ref()).text());
+            }
+            return (Vec::new(), false);
+        }
+    };
+    for told in left.iter().flat_map(|left| &left.errors) {
+        say(&told.text());
+    }
+    for warning in left.iter().filter_map(|left| left.warning(&program())) {
+        say(&warning);
+    }
+    let well = left.iter().all(|left| left.errors.is_empty());
+    (left, well)
 }
 
 fn summary(config: &Config, run: Run, outcomes: &[Outcome]) -> String {
@@ -113,6 +153,24 @@ fn summary(config: &Config, run: Run, outcomes: &[Outcome]) -> String {
     }
     if images > 0 && run == Run::Real {
         out.push_str(&next(config, outcomes));
+    }
+    out
+}
+
+/// What was done for folders that no component has.
+fn tended(run: Run, left: &[Left]) -> String {
+    let (sign, delete) = match run {
+        Run::Dry => ("would sign", "would delete"),
+        Run::Real => ("signed", "deleted"),
+    };
+    let mut out = String::new();
+    for Left { folder, signed, deleted, .. } in left {
+        if let Some(why) = signed {
+            let _ = writeln!(out, "{sign} the manifest of {folder}/: {why}");
+        }
+        if !deleted.is_empty() {
+            let _ = writeln!(out, "{delete} {} of {folder}/", count(deleted.len(), "file"));
+        }
     }
     out
 }

@@ -16,16 +16,19 @@ use serde::{Deserialize, Serialize};
 use super::SnapshotError;
 use super::commit::Gone;
 use crate::name::{FileName, Folder, Sha256};
-use crate::store::{PRIVATE, Seen, Store};
+use crate::store::{Seen, Store};
 use crate::version::Version;
 
 /// The version of the document.
 const FORMAT: u32 = 1;
 
+/// Where the catalogues are.
+pub const FOLDERS: &str = ".publish/folders";
+
 /// The path of a folder's catalogue.
 #[must_use]
 pub fn path(folder: &Folder) -> String {
-    format!("{PRIVATE}/folders/{folder}.json")
+    format!("{FOLDERS}/{folder}.json")
 }
 
 /// What is remembered of a folder.

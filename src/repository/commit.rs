@@ -185,6 +185,8 @@ pub enum Gone {
     Pruned,
     /// A person said that it is bad.
     Yanked,
+    /// A person let its whole folder go.
+    Retired,
 }
 
 impl std::fmt::Display for Gone {
@@ -192,6 +194,7 @@ impl std::fmt::Display for Gone {
         f.pad(match self {
             Self::Pruned => "newer ones took its place",
             Self::Yanked => "yanked",
+            Self::Retired => "its folder was retired",
         })
     }
 }

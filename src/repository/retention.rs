@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use super::catalogue::Removed;
 use super::commit::{Change, CommitError, Gone, Removal, commit};
+use super::seal::Seal;
 use super::shelf::{Shelf, Slot};
 use super::{Place, Published, path, record_path};
 use crate::config::versions::{Per, Versions};
@@ -133,16 +134,24 @@ pub async fn retire(
     now: Timestamp,
 ) -> Result<(), CommitError> {
     let Place { store, lock, folder, signer } = *place;
+    // What could not be signed in the end is not even begun.
+    Seal::of(published).due(signer, now)?;
     let names: Vec<FileName> = removals.iter().map(|removal| removal.name.clone()).collect();
     published.read_sizes(store, folder, &names).await?;
     let known: BTreeMap<&FileName, (&Version, u32)> =
         shelf.images().map(|(version, revision, _, name)| (name, (version, revision))).collect();
     for Removal { name, why } in removals {
         let Some(sha256) = published.manifest.get(name) else { continue };
+        // What has another name than the component's images have now is on no shelf.
+        let recorded = || {
+            let record = published.recorded(name)?;
+            Some((record.release.clone()?, record.revision))
+        };
         let Some((version, revision)) = known
             .get(name)
             .map(|(version, revision)| ((*version).clone(), *revision))
             .or_else(|| published.catalogue.yanked_line(name))
+            .or_else(recorded)
         else {
             continue;
         };

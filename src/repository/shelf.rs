@@ -174,3 +174,47 @@ fn identify(
         _ => (shown, 0),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::component;
+
+    fn of(template: &str) -> (Names, Names) {
+        let text = format!("[source.github]\nrepo = \"o/r\"\n[image]\nname = \"{template}\"\n");
+        let component = component::parse("x".parse().unwrap(), Path::new("x.toml"), &text).unwrap();
+        (Names::of(&component), Names(Names::odd(&component)))
+    }
+
+    proptest::proptest! {
+        /// The two ways of reading a name agree, also where it could be read in several ways.
+        #[test]
+        fn a_name_reads_the_same_either_way(
+            template in proptest::sample::select(vec![
+                "{name}-{version}-{arch}.raw", "{version}{arch}", "{version}_{arch}", "{name}{version}-{arch}",
+            ]),
+            name in "(x-?|)(1|a|-|_|\\.){0,4}[-_]?(x86-64|ppc64|ppc64-le|mips64-le|x86|arm64|arm|le|riscv)?(\\.raw)?",
+        ) {
+            let (plain, odd) = of(template);
+            let is_plain = matches!(plain.0, Form::Plain { .. });
+            proptest::prop_assert!(is_plain);
+            if let Ok(name) = name.parse() {
+                proptest::prop_assert_eq!(plain.read(&name), odd.read(&name), "{} {}", template, name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_without_a_plain_form_is_read_all_the_same() {
+        let read = |template: &str, name: &str| {
+            let found = of(template).0.read(&name.parse().unwrap());
+            found.map(|(version, arch)| format!("{version} {arch}"))
+        };
+        assert_eq!(read("{arch}-{version}.raw", "arm64-1.0.raw").as_deref(), Some("1.0 arm64"));
+        let twice = "{version}-{version}-{arch}.raw";
+        assert_eq!(read(twice, "1-1-arm64.raw").as_deref(), Some("1 arm64"));
+        assert_eq!(read(twice, "1-2-arm64.raw"), None);
+    }
+}

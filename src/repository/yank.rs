@@ -224,11 +224,8 @@ async fn learned(
     let Place { store, folder, .. } = *place;
     published.read_records(store, folder, meant.into_iter().chain(odd.iter().cloned())).await?;
     let of_record = |name: FileName| {
-        let record = published.record(&name)?;
-        // One that is not of this image says nothing of it.
-        let is_of = published.manifest.get(&name) == Some(record.sha256);
-        let version = record.release.clone().filter(|_| is_of)?;
-        Some((version, record.revision, name))
+        let record = published.recorded(&name)?;
+        Some((record.release.clone()?, record.revision, name))
     };
     let others = odd.into_iter().filter_map(of_record).collect();
     Ok((Shelf::new(component, published, &known), others))

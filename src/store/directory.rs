@@ -101,7 +101,7 @@ impl Store {
 /// The lengths of these files; `None` for what is no file, or not there.
 pub(super) fn sizes(paths: &[PathBuf]) -> Result<Vec<Option<u64>>, StoreError> {
     let size = |path: &PathBuf| match fs::metadata(path) {
-        Ok(metadata) => Ok(metadata.is_file().then(|| metadata.len())),
+        Ok(metadata) => Ok(metadata.is_file().then_some(metadata.len())),
         Err(error)
             if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
         {

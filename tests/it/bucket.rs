@@ -53,7 +53,11 @@ fn a_repository_in_a_bucket() {
     repo.sync().ok().prints(&["nothing to do: 1 component is up to date in s3://the-bucket/repo"]);
     let requests = s3.requests();
     assert!(requests.iter().all(|request| request.method == Method::GET), "{requests:#?}");
-    assert_eq!(requests.len(), 5, "cache, list, manifest, catalogue, record: {requests:#?}");
+    assert_eq!(
+        requests.len(),
+        6,
+        "cache, list, manifest, catalogue, record, folders: {requests:#?}"
+    );
 
     repo.release("x", "1.1", "two");
     repo.sync().ok();
@@ -226,6 +230,28 @@ fn a_lock_object_holds_until_it_expires() {
     repo.release("x", "1.1", "two");
     fs::write(s3.path(".publish/lock"), "half a li").unwrap();
     repo.sync().code(5).says(&["another publisher holds s3://the-bucket/repo"]);
+}
+
+/// Whatever stops a run, the next one need not wait until its lock has run out.
+#[test]
+fn a_lock_object_is_given_back_after_a_failure() {
+    let s3 = S3::start();
+    let repo = s3.adopt(Repo::with("[signing]\nkey = { file = \"signing.key\" }\n"));
+    repo.simple("x");
+    repo.release("x", "1.0", "one");
+    repo.publish(&["key", "generate"]).ok();
+    s3.ignore_conditions();
+    let refuse =
+        || s3.fault(Method::PUT, "import-pubring.gpg", Wrong::Answer(403, "AccessDenied"), 1);
+    refuse();
+    repo.sync().code(1).says(&["cannot write s3://the-bucket/repo/import-pubring.gpg"]);
+    assert!(!s3.path(".publish/lock").exists());
+    repo.sync().ok();
+    fs::remove_file(s3.path("import-pubring.gpg")).unwrap();
+    refuse();
+    repo.publish(&["yank", "x", "1.0", "--force"]).code(1).says(&["cannot write"]);
+    assert!(!s3.path(".publish/lock").exists());
+    repo.publish(&["yank", "x", "1.0", "--force"]).ok();
 }
 
 #[test]

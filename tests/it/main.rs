@@ -29,6 +29,7 @@ mod help;
 mod hostile;
 mod http_source;
 mod image;
+mod left;
 mod memory;
 mod moto;
 mod objects;

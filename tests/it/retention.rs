@@ -152,6 +152,9 @@ fn a_run_that_would_delete_much_deletes_nothing() {
     assert_eq!(repo.listed("x"), images(&["1.5"]), "the rest is done\n{ran}");
     assert!(versions.iter().all(|version| is_there(&repo, version)));
     repo.publish(&["prune"]).code(3).says(&["nothing is deleted"]);
+    repo.publish(&["status"]).code(3).prints(&["x: failed"]).says(&["nothing is deleted: 3 files"]);
+    let ran = repo.publish(&["status", "--check"]).code(3);
+    assert_eq!(ran.stdout, "BEHIND: 1 of 1 component: x failed\n");
     assert!(versions.iter().all(|version| is_there(&repo, version)));
     repo.publish(&["prune", "--max-delete", "3"]).ok().prints(&["deleted 3 files"]);
     assert!(!versions[..3].iter().any(|version| is_there(&repo, version)));
