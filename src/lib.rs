@@ -51,6 +51,8 @@
 //! - A published name never gets other bytes: what changed is a revision, `1.0-r1`.
 //! - A line of the manifest never just vanishes: retention or a yank names it, the catalogue remembers
 //!   it, and only then, after a grace, its file goes.
+//! - The manifest vouches for what is there: a run without anything to do looks at the files of the
+//!   versions that are wanted, and neither lists, opens nor hashes the others.
 //! - Only a true "not found" means absent. Any other error is an error, and stops what it concerns.
 //! - One component's failure never stops another, and its last good images stay listed.
 //! - Everything from outside is hostile. Archives are unpacked into values: none of their paths

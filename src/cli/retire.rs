@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::yank::{at_place, raced};
 use super::{Context, Ended, print, print_json};
+use crate::config;
 use crate::name::{FileName, Folder};
 use crate::report::{count, say};
 use crate::repository::left::{self, Retired};
@@ -22,7 +23,8 @@ struct Result<'a> {
 }
 
 pub(super) async fn run(context: &Context, folder: &Folder) -> anyhow::Result<Ended> {
-    let config = context.load()?;
+    // With all of its components, whatever `--only` says: any of them may have the folder.
+    let config = config::load(&context.config_file())?;
     if let Some(component) = config.components.iter().find(|other| other.folder == *folder) {
         anyhow::bail!(
             "{folder} is the folder of component `{}`\nhint: remove {} first, or move it with `path`; `publish yank` takes single versions out",

@@ -501,22 +501,20 @@ fn what_a_killed_run_left_is_taken_away_once_it_is_old() {
     let is_from = |hours: u64| {
         folder.set_modified(now - std::time::Duration::from_secs(hours * 60 * 60)).unwrap();
     };
+    repo.simple("y");
+    repo.release("y", "1.0", "small");
+    let build = || Ran::of(&mut repo.command(&["build", "y", "--output", "out"])).ok();
     // As long as it lives, nobody takes it, however old it is.
-    repo.component("x", &text);
-    repo.release("x", "1.0", "small");
+    running.signal(Signal::STOP);
     is_from(2);
-    let elsewhere = |args: &[&str]| {
-        let mut command = repo.command(args);
-        Ran::of(command.env("PUBLISH_CONFIG", repo.path("publish.toml")))
-    };
-    elsewhere(&["build", "x", "--output", "out"]).ok();
+    build();
     assert!(at.exists());
     running.signal(Signal::KILL);
     running.wait();
     is_from(0);
-    elsewhere(&["build", "x", "--output", "out"]).ok();
+    build();
     assert!(at.exists(), "it is young");
     is_from(2);
-    elsewhere(&["build", "x", "--output", "out"]).ok();
+    build();
     assert_eq!(repo.temporary(), Vec::<String>::new());
 }
