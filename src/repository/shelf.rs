@@ -193,7 +193,8 @@ mod tests {
         #[test]
         fn a_name_reads_the_same_either_way(
             template in proptest::sample::select(vec![
-                "{name}-{version}-{arch}.raw", "{version}{arch}", "{version}_{arch}", "{name}{version}-{arch}",
+                "{name}-{version}-{arch}.raw", "{version}{arch}.raw", "{version}_{arch}.raw",
+                "{name}{version}-{arch}.raw",
             ]),
             name in "(x-?|)(1|a|-|_|\\.){0,4}[-_]?(x86-64|ppc64|ppc64-le|mips64-le|x86|arm64|arm|le|riscv)?(\\.raw)?",
         ) {

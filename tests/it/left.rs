@@ -6,7 +6,6 @@ use crate::repo::Repo;
 use crate::web::sha256;
 
 const SIGNED: &str = "[signing]\nkey = { file = \"signing.key\" }\nbest-before = \"14d\"\n";
-const CATALOGUE: &str = "public/.publish/folders/x.json";
 const IMAGE: &str = "public/x/x-1.0-x86-64.raw";
 
 /// `x` and `y` are published, and then the component of `x` is gone.
@@ -22,16 +21,6 @@ fn left(sections: &str) -> Repo {
     repo.sync().ok();
     fs::rename(repo.path("components/x.toml"), repo.path("x.gone")).unwrap();
     repo
-}
-
-fn two_days_pass(repo: &Repo) {
-    let mut value: serde_json::Value =
-        serde_json::from_slice(&fs::read(repo.path(CATALOGUE)).unwrap()).unwrap();
-    for removed in value["removed"].as_object_mut().unwrap().values_mut() {
-        let at: jiff::Timestamp = removed["at"].as_str().unwrap().parse().unwrap();
-        removed["at"] = (at - jiff::SignedDuration::from_hours(48)).to_string().into();
-    }
-    repo.write(CATALOGUE, value.to_string());
 }
 
 #[test]
@@ -113,7 +102,7 @@ fn it_goes_when_somebody_says_so() {
     assert!(!repo.publish(&["status"]).ok().stdout.contains("x/"));
     assert_eq!(repo.snapshot(), before);
 
-    two_days_pass(&repo);
+    repo.two_days_pass("x");
     repo.publish(&["sync", "--dry-run"]).ok().prints(&["would delete 1 file of x/"]);
     repo.sync().ok().prints(&["deleted 1 file of x/"]);
     assert!(!repo.path(IMAGE).exists());
@@ -150,7 +139,7 @@ fn lines_of_others_stay_when_a_folder_goes() {
         .ok()
         .says(&["warning: nothing tells who made other.raw: x goes on offering that"]);
     assert_eq!(repo.listed("x"), ["other.raw"]);
-    two_days_pass(&repo);
+    repo.two_days_pass("x");
     repo.sync().ok().prints(&["deleted 1 file of x/"]).says(&["x/ has no component any more"]);
     assert_eq!(repo.listed("x"), ["other.raw"]);
 }

@@ -27,16 +27,6 @@ fn nothing_to_do(repo: &Repo) {
     assert_eq!(repo.snapshot(), before);
 }
 
-fn two_days_pass(repo: &Repo) {
-    let mut value: serde_json::Value =
-        serde_json::from_slice(&fs::read(repo.path(CATALOGUE)).unwrap()).unwrap();
-    for removed in value["removed"].as_object_mut().unwrap().values_mut() {
-        let at: jiff::Timestamp = removed["at"].as_str().unwrap().parse().unwrap();
-        removed["at"] = (at - jiff::SignedDuration::from_hours(48)).to_string().into();
-    }
-    repo.write(CATALOGUE, value.to_string());
-}
-
 #[test]
 fn a_yanked_version_is_out_and_stays_out() {
     let repo = published();
@@ -64,7 +54,7 @@ fn a_yanked_version_is_out_and_stays_out() {
 
     repo.publish(&["restore", "x", "1.2"]).ok().prints(&["put x-1.2-x86-64.raw back into x"]);
     assert_eq!(repo.listed("x"), images(&["1.0", "1.1", "1.2"]));
-    two_days_pass(&repo);
+    repo.two_days_pass("x");
     nothing_to_do(&repo);
     repo.publish(&["verify"]).ok();
     let ran = repo.publish(&["restore", "x", "1.2"]).says(&["version `1.2` is not yanked in x"]);
@@ -92,7 +82,7 @@ fn older_ones_fill_the_place() {
 fn a_restored_version_whose_file_is_gone_is_a_revision() {
     let repo = published();
     repo.publish(&["yank", "x", "1.2"]).ok();
-    two_days_pass(&repo);
+    repo.two_days_pass("x");
     repo.sync().ok().prints(&["deleted 1 file"]);
     assert!(!repo.path("public/x/x-1.2-x86-64.raw").exists());
     nothing_to_do(&repo);
@@ -228,7 +218,7 @@ fn a_version_goes_under_all_of_its_names() {
     repo.write("public/x/SHA256SUMS", &manifest);
     repo.sync().ok().prints(&["took 2 lines out", "x-1.2-x86-64.raw  out: yanked"]);
     assert_eq!(repo.listed("x"), left.concat());
-    two_days_pass(&repo);
+    repo.two_days_pass("x");
     repo.sync().ok().prints(&["deleted 2 files"]);
     assert!(!repo.path("public/x/x-1.2-x86-64.raw").exists());
     nothing_to_do(&repo);
