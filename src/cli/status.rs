@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{Context, Ended, print, print_json};
+use crate::fetch::Quota;
 use crate::name::{Arch, ComponentName, FileName, Folder};
 use crate::report::{Told, count, say};
 use crate::repository::commit::Gone;
@@ -21,6 +22,17 @@ const WARN: jiff::SignedDuration = jiff::SignedDuration::from_hours(3 * 24);
 #[derive(Serialize)]
 struct Result<'a> {
     components: &'a [Status],
+    /// What is left to ask of the hosts that told it.
+    quotas: Vec<Left>,
+}
+
+#[derive(Serialize)]
+struct Left {
+    host: String,
+    limit: Option<u64>,
+    remaining: u64,
+    /// When it is all there again.
+    reset: Option<Timestamp>,
 }
 
 #[derive(Serialize)]
@@ -99,16 +111,29 @@ pub(super) async fn run(context: &Context, check: bool) -> anyhow::Result<Ended>
             Err(failed) => unknown(&failed),
         });
     }
+    if !check {
+        sync::ask_quotas(&config, &shop).await;
+    }
+    let quotas = shop.client.quotas();
     let worst = components.iter().map(|status| status.state).max().unwrap_or(State::Current);
     if context.json {
-        print_json("status", &Result { components: &components })?;
+        let quotas = quotas.into_iter().map(|(host, quota)| {
+            let Quota { limit, remaining, reset } = quota;
+            Left { host, limit, remaining, reset }
+        });
+        let quotas = quotas.collect();
+        print_json("status", &Result { components: &components, quotas })?;
     } else if check {
         print(&line(&components, worst))?;
     } else {
         for told in components.iter().flat_map(|status| &status.errors) {
             say(&told.text());
         }
-        print(&components.iter().map(text).collect::<String>())?;
+        let mut out: String = components.iter().map(text).collect();
+        for (host, quota) in quotas {
+            let _ = writeln!(out, "{host}: {quota}");
+        }
+        print(&out)?;
     }
     Ok(if worst >= State::Behind { Ended::Partly } else { Ended::Well })
 }
