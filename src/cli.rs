@@ -252,7 +252,8 @@ fn start_logging(args: &Args) {
     // Other crates speak of frames and sockets: only for who asks three times.
     let filter = match (args.quiet, args.verbose) {
         (true, _) => "error",
-        (false, 0 | 1) => "warn",
+        (false, 0) => "warn",
+        (false, 1) => "warn,publish=info",
         (false, 2) => "warn,publish=debug",
         (false, _) => "debug",
     };

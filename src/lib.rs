@@ -30,7 +30,7 @@
 //! | [`name`], [`version`], [`template`] | what names look like, how clients order versions | who uses them |
 //! | [`source`] | asking upstreams what they released | which releases are wanted |
 //! | [`plan`] | choosing releases, comparing with what is published | I/O, time |
-//! | [`fetch`] | URL → verified file: retries, limits, digests, cache | what the bytes are |
+//! | [`fetch`] | URL → verified file: one gate and one cache for all, retries, limits, digests | what the bytes are |
 //! | [`recipe`] | assets → tree of files; every hostile archive ends here | where images go |
 //! | [`image`] | contents and a tree → `.raw`, and what is in one | where trees come from |
 //! | [`build`] | one action: fetch, recipe, image, record | stores |
@@ -59,7 +59,10 @@
 //!   becomes a path on this machine.
 //! - The same inputs give the same bytes on every machine, at any time.
 //! - Nothing changed means nothing written, but for a signature that is stale or soon out of date.
-//! - A secret is in a file or in the environment, and after that only in [`sign::key`].
+//! - A secret is in a file or in the environment, and after that only in the module that shows it:
+//!   [`sign::key`], or the credentials of [`fetch`].
+//! - An upstream URL is asked once a run, whoever wants it, and what one request learned of a host
+//!   holds for all.
 //! - Closed sets are enums, and an exhaustive `match` is the checklist for the next member. Values
 //!   move forward. Each room has a small error type; `anyhow` is only in [`cli`] and [`sync`](mod@sync).
 

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use thiserror::Error;
 
 use crate::manifest::{Manifest, ManifestError};
-use crate::name::{ComponentName, FileName, Folder};
+use crate::name::{FileName, Folder};
 use crate::sign::Signer;
 use crate::store::{Lock, PRIVATE, Seen, Store, StoreError};
 
@@ -50,7 +50,7 @@ pub fn folders_of(folder: &Folder) -> [String; 4] {
     [
         folder.to_string(),
         format!("{PRIVATE}/images/{folder}"),
-        format!("{PRIVATE}/upstream"),
+        ANSWERS.to_owned(),
         catalogues.to_owned(),
     ]
 }
@@ -68,11 +68,8 @@ pub struct Place<'a> {
     pub signer: &'a Signer,
 }
 
-/// The path of what a component's upstream answered before.
-#[must_use]
-pub fn cache_path(component: &ComponentName) -> String {
-    format!("{PRIVATE}/upstream/{component}.json.zst")
-}
+/// The folder of what upstreams answered before.
+pub const ANSWERS: &str = ".publish/upstream";
 
 /// A folder that cannot be read as a repository's.
 #[derive(Debug, Error)]

@@ -4,15 +4,17 @@
 //! The work itself is done in the other rooms; this file reads like the picture in `lib.rs`.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
+use tokio::sync::Semaphore;
 
 use crate::build::Workshop;
+use crate::config::source::SourceRule;
 use crate::config::{Component, Config, ConfigError, Signing};
 use crate::fetch::Client;
-use crate::fetch::cache::Cache;
 use crate::name::{Arch, Sha256};
 use crate::plan::{self, Action, Basis, Plan, Why};
 use crate::recipe::fingerprint;
@@ -21,7 +23,7 @@ use crate::repository::commit::{Change, CommitError};
 use crate::repository::seal::{self, Seal};
 use crate::repository::{self, Place, Published, commit};
 use crate::sign::{self, Signer};
-use crate::source::{self, Release};
+use crate::source::{self, Asset, Release};
 use crate::store::{Access, Lock, Store, StoreError};
 
 mod attempt;
@@ -49,7 +51,19 @@ pub struct Survey<'c> {
     pub basis: Basis,
     /// What follows from all of these.
     pub plan: Plan,
-    cache: Cache,
+}
+
+impl Survey<'_> {
+    /// Lets go what nothing is built of: of a thousand components that is nearly all there is in
+    /// memory.
+    fn forget_assets(&mut self) {
+        if self.plan.actions.is_empty() {
+            let none: Arc<[Asset]> = [].into();
+            for release in &mut self.releases {
+                release.assets = none.clone();
+            }
+        }
+    }
 }
 
 /// Whether something is really done.
@@ -60,6 +74,13 @@ pub enum Run {
     /// Build and publish.
     Real,
 }
+
+/// How many upstreams are asked at once. What bounds requests is the client, host by host; this bounds
+/// what is in memory of them.
+const ASKED: usize = 256;
+
+/// How many components are read from the store at once.
+const READ: usize = 16;
 
 /// How often a component is planned anew because another publisher was faster.
 pub(crate) const ATTEMPTS: usize = 5;
@@ -106,36 +127,44 @@ pub async fn sync_to(
     if run == Run::Dry || !work {
         let mut outcomes: Vec<Outcome> =
             surveys.iter().map(|survey| planned(survey, limit)).collect();
-        if run == Run::Real {
-            keep_caches(&store, &surveys, &mut outcomes).await;
+        if run == Run::Real
+            && let Some(told) = keep_answers(config, &shop, &store, &surveys).await
+        {
+            outcomes.first_mut().into_iter().for_each(|first| first.errors.push(told.clone()));
         }
         return Ok(outcomes);
     }
 
     let store = store.made()?;
     let lock = store.lock().await?;
-    let done = lock.during(async |lock| {
-        // Before anything is signed with a key that is new in it.
-        if let Some(keyring) = &keyring
-            && seal::put_keyring(&store, lock, keyring).await?
-        {
-            progress.line(&format!("{:>10} {}", "published", sign::KEYRING));
-        }
-        // Before any of them writes: what is half written in a folder they share may be another's.
-        let swept: Vec<_> = surveys.iter().map(|survey| sweep(survey, &store, lock)).collect();
-        let mut running: FuturesUnordered<_> = surveys
-            .into_iter()
-            .zip(swept)
-            .map(|(survey, swept)| carry_out(survey, swept, &shop, (&store, lock, &signer), limit))
-            .collect();
-        let mut outcomes = Vec::new();
-        while let Some(outcome) = running.next().await {
-            outcomes.push(outcome);
-        }
-        Ok::<_, StoreError>(outcomes)
-    });
-    let mut outcomes = done.await?;
+    let (unkept, mut outcomes) = lock
+        .during(async |lock| {
+            // Before anything is signed with a key that is new in it.
+            if let Some(keyring) = &keyring
+                && seal::put_keyring(&store, lock, keyring).await?
+            {
+                progress.line(&format!("{:>10} {}", "published", sign::KEYRING));
+            }
+            let unkept = keep_answers(config, &shop, &store, &surveys).await;
+            // Before any of them writes: what is half written in a folder they share may be
+            // another's.
+            let swept: Vec<_> = surveys.iter().map(|survey| sweep(survey, &store, lock)).collect();
+            let mut running: FuturesUnordered<_> = surveys
+                .into_iter()
+                .zip(swept)
+                .map(|(survey, swept)| {
+                    carry_out(survey, swept, &shop, (&store, lock, &signer), limit)
+                })
+                .collect();
+            let mut outcomes = Vec::new();
+            while let Some(outcome) = running.next().await {
+                outcomes.push(outcome);
+            }
+            Ok::<_, StoreError>((unkept, outcomes))
+        })
+        .await?;
     outcomes.sort_by(|a, b| a.component.cmp(&b.component));
+    outcomes.first_mut().into_iter().for_each(|first| first.errors.extend(unkept.clone()));
     Ok(outcomes)
 }
 
@@ -185,19 +214,18 @@ pub async fn survey_all<'c>(
     store: &Store,
     signer: Option<&Signer>,
 ) -> Vec<Result<Survey<'c>, Unsurveyed<'c>>> {
-    let at_once = config.document.network.concurrency.get();
-    futures::stream::iter(&config.components)
+    let reading = Semaphore::new(READ);
+    let reading = &reading;
+    let surveys = futures::stream::iter(&config.components)
         .map(async |component| {
-            let mut read = None;
-            let survey = survey_keeping(config, component, shop, store, signer, &mut read);
-            match contained(survey).await {
-                Ok(survey) => Ok(survey),
+            match contained(survey_in_turn(config, component, shop, store, reading, signer)).await {
+                Ok(mut survey) => {
+                    survey.forget_assets();
+                    Ok(survey)
+                }
                 Err(error) => {
                     let error = Told::of(component.name.as_str(), error.as_ref());
-                    let published = match read {
-                        Some(published) => Some(published),
-                        None => Published::read(store, &component.folder).await.ok(),
-                    };
+                    let published = Published::read(store, &component.folder).await.ok();
                     let sign = published.as_ref().zip(signer).and_then(|(published, signer)| {
                         Seal::of(published).due(signer, Timestamp::now()).ok()?
                     });
@@ -206,9 +234,21 @@ pub async fn survey_all<'c>(
                 }
             }
         })
-        .buffered(at_once)
+        .buffered(ASKED)
         .collect()
-        .await
+        .await;
+    for (host, quota) in shop.client.quotas() {
+        tracing::info!("{host}: {quota}");
+    }
+    surveys
+}
+
+/// Asks GitHub what is left of its quota, which is free, where there is something of GitHub's and
+/// nothing told it. Whatever it answers is for the client to remember.
+pub async fn ask_quotas(config: &Config, shop: &Workshop) {
+    if config.components.iter().any(|one| matches!(one.source, SourceRule::Github(_))) {
+        source::github::ask_quota(&shop.client).await;
+    }
 }
 
 /// Keeps a crash, which is a mistake of ours or of a library, to the component it happened in.
@@ -231,31 +271,30 @@ pub async fn survey<'c>(
     store: &Store,
     signer: Option<&Signer>,
 ) -> anyhow::Result<Survey<'c>> {
-    survey_keeping(config, component, shop, store, signer, &mut None).await
+    survey_in_turn(config, component, shop, store, &Semaphore::new(1), signer).await
 }
 
-/// The same; `read` is what is published, where the upstream could not be asked.
-async fn survey_keeping<'c>(
+async fn survey_in_turn<'c>(
     config: &Config,
     component: &'c Component,
     shop: &Workshop,
     store: &Store,
+    reading: &Semaphore,
     signer: Option<&Signer>,
-    read: &mut Option<Published>,
 ) -> anyhow::Result<Survey<'c>> {
     let arches: Vec<_> =
         component.architectures(&config.document.repository.architectures).into_iter().collect();
-    let saved = store.read(&repository::cache_path(&component.name)).await?;
-    let cache = saved.map(|bytes| Cache::load(&bytes)).unwrap_or_default();
-    *read = Some(Published::read(store, &component.folder).await?);
+    let answers = shop.client.answers();
+    answers.keep_in(store, repository::ANSWERS);
     let task = shop.progress.begin(Step::Poll, component.name.as_str());
-    let releases = source::poll(component, &arches, &shop.client, &cache).await?;
+    let releases = source::poll(component, &arches, &shop.client, answers).await?;
     task.finish(0);
+    let _turn = reading.acquire().await.expect("it is never closed");
+    let published = Published::read(store, &component.folder).await?;
     let basis = Basis { overlay: overlay(component).await?, retention: config.document.retention };
-    let published = read.take().expect("it was read above");
     let (published, plan) =
         plan_for(component, &arches, &releases, published, basis, store, signer).await?;
-    Ok(Survey { component, arches, releases, published, basis, plan, cache })
+    Ok(Survey { component, arches, releases, published, basis, plan })
 }
 
 /// The digest of a component's overlay.
@@ -290,34 +329,27 @@ async fn plan_for(
     Ok((published, plan))
 }
 
-/// Keeps what upstreams answered when there is nothing else to write. A component whose answers
-/// cannot be kept is up to date all the same, but it says so.
-async fn keep_caches(
+/// Keeps what upstreams answered for the next run. Components whose answers cannot be kept are up to
+/// date all the same, but it is said. Each object is whole at every instant, so no lock.
+async fn keep_answers(
+    config: &Config,
+    shop: &Workshop,
     store: &Store,
     surveys: &[Result<Survey<'_>, Unsurveyed<'_>>],
-    outcomes: &mut [Outcome],
-) {
-    for (survey, outcome) in surveys.iter().zip(outcomes) {
-        let Ok(survey) = survey else { continue };
-        if !survey.cache.is_changed() {
-            continue;
-        }
-        let kept = match store.clone().made() {
-            Ok(store) => keep_cache(&store, survey).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = kept {
-            outcome.errors.push(Told::of(survey.component.name.as_str(), &error));
-        }
+) -> Option<Told> {
+    let answers = shop.client.answers();
+    // What was not asked for this time may be what comes after a page that failed.
+    if config.whole && surveys.iter().all(Result::is_ok) {
+        answers.forget_unasked();
     }
-}
-
-/// What upstream answered serves the next run; each file is whole at every instant, so no lock.
-async fn keep_cache(store: &Store, survey: &Survey<'_>) -> Result<(), StoreError> {
-    match survey.cache.save() {
-        Some(bytes) => store.put(&repository::cache_path(&survey.component.name), bytes).await,
-        None => Ok(()),
+    if !answers.is_changed() {
+        return None;
     }
+    let kept = match store.clone().made() {
+        Ok(store) => answers.save(&store).await,
+        Err(error) => Err(error),
+    };
+    kept.err().map(|error| Told::of("what upstreams answered", &error))
 }
 
 /// What a dry run tells.
@@ -378,9 +410,6 @@ async fn carry_out(
     let done = contained(carry_out_plan(&survey, shop, &place, limit, &mut outcome)).await;
     if let Err(error) = done {
         outcome.errors.push(Told::of(name, error.as_ref()));
-    }
-    if let Err(error) = keep_cache(store, &survey).await {
-        outcome.errors.push(Told::of(name, &error));
     }
     outcome
 }

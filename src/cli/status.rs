@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{Context, Ended, print, print_json};
+use crate::fetch::Quota;
 use crate::name::{Arch, ComponentName, FileName, Folder};
 use crate::report::{Told, count, say};
 use crate::repository::commit::Gone;
@@ -24,6 +25,17 @@ struct Result<'a> {
     /// Folders that no component has.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     left: &'a [Left],
+    /// What is left to ask of the hosts that told it.
+    quotas: Vec<Asked>,
+}
+
+#[derive(Serialize)]
+struct Asked {
+    host: String,
+    limit: Option<u64>,
+    remaining: u64,
+    /// When it is all there again.
+    reset: Option<Timestamp>,
 }
 
 #[derive(Serialize)]
@@ -111,6 +123,10 @@ pub(super) async fn run(context: &Context, check: bool) -> anyhow::Result<Ended>
             say(&told.text());
         }
     }
+    if !check {
+        sync::ask_quotas(&config, &shop).await;
+    }
+    let quotas = shop.client.quotas();
     let (left, well) = super::sync::left(context, store, &config, Run::Dry, failed).await;
     let left: Vec<Left> =
         left.into_iter().filter(|left| left.lines > 0 || !left.errors.is_empty()).collect();
@@ -118,14 +134,19 @@ pub(super) async fn run(context: &Context, check: bool) -> anyhow::Result<Ended>
     let worst = states.chain(left.iter().map(|left| state_of(left, now)));
     let worst = worst.max().unwrap_or(State::Current);
     if context.json {
-        print_json("status", &Result { components: &components, left: &left })?;
+        let quotas = quotas.into_iter().map(|(host, quota)| {
+            let Quota { limit, remaining, reset } = quota;
+            Asked { host, limit, remaining, reset }
+        });
+        let quotas = quotas.collect();
+        print_json("status", &Result { components: &components, left: &left, quotas })?;
     } else if check {
         print(&line(&components, &left, now))?;
     } else {
         let components = components.iter().map(text);
-        print(
-            &components.chain(left.iter().map(|left| text_of_left(left, now))).collect::<String>(),
-        )?;
+        let left = left.iter().map(|left| text_of_left(left, now));
+        let quotas = quotas.iter().map(|(host, quota)| format!("{host}: {quota}\n"));
+        print(&components.chain(left).chain(quotas).collect::<String>())?;
     }
     Ok(if worst >= State::Behind || !well { Ended::Partly } else { Ended::Well })
 }

@@ -6,14 +6,15 @@
 use http::{HeaderMap, HeaderValue, header};
 use jiff::Timestamp;
 use octocrab::models::repos::Release as GithubRelease;
-use octocrab::service::middleware::retry::RetryConfig;
 use octocrab::{Octocrab, Page};
 
 use super::{Asset, Location, Release, SourceError};
 use crate::config::source::{GithubRepo, GithubRule};
 use crate::fetch::cache::Cache;
-use crate::fetch::{self, Client, FetchError};
+use crate::fetch::{Client, FetchError};
 use crate::name::Sha256;
+
+mod api;
 
 /// Releases asked for at once: the API's maximum.
 const PER_PAGE: u8 = 100;
@@ -30,9 +31,8 @@ pub(super) async fn poll(
     let repo = format!("{}/{}", rule.repo.owner, rule.repo.name);
     let github = connect(&repo, client, cache)?;
     let repos = github.repos(&rule.repo.owner, &rule.repo.name);
-    let mut page: Page<GithubRelease> =
-        asking(&repo, client, async || repos.releases().list().per_page(PER_PAGE).send().await)
-            .await?;
+    let listed = repos.releases().list().per_page(PER_PAGE).send().await;
+    let mut page: Page<GithubRelease> = listed.map_err(|error| classify(&repo, error))?;
     let mut releases = Vec::new();
     for number in 1.. {
         releases.extend(
@@ -46,7 +46,7 @@ pub(super) async fn poll(
             let problem = format!("its releases have more than {MOST_PAGES} pages");
             return Err(SourceError::GithubAnswer { repo, problem });
         }
-        match asking(&repo, client, async || github.get_page(&next).await).await? {
+        match github.get_page(&next).await.map_err(|error| classify(&repo, error))? {
             Some(next) => page = next,
             None => break,
         }
@@ -57,28 +57,37 @@ pub(super) async fn poll(
     Ok(releases)
 }
 
-fn connect(repo: &str, client: &Client, cache: &Cache) -> Result<Octocrab, SourceError> {
-    let wrong = |error: octocrab::Error| SourceError::GithubAnswer {
-        repo: repo.to_owned(),
-        problem: describe(&error),
-    };
-    let mut builder = Octocrab::builder().cache(cache.clone());
-    if let Some(url) = variable("GITHUB_API_URL") {
-        builder = builder.base_uri(url).map_err(wrong)?;
+/// Asks what is left of the quota, if no other answer told.
+pub(crate) async fn ask_quota(client: &Client) {
+    let Ok(url) = format!("{}/rate_limit", api::address()).parse::<url::Url>() else { return };
+    if client.quota(&url).is_some() {
+        return;
     }
-    if let Some(token) = token() {
-        // octocrab panics at what no header can hold.
-        if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+    let token = token().and_then(|token| bearer(&token));
+    let headers = token.into_iter().map(|token| (header::AUTHORIZATION, token)).collect();
+    // Who cannot be asked has told why, or does not count requests.
+    if let Err(error) = client.document(&url, headers, &Cache::default()).await {
+        tracing::debug!(%error, "no quota");
+    }
+}
+
+fn connect(repo: &str, client: &Client, cache: &Cache) -> Result<Octocrab, SourceError> {
+    let token = match token() {
+        Some(token) if !token.bytes().all(|byte| byte.is_ascii_graphic()) => {
             let problem =
                 "GITHUB_TOKEN (or GH_TOKEN) holds characters that no token has".to_owned();
             return Err(SourceError::GithubAnswer { repo: repo.to_owned(), problem });
         }
-        builder = builder.personal_token(token);
-    }
-    builder
-        .add_retry_config(RetryConfig::None)
-        .build_with_reqwest(client.http()?.clone())
-        .map_err(wrong)
+        token => token.and_then(|token| bearer(&token)),
+    };
+    Ok(api::over(client, cache, token))
+}
+
+/// A token, as a header that nobody prints.
+fn bearer(token: &str) -> Option<HeaderValue> {
+    let mut header = HeaderValue::from_str(&format!("Bearer {token}")).ok()?;
+    header.set_sensitive(true);
+    Some(header)
 }
 
 /// The token, without the newline that a pasted secret comes with.
@@ -91,10 +100,8 @@ fn token() -> Option<String> {
 ///
 /// They are for the API alone: the HTTP client drops the token at a redirect to another host.
 pub fn download_headers() -> Option<HeaderMap> {
-    let mut token = HeaderValue::from_str(&format!("Bearer {}", token()?)).ok()?;
-    token.set_sensitive(true);
     Some(HeaderMap::from_iter([
-        (header::AUTHORIZATION, token),
+        (header::AUTHORIZATION, bearer(&token()?)?),
         (header::ACCEPT, HeaderValue::from_static("application/octet-stream")),
     ]))
 }
@@ -106,8 +113,7 @@ fn variable(name: &str) -> Option<String> {
 
 fn read(rule: &GithubRule, release: GithubRelease) -> Release {
     let GithubRepo { owner, name } = &rule.repo;
-    let api = variable("GITHUB_API_URL").unwrap_or_else(|| "https://api.github.com".to_owned());
-    let api = api.trim_end_matches('/');
+    let api = api::address();
     let assets =
         release.assets.into_iter().filter(|asset| asset.state == "uploaded").map(|asset| Asset {
             at: Location::Url(asset.browser_download_url.into()),
@@ -128,45 +134,22 @@ fn read(rule: &GithubRule, release: GithubRelease) -> Release {
     }
 }
 
-async fn asking<T>(
-    repo: &str,
-    client: &Client,
-    attempt: impl AsyncFn() -> octocrab::Result<T>,
-) -> Result<T, SourceError> {
-    let waited = client.deadline();
-    let classified = async || match tokio::time::timeout(waited, attempt()).await {
-        Ok(answer) => answer.map_err(|error| classify(repo, error)),
-        Err(_) => Err(FetchError::Overlong { url: format!("github ({repo})"), waited }.into()),
-    };
-    fetch::retry(classified, |error| match error {
-        SourceError::Github { source, .. } | SourceError::Fetch(source) => Some(source),
-        _ => None,
-    })
-    .await
-}
-
 fn classify(repo: &str, error: octocrab::Error) -> SourceError {
-    let url = format!("github (releases of {repo})");
-    match error {
-        octocrab::Error::GitHub { source, .. } => {
-            let headers = source.headers.unwrap_or_else(HeaderMap::new);
-            // A proxy in front of GitHub answers with a page of HTML.
-            let message = source.message.lines().next().unwrap_or_default();
-            SourceError::Github {
-                repo: repo.to_owned(),
-                message: message.chars().take(200).collect::<String>().escape_debug().to_string(),
-                source: fetch::refusal(url, source.status_code, &headers),
-            }
-        }
-        octocrab::Error::Json { .. }
-        | octocrab::Error::Serde { .. }
-        | octocrab::Error::InvalidUtf8 { .. } => {
-            SourceError::GithubAnswer { repo: repo.to_owned(), problem: describe(&error) }
-        }
-        // Whatever is left never got an answer.
-        error => {
-            SourceError::Fetch(FetchError::Unreachable { url, source: describe(&error).into() })
-        }
+    let unreadable = |problem| SourceError::GithubAnswer { repo: repo.to_owned(), problem };
+    let octocrab::Error::Service { source, .. } = error else {
+        return unreadable(describe(&error));
+    };
+    let source = match source.downcast::<FetchError>() {
+        Ok(source) => *source,
+        Err(other) => return unreadable(other.to_string()),
+    };
+    let said = match &source {
+        FetchError::Status { said, .. } | FetchError::RateLimited { said, .. } => said.clone(),
+        _ => None,
+    };
+    match said {
+        Some(message) => SourceError::Github { repo: repo.to_owned(), message, source },
+        None => SourceError::Fetch(source),
     }
 }
 

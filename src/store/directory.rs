@@ -71,7 +71,7 @@ impl Store {
     pub fn sweep(&self, folder: &str, _lock: &Lock) -> Result<(), StoreError> {
         let Place::Directory(root, _) = &self.place else { return Ok(()) };
         let ends: &[&str] =
-            if folder.starts_with(PRIVATE) { &[".json", ".json.zst"] } else { &[".raw", ".efi"] };
+            if folder.starts_with(PRIVATE) { &[".json", ".answers"] } else { &[".raw", ".efi"] };
         let folder = root.join(folder);
         let failed = |error: io::Error| StoreError::new("cannot clean", folder.display(), error);
         let entries = match fs::read_dir(&folder) {

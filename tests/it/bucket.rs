@@ -53,11 +53,7 @@ fn a_repository_in_a_bucket() {
     repo.sync().ok().prints(&["nothing to do: 1 component is up to date in s3://the-bucket/repo"]);
     let requests = s3.requests();
     assert!(requests.iter().all(|request| request.method == Method::GET), "{requests:#?}");
-    assert_eq!(
-        requests.len(),
-        6,
-        "cache, list, manifest, catalogue, record, folders: {requests:#?}"
-    );
+    assert_eq!(requests.len(), 5, "list, manifest, catalogue, record, folders: {requests:#?}");
 
     repo.release("x", "1.1", "two");
     repo.sync().ok();
@@ -281,14 +277,19 @@ fn a_part_that_is_lost_is_sent_again() {
     assert_eq!(listed(&s3.path("x")), ["x-1.0-x86-64.raw"]);
 }
 
+/// What follows the one error. Several objects are read at once: any of them may be named.
+fn of_any_object(ran: &Ran) -> &str {
+    let told = ran.stderr.split_once("error: x: cannot read s3://the-bucket/repo/");
+    told.and_then(|(_, rest)| rest.split_once('\n')).unwrap_or_else(|| panic!("{ran}")).1
+}
+
 #[test]
 fn each_refusal_says_what_to_do() {
     let s3 = S3::start();
     let mut repo = simple(&s3);
     repo.env("AWS_SECRET_ACCESS_KEY", "another");
     let ran = keeps_the_secret(repo.sync().code(3));
-    insta::assert_snapshot!(ran.stderr, @r"
-        error: x: cannot read s3://the-bucket/repo/.publish/upstream/x.json.zst
+    insta::assert_snapshot!(of_any_object(&ran), @r"
           caused by: the server answered 403 Forbidden: SignatureDoesNotMatch
           hint: the secret is not the one of this key: check AWS_SECRET_ACCESS_KEY
         ");
@@ -328,8 +329,7 @@ fn a_server_that_is_not_there_is_named_once() {
     let mut repo = simple(&s3);
     repo.env("AWS_ENDPOINT_URL", "http://127.0.0.1:1");
     let ran = keeps_the_secret(repo.sync().code(3));
-    insta::assert_snapshot!(ran.stderr, @r"
-        error: x: cannot read s3://the-bucket/repo/.publish/upstream/x.json.zst
+    insta::assert_snapshot!(of_any_object(&ran), @r"
           caused by: no answer: Connection refused (os error 111)
           hint: is AWS_ENDPOINT_URL right, and the server up? it was asked several times
         ");

@@ -231,7 +231,8 @@ fn an_asset_that_changed_on_the_way_is_refused() {
 fn a_truncated_asset_is_refused() {
     let bench = Bench::new();
     bench.publish("v1.0.0");
-    bench.github.truncate_asset("o/tool", "v1.0.0", "tool_1.0.0_amd64");
+    let fault = Fault::Truncate(0);
+    bench.github.asset_fault("o/tool", "v1.0.0", "tool_1.0.0_amd64", fault, usize::MAX);
     bench.fails(&["ended early"]);
 }
 

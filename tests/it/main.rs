@@ -8,7 +8,7 @@
 //! | `repo` | a folder with a configuration, the program run in it, and reading what came out |
 //! | `pack` | archives: honest and hostile ones |
 //! | `scene` | a component whose upstream goes bad beside one whose upstream stays well |
-//! | `web`, `github`, `s3` | the servers |
+//! | `web`, `github`, `s3`, `tls` | the servers |
 //! | `objects` | a store whose operations wait, fail or never answer |
 //! | `gpg` | gpg and gpgv, where the machine has them |
 //! | the others | the tests, by topic |
@@ -32,12 +32,14 @@ mod image;
 mod left;
 mod memory;
 mod moto;
+mod network;
 mod objects;
 mod offline;
 mod pack;
 mod races;
 mod recipe;
 mod repo;
+mod resume;
 mod retention;
 mod revisions;
 mod s3;
@@ -46,6 +48,7 @@ mod signing;
 mod status;
 mod store;
 mod tailscale;
+mod tls;
 mod upstream;
 mod verify;
 mod web;
