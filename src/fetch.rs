@@ -21,8 +21,10 @@ pub mod arriving;
 pub mod cache;
 pub mod checksum;
 mod error;
+mod exchange;
 
 pub use error::{FetchError, refusal};
+pub use exchange::Exchanged;
 
 use arriving::{Arriving, Feed};
 use cache::{Cache, Entry};

@@ -21,7 +21,7 @@ use crate::repository::commit::{Change, CommitError};
 use crate::repository::seal::{self, Seal};
 use crate::repository::{self, Place, Published, commit};
 use crate::sign::{self, Signer};
-use crate::source::{self, Release};
+use crate::source::{self, Listing, Release};
 use crate::store::{Access, Lock, Store, StoreError};
 
 mod attempt;
@@ -228,8 +228,12 @@ pub async fn survey<'c>(
     let cache = saved.map(|bytes| Cache::load(&bytes)).unwrap_or_default();
     let published = Published::read(store, &component.folder).await?;
     let task = shop.progress.begin(Step::Poll, component.name.as_str());
-    let releases = source::poll(component, &arches, &shop.client, &cache).await?;
+    let Listing { releases, notes, .. } =
+        source::poll(component, &arches, &shop.client, &cache).await?;
     task.finish(0);
+    for note in notes {
+        shop.progress.line(&format!("warning: {}: {note}", component.name));
+    }
     let basis = Basis { overlay: overlay(component).await?, retention: config.document.retention };
     let (published, plan) =
         plan_for(component, &arches, &releases, published, basis, store, signer).await?;
