@@ -25,6 +25,9 @@ const OUTPUT: u64 = 16 << 20;
 /// How much of its messages is shown, in bytes from the end.
 const MESSAGES: usize = 2048;
 
+/// The same, in lines.
+const LINES: usize = 8;
+
 /// What of our own environment a program is given; the rest may hold secrets that are none of its
 /// business.
 const ENVIRONMENT: [&str; 13] = [
@@ -246,18 +249,22 @@ async fn printed(from: impl AsyncRead + Unpin) -> io::Result<Option<Vec<u8>>> {
 
 /// The end of what is said, fit to be shown.
 async fn last_words(mut from: impl AsyncRead + Unpin) -> io::Result<String> {
-    let (mut said, mut piece) = (Vec::new(), vec![0; 4096]);
+    let (mut said, mut piece, mut all) = (Vec::new(), vec![0; 4096], 0);
     loop {
         let length = from.read(&mut piece).await?;
         if length == 0 {
             break;
         }
+        all += length;
         said.extend_from_slice(&piece[..length]);
         said.drain(..said.len().saturating_sub(MESSAGES));
     }
     let text = String::from_utf8_lossy(&said);
-    let lines = text.lines().map(|line| line.trim_end().escape_debug().to_string());
-    Ok(lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; "))
+    // The first line of an end is but the end of a line.
+    let lines = text.lines().skip(usize::from(all > MESSAGES)).map(str::trim_end);
+    let lines: Vec<String> =
+        lines.filter(|line| !line.is_empty()).map(|line| line.escape_debug().to_string()).collect();
+    Ok(lines[lines.len().saturating_sub(LINES)..].join("; "))
 }
 
 fn how(status: ExitStatus) -> String {

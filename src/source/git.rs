@@ -95,6 +95,9 @@ enum Advertised {
 }
 
 fn advertisement(answer: &[u8]) -> Result<Advertised, String> {
+    if is_dumb(answer) {
+        return Err("it is a copy of a repository that no git answers for".to_owned());
+    }
     let mut lines = Lines(answer);
     let mut first = lines.next()?;
     // Over HTTP, servers name the service first; protocol 2 allows them not to.
@@ -132,6 +135,12 @@ fn advertisement(answer: &[u8]) -> Result<Advertised, String> {
         }
         None => Err("it is empty".to_owned()),
     }
+}
+
+/// Whether it is `HASH<tab>NAME`, the file that a web server without git has there.
+fn is_dumb(answer: &[u8]) -> bool {
+    let hash = answer.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+    (hash == 40 || hash == 64) && answer.get(hash) == Some(&b'\t')
 }
 
 fn ls_refs(object_format: Option<&str>) -> Bytes {

@@ -135,6 +135,10 @@ fn links(follow: &PagePattern, page: &Url, body: &[u8]) -> Result<BTreeSet<Url>,
         let link = link.as_str().replace("&amp;", "&");
         let Ok(mut url) = page.join(&link) else { continue };
         url.set_fragment(None);
+        // `../`, as listings of folders have it, and the page itself.
+        if url.origin() == page.origin() && page.path().starts_with(url.path()) {
+            continue;
+        }
         found.insert(near(page, url)?);
         if found.len() > MOST_PAGES {
             break;
