@@ -30,7 +30,7 @@ const LINES: usize = 8;
 
 /// What of our own environment a program is given; the rest may hold secrets that are none of its
 /// business.
-const ENVIRONMENT: [&str; 13] = [
+const ENVIRONMENT: [&str; 16] = [
     "PATH",
     "HOME",
     "USER",
@@ -44,6 +44,9 @@ const ENVIRONMENT: [&str; 13] = [
     "HTTPS_PROXY",
     "HTTP_PROXY",
     "NO_PROXY",
+    "https_proxy",
+    "http_proxy",
+    "no_proxy",
 ];
 
 /// A command that tells no versions.

@@ -118,7 +118,10 @@ fn a_failure_is_told_with_what_was_said() {
     assert!(!ran.stderr.contains('\u{1b}'), "{ran}");
     fails("kill -9 $$", &["was killed by signal 9"]);
     // Only the end of it, however long it is.
-    let ran = fails("yes noise | head -n 200000 >&2; echo last >&2; exit 1", &["and said: noise; ", "noise; last\n"]);
+    let ran = fails(
+        "yes noise | head -n 200000 >&2; echo last >&2; exit 1",
+        &["and said: noise; ", "noise; last\n"],
+    );
     assert!(ran.stderr.len() < 1_000, "{}", ran.stderr.len());
 }
 

@@ -48,6 +48,7 @@ mod revisions;
 mod s3;
 mod scene;
 mod signing;
+mod source_docs;
 mod status;
 mod store;
 mod tailscale;
