@@ -243,7 +243,7 @@ impl SourceError {
             }
             Self::GithubAnswer { .. } => Some("check GITHUB_API_URL, if it is set".to_owned()),
             Self::Answer { hint, .. } | Self::Nothing { hint, .. } => Some((*hint).to_owned()),
-            Self::Token(_) => Some("paste it again, and nothing else".to_owned()),
+            Self::Token(_) => Some("set it to the token, and nothing else".to_owned()),
             Self::Command(error) => Some(error.hint()),
             Self::Directory { .. } => Some(
                 "[source.directory] path names it, relative to the component's file".to_owned(),

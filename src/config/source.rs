@@ -67,7 +67,7 @@ impl SourceRule {
     pub fn settle(&mut self, folder: &Path) {
         match self {
             Self::Directory(rule) => rule.path = folder.join(&rule.path),
-            Self::Command(rule) => rule.folder = folder.to_owned(),
+            Self::Command(rule) => folder.clone_into(&mut rule.folder),
             Self::Github(_) | Self::Gitlab(_) | Self::Gitea(_) | Self::Git(_) | Self::Http(_) => {}
         }
     }

@@ -176,8 +176,8 @@ impl Api {
 
     /// The token for it.
     pub(super) fn token(&self) -> Result<Option<String>, SourceError> {
-        let keys = self.forge.keys().iter().filter(|key| key.is_for(self));
-        let Some((name, token)) = keys.filter_map(Key::token).next() else { return Ok(None) };
+        let mut keys = self.forge.keys().iter().filter(|key| key.is_for(self));
+        let Some((name, token)) = keys.find_map(Key::token) else { return Ok(None) };
         if token.bytes().all(|byte| byte.is_ascii_graphic()) {
             Ok(Some(token))
         } else {
@@ -231,16 +231,12 @@ impl Api {
                 "check {field}; {name} was not sent, because {site} does not name {host}"
             ));
         }
-        Some(match own.first() {
-            Some(key) => format!("check {field}; a private one needs {}", key.tokens[0]),
-            None => {
-                let key = others.last()?;
-                format!(
-                    "check {field}; a private one needs {}, and {} to name {host}",
-                    key.tokens[0], key.sites[0]
-                )
-            }
-        })
+        if let Some(key) = own.first() {
+            return Some(format!("check {field}; a private one needs {}", key.tokens[0]));
+        }
+        let key = others.last()?;
+        let (token, site) = (key.tokens[0], key.sites[0]);
+        Some(format!("check {field}; a private one needs {token}, and {site} to name {host}"))
     }
 
     /// Every item of a listing, page by page, and whether that is all.

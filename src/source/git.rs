@@ -101,13 +101,13 @@ fn advertisement(answer: &[u8]) -> Result<Advertised, String> {
     let mut lines = Lines(answer);
     let mut first = lines.next()?;
     // Over HTTP, servers name the service first; protocol 2 allows them not to.
-    if let Some(Line::Data(line)) = first {
-        if line.starts_with(b"# service=") {
-            if lines.next()? != Some(Line::Flush) {
-                return Err("it says which service it is, and then nothing".to_owned());
-            }
-            first = lines.next()?;
+    if let Some(Line::Data(line)) = first
+        && line.starts_with(b"# service=")
+    {
+        if lines.next()? != Some(Line::Flush) {
+            return Err("it says which service it is, and then nothing".to_owned());
         }
+        first = lines.next()?;
     }
     match first {
         Some(Line::Data(b"version 2")) => {
@@ -148,12 +148,16 @@ fn ls_refs(object_format: Option<&str>) -> Bytes {
     let line = |asked: &mut Vec<u8>, text: &str| {
         asked.extend_from_slice(format!("{:04x}{text}", text.len() + 4).as_bytes());
     };
-    LS_REFS.iter().for_each(|text| line(&mut asked, text));
+    for text in LS_REFS {
+        line(&mut asked, text);
+    }
     if let Some(format) = object_format {
         line(&mut asked, &format!("object-format={format}\n"));
     }
     asked.extend_from_slice(b"0001");
-    ARGUMENTS.iter().for_each(|text| line(&mut asked, text));
+    for text in ARGUMENTS {
+        line(&mut asked, text);
+    }
     asked.extend_from_slice(b"0000");
     asked.into()
 }

@@ -3,6 +3,8 @@
 //! Owns what GitHub's answers mean. Drafts are nobody's release and are left out here; pre-releases
 //! are marked. Whose address and token it is, [`super::forge`] knows.
 
+use std::collections::BTreeSet;
+
 use http::HeaderMap;
 use jiff::Timestamp;
 use octocrab::models::repos::{Release as GithubRelease, Tag};
@@ -44,7 +46,7 @@ pub(super) async fn poll(
             asker.all(async || repos.list_tags().per_page(PER_PAGE).send().await).await?;
         // `…/repos/OWNER/REPOSITORY/commits/…`
         let seen = tags.first().and_then(|tag| {
-            let url = Url::parse(&tag.commit.url.to_string()).ok()?;
+            let url = Url::parse(tag.commit.url.as_ref()).ok()?;
             let steps: Vec<&str> = url.path_segments()?.collect();
             let repos = steps.iter().position(|step| *step == "repos")?;
             Some(steps.get(repos + 1..repos + 3)?.join("/"))
@@ -84,10 +86,14 @@ impl Asker<'_> {
         first: impl AsyncFn() -> octocrab::Result<Page<T>>,
     ) -> Result<(Vec<T>, bool), SourceError> {
         let mut page = self.asking(first).await?;
-        let mut items = Vec::new();
+        let (mut items, mut seen) = (Vec::new(), BTreeSet::new());
         for number in 1.. {
             items.extend(page.take_items());
             let next = page.next.clone();
+            if next.as_ref().is_some_and(|next| !seen.insert(next.to_string())) {
+                let problem = "its pages go in a circle".to_owned();
+                return Err(SourceError::GithubAnswer { repo: self.repo.clone(), problem });
+            }
             if next.is_some() && self.most.is_some_and(|most| number >= most) {
                 return Ok((items, false));
             }

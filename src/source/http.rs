@@ -28,7 +28,17 @@ const CHECK_PLACE: &str =
     "look at the document, and check the place in the component; nothing is taken away meanwhile";
 
 /// Versions, each with its date where the document tells it.
-type Versions = BTreeMap<String, Option<Timestamp>>;
+#[derive(Default)]
+struct Versions(BTreeMap<String, Option<Timestamp>>);
+
+impl Versions {
+    /// Adds a version. Of two dates the later one counts: what waits to be old enough waits rather
+    /// longer.
+    fn add(&mut self, version: String, at: Option<Timestamp>) {
+        let known = self.0.entry(version).or_default();
+        *known = at.max(*known);
+    }
+}
 
 /// Every distinct version in the documents.
 pub(super) async fn poll(
@@ -37,7 +47,7 @@ pub(super) async fn poll(
     cache: &Cache,
 ) -> Result<Listing, SourceError> {
     let mut reader = Reader { client, cache, read: BTreeSet::new() };
-    let mut versions = Versions::new();
+    let mut versions = Versions::default();
     for url in &rule.urls {
         let pages = reader.all(&url.0).await?;
         let Some(follow) = &rule.follow else {
@@ -61,10 +71,10 @@ pub(super) async fn poll(
             }
         }
     }
-    if versions.is_empty() {
+    if versions.0.is_empty() {
         return Err(nothing(rule));
     }
-    let releases = versions.into_iter().map(|(tag, published)| Release::bare(tag, published));
+    let releases = versions.0.into_iter().map(|(tag, published)| Release::bare(tag, published));
     Ok(Listing::whole(releases.collect()))
 }
 
@@ -148,12 +158,10 @@ fn links(follow: &PagePattern, page: &Url, body: &[u8]) -> Result<BTreeSet<Url>,
 }
 
 fn add(all: &mut Versions, from: &Url, more: Versions) -> Result<(), SourceError> {
-    for (version, at) in more {
-        let known = all.entry(version).or_default();
-        // Of two dates the later one: what waits to be old enough waits rather longer.
-        *known = at.max(*known);
+    for (version, at) in more.0 {
+        all.add(version, at);
     }
-    if all.len() <= MOST {
+    if all.0.len() <= MOST {
         return Ok(());
     }
     let problem = format!("it lists more than {MOST} versions");
@@ -162,24 +170,20 @@ fn add(all: &mut Versions, from: &Url, more: Versions) -> Result<(), SourceError
 
 fn read(reading: &Reading, from: &Url, body: &[u8]) -> Result<Versions, SourceError> {
     let answer = |problem| SourceError::Answer { from: shown(from), problem, hint: CHECK_PLACE };
-    let mut versions = Versions::new();
+    let mut versions = Versions::default();
     match reading {
         Reading::Match(pattern) => return Ok(matches(pattern, body)),
         Reading::Values { at, date } => {
             let dates = json::dates(body, date.as_ref()).map_err(answer)?;
             for found in json::values(body, at).map_err(answer)? {
-                let date = dates.of(&found.stars);
-                let known = versions.entry(found.text).or_default();
-                *known = date.max(*known);
+                versions.add(found.text, dates.of(&found.stars));
             }
         }
         Reading::Keys { of, date } => {
             let dates = json::dates(body, date.as_ref()).map_err(answer)?;
             for mut found in json::keys(body, of).map_err(answer)? {
                 found.stars.push(found.text.clone());
-                let date = dates.of(&found.stars);
-                let known = versions.entry(found.text).or_default();
-                *known = date.max(*known);
+                versions.add(found.text, dates.of(&found.stars));
             }
         }
         Reading::Text => {
@@ -192,7 +196,7 @@ fn read(reading: &Reading, from: &Url, body: &[u8]) -> Result<Versions, SourceEr
                     let start: String = line.chars().take(40).collect();
                     return Err(answer(format!("`{}` is no version", start.escape_debug())));
                 }
-                versions.insert(line.to_owned(), None);
+                versions.add(line.to_owned(), None);
             }
         }
     }
@@ -201,15 +205,14 @@ fn read(reading: &Reading, from: &Url, body: &[u8]) -> Result<Versions, SourceEr
 
 fn matches(pattern: &VersionPattern, body: &[u8]) -> Versions {
     let text = String::from_utf8_lossy(body);
-    let mut versions = Versions::new();
+    let mut versions = Versions::default();
     for captures in pattern.0.captures_iter(&text) {
         let Some(version) = captures.name("version").map(|found| found.as_str()) else { continue };
-        if version.is_empty() || version.len() > LONGEST_MATCH || versions.len() > MOST {
+        if version.is_empty() || version.len() > LONGEST_MATCH || versions.0.len() > MOST {
             continue;
         }
         let at = captures.name("date").and_then(|found| date::read(found.as_str()));
-        let known = versions.entry(version.to_owned()).or_default();
-        *known = at.max(*known);
+        versions.add(version.to_owned(), at);
     }
     versions
 }

@@ -363,10 +363,10 @@ impl State {
             Answer::new(200, body).with("content-type", "application/json")
         };
         let site = self.believes.as_ref().unwrap_or(&self.url);
-        let size = call.asked("per_page").unwrap_or("20");
+        let most = call.asked("per_page").unwrap_or("20");
         let link = |page: usize, rel: &str| {
             format!(
-                "<{site}/api/v4/projects/{ID}/{rest}?id={ID}&page={page}&per_page={size}>; rel=\"{rel}\""
+                "<{site}/api/v4/projects/{ID}/{rest}?id={ID}&page={page}&per_page={most}>; rel=\"{rel}\""
             )
         };
         let mut links: Vec<String> = next.map(|page| link(page, "next")).into_iter().collect();
@@ -482,10 +482,10 @@ impl State {
             .with("cache-control", "max-age=0, private, must-revalidate, no-transform")
             .with("x-total-count", &total.to_string());
         let site = self.believes.as_ref().unwrap_or(&self.url);
-        let size = call.asked("limit").unwrap_or("30");
+        let most = call.asked("limit").unwrap_or("30");
         let link = |page: usize, rel: &str| {
             let root = format!("{site}/api/v1/repos/{}/{rest}", self.project);
-            format!("<{root}?limit={size}&page={page}>; rel=\"{rel}\"")
+            format!("<{root}?limit={most}&page={page}>; rel=\"{rel}\"")
         };
         match next {
             Some(next) => {

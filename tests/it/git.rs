@@ -1,5 +1,6 @@
 //! A git server: the real `git http-backend`, as a CGI program behind a web server in this process.
 
+use std::fmt::Write as _;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -118,11 +119,12 @@ impl Git {
 
     /// Makes as many tags as wanted, at once.
     pub fn many(&self, name: &str, tags: impl Iterator<Item = String>) {
-        let lines: String =
-            tags.map(|tag| format!("create refs/tags/{tag} refs/heads/main\n")).collect();
         let folder = format!("{name}.git");
         let commit = self.git(&folder, &["rev-parse", "main"], "");
-        let lines = lines.replace("refs/heads/main", &commit);
+        let mut lines = String::new();
+        for tag in tags {
+            let _ = writeln!(lines, "create refs/tags/{tag} {commit}");
+        }
         self.git(&folder, &["update-ref", "--stdin"], &lines);
     }
 

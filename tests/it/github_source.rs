@@ -550,3 +550,18 @@ fn hostile_tags_spoil_nothing() {
     assert!(!ran.stderr.contains('\u{1b}') && !ran.stderr.contains(&long), "{ran}");
     assert_eq!(bench.versions(), ["1.0.0"]);
 }
+
+#[test]
+fn pages_that_go_in_a_circle_end() {
+    let bench = Bench::new();
+    bench.publish("v1.0.0");
+    let next = format!("<{}/repositories/1/releases?page=2>; rel=\"next\"", bench.github.api());
+    let page = Fault::Answer {
+        status: 200,
+        headers: vec![("link".to_owned(), next)],
+        body: "[]".to_owned(),
+    };
+    bench.github.api_fault("/*", page, usize::MAX);
+    bench.fails(&["o/tool: its pages go in a circle"]);
+    assert_eq!(bench.github.requests().len(), 2);
+}

@@ -69,7 +69,7 @@ fn run(example: &str, hosts: &[&str], files: &[(&str, Vec<u8>)]) -> Repo {
     repo
 }
 
-/// HashiCorp's page and API, with Enterprise's versions in between.
+/// Their page and their API, with versions of the Enterprise in between.
 #[test]
 fn hashicorp_needs_three_lines() {
     let program = zip(&[("LICENSE.txt", 0o644, "BUSL"), ("consul", 0o755, "consul")]);

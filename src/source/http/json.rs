@@ -156,9 +156,7 @@ impl<'de> Visitor<'de> for Place<'_, '_> {
         let Self { walk, steps } = self;
         let (rest, only): (_, Option<usize>) = match steps {
             [Step::Star, rest @ ..] => (rest, None),
-            [Step::Key(number), rest @ ..] if number.parse::<usize>().is_ok() => {
-                (rest, number.parse().ok())
-            }
+            [Step::Key(key), rest @ ..] if index(key).is_some() => (rest, index(key)),
             _ => {
                 while list.next_element::<IgnoredAny>()?.is_some() {}
                 return Ok(());
@@ -183,8 +181,16 @@ impl<'de> Visitor<'de> for Place<'_, '_> {
     }
 }
 
+/// The number of an element, as RFC 6901 §4 has it written: without zeros before it.
+fn index(key: &str) -> Option<usize> {
+    key.parse().ok().filter(|number: &usize| number.to_string() == key)
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
     use super::*;
 
     fn pointer(text: &str) -> Pointer {
@@ -217,6 +223,59 @@ mod tests {
         let date = |version: &str| dates.of(&[version.to_owned()]).map(|at| at.to_string());
         assert_eq!(date("1.0").as_deref(), Some("2024-01-01T00:00:00Z"));
         assert_eq!(date("1.1"), None);
+    }
+
+    /// A document of a few levels, with few keys, so that pointers meet them.
+    fn document() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            "[a/~*]{0,2}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 32, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::btree_map("[ab01/~]{0,2}", inner, 0..4)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        /// Without stars, a pointer is RFC 6901's, of which there is another reader.
+        #[test]
+        fn a_pointer_without_stars_is_the_standards(
+            document in document(),
+            steps in prop::collection::vec("[ab01/~]{0,2}", 0..4),
+        ) {
+            let escaped = |step: &String| format!("/{}", step.replace('~', "~0").replace('/', "~1"));
+            let at: String = steps.iter().map(escaped).collect();
+            let wanted = match document.pointer(&at) {
+                Some(Value::String(text)) => Some(text.clone()),
+                Some(Value::Number(number)) => number.as_u64().map(|number| number.to_string()),
+                _ => None,
+            };
+            prop_assert_eq!(found(&document.to_string(), &at).pop(), wanted);
+        }
+
+        /// A star stands for what the same pointer without it finds, key by key.
+        #[test]
+        fn a_star_stands_for_each_key(document in document(), last in "[ab01]{0,2}") {
+            let each: Vec<String> = match &document {
+                Value::Object(map) => map.keys().cloned().collect(),
+                Value::Array(list) => (0..list.len()).map(|index| index.to_string()).collect(),
+                _ => Vec::new(),
+            };
+            let text = document.to_string();
+            let one = |key: &String| {
+                found(&text, &format!("/{}/{last}", key.replace('~', "~0").replace('/', "~1")))
+            };
+            let wanted: Vec<String> = each.iter().flat_map(one).collect();
+            prop_assert_eq!(found(&text, &format!("/*/{last}")), wanted);
+        }
     }
 
     #[test]
