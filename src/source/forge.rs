@@ -57,18 +57,19 @@ impl Forge {
         }
     }
 
+    /// The first of a kind is what somebody without any is told of.
     fn keys(self) -> &'static [Key] {
         match self {
             Self::Github => &[
                 Key {
-                    tokens: &["GITHUB_TOKEN", "GH_TOKEN"],
-                    sites: &["GITHUB_API_URL"],
-                    else_site: Some("https://api.github.com"),
-                },
-                Key {
                     tokens: &["GH_ENTERPRISE_TOKEN", "GITHUB_ENTERPRISE_TOKEN"],
                     sites: &["GH_HOST"],
                     else_site: None,
+                },
+                Key {
+                    tokens: &["GITHUB_TOKEN", "GH_TOKEN"],
+                    sites: &["GITHUB_API_URL"],
+                    else_site: Some("https://api.github.com"),
                 },
             ],
             Self::Gitlab => &[
@@ -234,7 +235,7 @@ impl Api {
         if let Some(key) = own.first() {
             return Some(format!("check {field}; a private one needs {}", key.tokens[0]));
         }
-        let key = others.last()?;
+        let key = others.first()?;
         let (token, site) = (key.tokens[0], key.sites[0]);
         Some(format!("check {field}; a private one needs {token}, and {site} to name {host}"))
     }

@@ -237,6 +237,8 @@ fn told(text: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn answer(lines: &[&str]) -> Vec<u8> {
@@ -263,6 +265,38 @@ mod tests {
         assert_eq!(tags(&list), expected);
         let list = ["version 1\n", &head, &tag, "0000"];
         assert_eq!(tags(&list), expected);
+    }
+
+    proptest! {
+        /// Whatever a server lists, its tags come out, and nothing else.
+        #[test]
+        fn tags_come_out_as_they_went_in(
+            names in prop::collection::btree_set("[a-z0-9.+é-]{1,40}", 0..20),
+            branches in prop::collection::vec("[a-z]{1,9}", 0..5),
+        ) {
+            let head = format!("{HASH} HEAD\0agent=x refs/tags/no\n");
+            let tags = names.iter().map(|name| format!("{HASH} refs/tags/{name}\n"));
+            let branches = branches.iter().map(|name| format!("{HASH} refs/heads/{name}\n"));
+            let lines: Vec<String> = std::iter::once(head).chain(branches).chain(tags).collect();
+            let mut lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+            lines.push("0000");
+            prop_assert_eq!(super::advertisement(&answer(&lines)), Ok(Advertised::Tags(names)));
+        }
+
+        /// Bytes that look a little like an answer are one or an error.
+        #[test]
+        fn no_answer_is_too_strange(
+            parts in prop::collection::vec(prop_oneof![
+                Just(b"0000".to_vec()), Just(b"0001".to_vec()), Just(b"0008".to_vec()),
+                Just(b"000eversion 2\n".to_vec()), Just(b"ERR ".to_vec()), Just(vec![0]),
+                Just(b"003d".to_vec()), Just(b" refs/tags/".to_vec()),
+                prop::collection::vec(any::<u8>(), 0..60),
+            ], 0..8),
+        ) {
+            let bytes = parts.concat();
+            let _ = advertisement(&bytes);
+            let _ = references(&mut Lines(&bytes));
+        }
     }
 
     #[test]
