@@ -25,7 +25,7 @@ use crate::recipe::{self, Input, RecipeError};
 use crate::report::{Progress, Step};
 use crate::repository::commit::{InputRecord, RECORD, Record};
 use crate::scratch::Scratch;
-use crate::source::{Location, github};
+use crate::source::{Location, Private};
 use crate::template::Vars;
 use crate::version::Version;
 
@@ -171,7 +171,7 @@ struct Wanted {
     /// What the source itself says.
     sha256: Option<Sha256>,
     size: Option<u64>,
-    private: Option<String>,
+    private: Option<Private>,
     checksums: Option<String>,
 }
 
@@ -381,13 +381,19 @@ impl<'w> Bench<'w> {
         let task = self.shop.progress.begin(Step::Fetch, &asset.name);
         let progress = |done, total| task.bytes(done, total);
         let client = &self.shop.client;
-        let fetched = client.download(url, HeaderMap::new(), to, progress).await;
-        // A private release's file is "not found" at its public address.
-        let fetched = match (fetched, &asset.private, github::download_headers()) {
-            (Err(error), Some(private), Some(headers)) if error.is_not_found() => {
-                client.download(private, headers, to, progress).await?
+        let private = asset.private.as_ref();
+        let private = private.and_then(|private| Some((private, private.headers()?)));
+        let fetched = match private {
+            Some((private, headers)) if private.comes_first() => {
+                client.download(&private.url, headers, to, progress).await?
             }
-            (fetched, ..) => fetched?,
+            _ => match (client.download(url, HeaderMap::new(), to, progress).await, private) {
+                // A private release's file is "not found" at its public address.
+                (Err(error), Some((private, headers))) if error.is_not_found() => {
+                    client.download(&private.url, headers, to, progress).await?
+                }
+                (fetched, _) => fetched?,
+            },
         };
         task.finish(fetched.size);
         Ok(fetched)

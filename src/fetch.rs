@@ -33,12 +33,14 @@ mod credentials;
 mod document;
 mod download;
 mod error;
+mod exchange;
 mod gate;
 mod quota;
 
 pub use document::Document;
 pub use download::Fetched;
 pub use error::{FetchError, refusal};
+pub use exchange::Exchanged;
 pub use quota::Quota;
 use quota::Said;
 
@@ -296,6 +298,17 @@ impl Client {
         url: &str,
         headers: HeaderMap,
     ) -> Result<Answer, FetchError> {
+        self.ask_with(method, url, headers, None).await
+    }
+
+    /// The same, with something to send.
+    async fn ask_with(
+        &self,
+        method: Method,
+        url: &str,
+        headers: HeaderMap,
+        body: Option<Bytes>,
+    ) -> Result<Answer, FetchError> {
         let shown = self.shown(url);
         let asked = Url::parse(&self.rewritten(url)).map_err(|source| FetchError::Unreachable {
             url: shown.clone(),
@@ -306,6 +319,9 @@ impl Client {
         if !headers.contains_key(header::AUTHORIZATION) && asked.username().is_empty() {
             let credentials = self.0.credentials.of(&asked)?;
             request = credentials.iter().fold(request, |request, shown| shown.put_on(request));
+        }
+        if let Some(body) = body {
+            request = request.body(body);
         }
         match request.headers(headers).send().await {
             Ok(response) => {

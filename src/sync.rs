@@ -23,7 +23,7 @@ use crate::repository::commit::{Change, CommitError};
 use crate::repository::seal::{self, Seal};
 use crate::repository::{self, Place, Published, commit};
 use crate::sign::{self, Signer};
-use crate::source::{self, Asset, Release};
+use crate::source::{self, Asset, Listing, Release};
 use crate::store::{Access, Lock, Store, StoreError};
 
 mod attempt;
@@ -243,11 +243,13 @@ pub async fn survey_all<'c>(
     surveys
 }
 
-/// Asks GitHub what is left of its quota, which is free, where there is something of GitHub's and
-/// nothing told it. Whatever it answers is for the client to remember.
+/// Asks each GitHub what is left of its quota, which is free, where no other answer told. What it
+/// answers is for the client to remember.
 pub async fn ask_quotas(config: &Config, shop: &Workshop) {
-    if config.components.iter().any(|one| matches!(one.source, SourceRule::Github(_))) {
-        source::github::ask_quota(&shop.client).await;
+    for component in &config.components {
+        if let SourceRule::Github(rule) = &component.source {
+            source::github::ask_quota(rule, &shop.client).await;
+        }
     }
 }
 
@@ -287,8 +289,12 @@ async fn survey_in_turn<'c>(
     let answers = shop.client.answers();
     answers.keep_in(store, repository::ANSWERS);
     let task = shop.progress.begin(Step::Poll, component.name.as_str());
-    let releases = source::poll(component, &arches, &shop.client, answers).await?;
+    let Listing { releases, notes, .. } =
+        source::poll(component, &arches, &shop.client, answers).await?;
     task.finish(0);
+    for note in notes {
+        shop.progress.line(&format!("warning: {}: {note}", component.name));
+    }
     let _turn = reading.acquire().await.expect("it is never closed");
     let published = Published::read(store, &component.folder).await?;
     let basis = Basis { overlay: overlay(component).await?, retention: config.document.retention };

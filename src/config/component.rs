@@ -208,9 +208,7 @@ pub fn parse(name: ComponentName, file: &Path, text: &str) -> Result<Component, 
         .source
         .clone()
         .ok_or_else(|| ConfigError::new(file, "it has no source").with_hint(NO_SOURCE))?;
-    if let SourceRule::Directory(rule) = &mut source {
-        rule.path = file.parent().unwrap_or(Path::new("")).join(&rule.path);
-    }
+    source.settle(file.parent().unwrap_or(Path::new("")));
     check(&raw, &source).map_err(|message| ConfigError::in_text(file, text, &message))?;
     Ok(Component {
         folder: raw.path.unwrap_or_else(|| Folder::from(&name)),
@@ -256,8 +254,8 @@ fn check(raw: &Raw, source: &SourceRule) -> Result<(), String> {
             .require(&["version"])
             .map_err(|error| format!("[source.directory] match: {error}"))?;
     }
-    if versions.min_age.is_some() && !matches!(source, SourceRule::Github(_)) {
-        return Err("[versions] min-age: this source does not tell when a version was released\nhint: leave it out, or follow the project's releases with [source.github]".to_owned());
+    if versions.min_age.is_some() && !source.tells_dates() {
+        return Err("[versions] min-age: this source does not tell when a version was released\nhint: leave it out, or follow the project's releases, or a page that has dates".to_owned());
     }
     if let Some(tag) = &versions.tag {
         tag.require(&["version"]).map_err(|error| format!("[versions] tag: {error}"))?;

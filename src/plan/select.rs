@@ -10,7 +10,6 @@ use serde::Serialize;
 
 use super::Refusal;
 use crate::config::Component;
-use crate::config::source::SourceRule;
 use crate::config::versions::Per;
 use crate::repository::retention::Branch;
 use crate::source::Release;
@@ -391,11 +390,9 @@ fn version_of<'t>(
     if let Some(matcher) = matcher {
         return matcher.captures(tag).map(|(version, _)| version);
     }
-    match component.source {
-        SourceRule::Github(_) => {
-            let version = tag.strip_prefix('v').unwrap_or(tag);
-            version.starts_with(|c: char| c.is_ascii_digit()).then_some(version)
-        }
-        SourceRule::Http(_) | SourceRule::Directory(_) => Some(tag),
+    if !component.source.strips_v() {
+        return Some(tag);
     }
+    let version = tag.strip_prefix('v').unwrap_or(tag);
+    version.starts_with(|c: char| c.is_ascii_digit()).then_some(version)
 }

@@ -8,7 +8,7 @@
 //! | `repo` | a folder with a configuration, the program run in it, and reading what came out |
 //! | `pack` | archives: honest and hostile ones |
 //! | `scene` | a component whose upstream goes bad beside one whose upstream stays well |
-//! | `web`, `github`, `s3`, `tls` | the servers |
+//! | `web`, `github`, `forge`, `git`, `s3`, `tls` | the servers |
 //! | `objects` | a store whose operations wait, fail or never answer |
 //! | `gpg` | gpg and gpgv, where the machine has them |
 //! | the others | the tests, by topic |
@@ -18,10 +18,15 @@
 )]
 
 mod bucket;
+mod command_source;
 mod commands;
 mod config_errors;
 mod crash;
 mod fears;
+mod forge;
+mod forge_source;
+mod git;
+mod git_source;
 mod github;
 mod github_source;
 mod gpg;
@@ -29,6 +34,7 @@ mod help;
 mod hostile;
 mod http_source;
 mod image;
+mod index_source;
 mod left;
 mod memory;
 mod moto;
@@ -45,6 +51,7 @@ mod revisions;
 mod s3;
 mod scene;
 mod signing;
+mod source_docs;
 mod status;
 mod store;
 mod tailscale;

@@ -1,7 +1,7 @@
 //! How octocrab's requests reach GitHub: as all other documents do, by the one client with its gate
 //! and its cache.
 //!
-//! Owns the API's address and the token. Of a listing of releases only what a release is made of here
+//! Owns that the token goes to the API alone. Of a listing of releases only what a release is made of here
 //! is kept: notes, authors and uploaders are nine tenths of it.
 
 use std::borrow::Cow;
@@ -13,16 +13,16 @@ use url::Url;
 
 use crate::fetch::cache::Cache;
 use crate::fetch::{Client, FetchError};
+use crate::source::forge::{Api, bearer};
 
-/// GitHub's own.
-const PUBLIC: &str = "https://api.github.com";
-
-/// octocrab, talking to the API at this address.
-pub(super) fn over(client: &Client, cache: &Cache, token: Option<HeaderValue>) -> Octocrab {
-    let (client, cache) = (client.clone(), cache.clone());
+/// octocrab, talking to this API.
+pub(super) fn over(client: &Client, cache: &Cache, api: &Api, token: Option<String>) -> Octocrab {
+    let (client, cache, api) = (client.clone(), cache.clone(), api.clone());
+    let token = token.as_deref().map(bearer);
     let service = tower::service_fn(move |request: Request<OctoBody>| {
-        let (client, cache, token) = (client.clone(), cache.clone(), token.clone());
-        async move { answer(&client, &cache, token, request.uri()).await }
+        let (client, cache, api, token) =
+            (client.clone(), cache.clone(), api.clone(), token.clone());
+        async move { answer(&client, &cache, &api, token, request.uri()).await }
     });
     let built = OctocrabBuilder::new_empty().with_service(service).with_auth(AuthState::None);
     match built.build() {
@@ -31,31 +31,21 @@ pub(super) fn over(client: &Client, cache: &Cache, token: Option<HeaderValue>) -
     }
 }
 
-/// The API's address, without a slash at its end.
-pub(super) fn address() -> String {
-    let address = super::variable("GITHUB_API_URL").unwrap_or_else(|| PUBLIC.to_owned());
-    address.trim_end_matches('/').to_owned()
-}
-
 async fn answer(
     client: &Client,
     cache: &Cache,
+    api: &Api,
     token: Option<HeaderValue>,
     uri: &Uri,
 ) -> Result<Response<OctoBody>, FetchError> {
-    let api = address();
     // Pages name the next one in full, everything else is asked for by its path.
-    let asked = if uri.authority().is_some() { uri.to_string() } else { format!("{api}{uri}") };
-    let parse = |text: &str| {
-        Url::parse(text).map_err(|source| FetchError::Unreachable {
-            url: text.to_owned(),
-            source: source.into(),
-        })
-    };
-    let (api, url) = (parse(&api)?, parse(&asked)?);
+    let asked =
+        if uri.authority().is_some() { uri.to_string() } else { format!("{}{uri}", api.base()) };
+    let url = Url::parse(&asked)
+        .map_err(|source| FetchError::Unreachable { url: asked, source: source.into() })?;
     let mut headers = HeaderMap::new();
     // An answer must not choose where the token goes.
-    if let Some(token) = token.filter(|_| api.origin() == url.origin()) {
+    if let Some(token) = token.filter(|_| api.is_at(&url)) {
         headers.insert(header::AUTHORIZATION, token);
     }
     let document = client.digest(&url, headers, cache, keep).await?;
@@ -83,8 +73,8 @@ struct Kept<'a> {
     assets: Vec<KeptAsset<'a>>,
     #[serde(skip_deserializing, default = "nowhere")]
     url: &'static str,
-    #[serde(skip_deserializing, default = "nowhere")]
-    html_url: &'static str,
+    #[serde(borrow)]
+    html_url: Cow<'a, str>,
     #[serde(skip_deserializing, default = "nowhere")]
     assets_url: &'static str,
     #[serde(skip_deserializing)]
