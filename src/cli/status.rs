@@ -117,22 +117,19 @@ pub(super) async fn run(context: &Context, check: bool) -> anyhow::Result<Ended>
             Err(failed) => unknown(failed),
         })
         .collect();
-    let failed = components.iter().any(|status| !status.errors.is_empty());
-    if !check && !context.json {
-        for told in components.iter().flat_map(|status| &status.errors) {
-            say(&told.text());
-        }
-    }
     if !check {
         sync::ask_quotas(&config, &shop).await;
     }
     let quotas = shop.client.quotas();
-    let (left, well) = super::sync::left(context, store, &config, Run::Dry, failed).await;
+    let (left, error) = super::sync::left(context, store, &config, Run::Dry).await;
     let left: Vec<Left> =
         left.into_iter().filter(|left| left.lines > 0 || !left.errors.is_empty()).collect();
     let states = components.iter().map(|status| status.state);
     let worst = states.chain(left.iter().map(|left| state_of(left, now)));
     let worst = worst.max().unwrap_or(State::Current);
+    if let Some(error) = error.as_ref().filter(|_| context.json || check) {
+        say(&error.text());
+    }
     if context.json {
         let quotas = quotas.into_iter().map(|(host, quota)| {
             let Quota { limit, remaining, reset } = quota;
@@ -143,12 +140,17 @@ pub(super) async fn run(context: &Context, check: bool) -> anyhow::Result<Ended>
     } else if check {
         print(&line(&components, &left, now))?;
     } else {
+        for told in components.iter().flat_map(|status| &status.errors) {
+            say(&told.text());
+        }
+        let failed = components.iter().any(|status| !status.errors.is_empty());
+        super::sync::tell_of_left(&left, error.as_ref().filter(|_| !failed));
         let components = components.iter().map(text);
         let left = left.iter().map(|left| text_of_left(left, now));
         let quotas = quotas.iter().map(|(host, quota)| format!("{host}: {quota}\n"));
         print(&components.chain(left).chain(quotas).collect::<String>())?;
     }
-    Ok(if worst >= State::Behind || !well { Ended::Partly } else { Ended::Well })
+    Ok(if worst >= State::Behind || error.is_some() { Ended::Partly } else { Ended::Well })
 }
 
 /// What can be told of a component whose upstream cannot be asked.

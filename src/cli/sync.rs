@@ -35,7 +35,10 @@ pub(super) async fn run(context: &Context, dry_run: bool, adopt: bool) -> anyhow
         say(&told.text());
     }
     let failed = outcomes.iter().any(|outcome| !outcome.errors.is_empty());
-    let (left, well) = left(context, store, &config, run, failed).await;
+    let (left, error) = left(context, store, &config, run).await;
+    // A store that answers nothing was told of already.
+    tell_of_left(&left, error.as_ref().filter(|_| !failed));
+    let well = error.is_none() && left.iter().all(|left| left.errors.is_empty());
     if context.json {
         let result = Result {
             dry_run,
@@ -53,35 +56,31 @@ pub(super) async fn run(context: &Context, dry_run: bool, adopt: bool) -> anyhow
     Ok(if failed || !well { Ended::Partly } else { Ended::Well })
 }
 
-/// Looks after the folders that no component has, tells of them, and whether all is well with them.
-/// `failed` if something else failed already: a store that answers nothing is then told of.
+/// Looks after the folders that no component has. With only some of the components at hand, none is
+/// known to be one. The error is of the store as a whole.
 pub(super) async fn left(
     context: &Context,
     store: Store,
     config: &Config,
     run: Run,
-    failed: bool,
-) -> (Vec<Left>, bool) {
+) -> (Vec<Left>, Option<Told>) {
     if !context.only.is_empty() {
-        return (Vec::new(), true);
+        return (Vec::new(), None);
     }
-    let left = match sync::tend(store, config, run).await {
-        Ok(left) => left,
-        Err(error) => {
-            if !failed {
-                say(&Told::new(error.as_ref()).text());
-            }
-            return (Vec::new(), false);
-        }
-    };
-    for told in left.iter().flat_map(|left| &left.errors) {
+    match sync::tend(store, config, run).await {
+        Ok(left) => (left, None),
+        Err(error) => (Vec::new(), Some(Told::new(error.as_ref()))),
+    }
+}
+
+/// Says what is wrong with them, and that they are there.
+pub(super) fn tell_of_left(left: &[Left], error: Option<&Told>) {
+    for told in error.into_iter().chain(left.iter().flat_map(|left| &left.errors)) {
         say(&told.text());
     }
     for warning in left.iter().filter_map(|left| left.warning(&program())) {
         say(&warning);
     }
-    let well = left.iter().all(|left| left.errors.is_empty());
-    (left, well)
 }
 
 fn summary(config: &Config, run: Run, outcomes: &[Outcome]) -> String {

@@ -39,6 +39,7 @@ fn it_is_told_and_signed_in_time() {
         .says(&["warning: x/ has no component"]);
     let ran = repo.publish(&["status", "--check"]).ok();
     assert_eq!(ran.stdout, "OK: 1 component and 1 folder without one current\n");
+    assert!(!ran.stderr.contains("warning"), "{ran}");
     // Who names some of the components does not say that there are no others.
     let ran = repo.publish(&["sync", "--only", "y"]).ok();
     assert!(!ran.stderr.contains("warning"), "{ran}");
