@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::de::DeserializeOwned;
-use url::{Host, Url};
+use url::Url;
 
 use super::SourceError;
 use crate::config::source::{GiteaRule, GithubRule, GitlabRule};
@@ -103,12 +103,8 @@ impl Key {
         let Some(named) = named.or_else(|| self.else_site.map(str::to_owned)) else { return false };
         // A bare host, as the sites' own programs take it, is reached by https.
         let url = if named.contains("://") { named } else { format!("https://{named}") };
-        let Ok(url) = Url::parse(&url) else { return false };
-        let place = |url: &Url| {
-            let host = url.host().map(|host| host.to_owned());
-            host.map(|host: Host| (host, url.port_or_known_default()))
-        };
-        [&api.base, &api.site].iter().any(|known| place(known) == place(&url))
+        // With the scheme: else a component could have the token sent where anybody reads along.
+        Url::parse(&url).is_ok_and(|url| api.has(&url))
     }
 }
 

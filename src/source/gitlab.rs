@@ -15,6 +15,9 @@ use crate::fetch::cache::Cache;
 /// Where a component names its project.
 const FIELD: &str = "[source.gitlab] project";
 
+/// The kinds of archive that GitLab makes of a project's source.
+const FORMATS: [&str; 4] = ["tar.gz", "tar.bz2", "tar", "zip"];
+
 /// `GET /projects/:id/releases`
 #[derive(Deserialize)]
 struct GitlabRelease {
@@ -145,6 +148,10 @@ fn read(
         assets.push(asset);
     }
     for archive in release.assets.sources {
+        // The format becomes a part of an address that a token goes to.
+        if !FORMATS.contains(&archive.format.as_str()) {
+            continue;
+        }
         let Some(url) = http(&archive.url) else { continue };
         let Some(name) = file_name(&url) else { continue };
         let mut private = api.at(&format!("{root}/repository/archive.{}", archive.format));

@@ -155,7 +155,8 @@ fn quiet(program: &str) -> Command {
     let mut command = Command::new(program);
     let path = std::env::var_os("PATH").unwrap_or_default();
     command.env_clear().env("PATH", path);
-    command.envs([("GIT_CONFIG_NOSYSTEM", "1"), ("GIT_CONFIG_GLOBAL", "/dev/null"), ("HOME", "/")]);
+    // Where nobody lives, there is no configuration.
+    command.envs([("GIT_CONFIG_NOSYSTEM", "1"), ("HOME", "/nonexistent")]);
     command
 }
 
