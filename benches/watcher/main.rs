@@ -147,6 +147,7 @@ fn main() -> Result<()> {
     project.nvchecker()?;
     upstreams.asked();
 
+    let mut requests = 0;
     let (ours, theirs) = alternate(
         pairs,
         |_| {
@@ -163,12 +164,10 @@ fn main() -> Result<()> {
         },
         |_| {
             let cost = project.nvchecker()?;
-            let asked = upstreams.asked();
-            Ok((cost, asked.requests))
+            requests = requests.max(upstreams.asked().requests);
+            Ok(cost)
         },
     )?;
-    let requests = theirs.iter().map(|(_, requests)| *requests).max().unwrap_or(0);
-    let theirs: Vec<Cost> = theirs.into_iter().map(|(cost, _)| cost).collect();
     compare("plan / nvchecker, nothing new", &ours, &theirs, Some(0.2));
     let peak = ours.iter().map(|cost| cost.peak).fold(0.0, f64::max);
     let over = if peak > MEMORY { "!" } else { "" };
