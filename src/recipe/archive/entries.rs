@@ -62,6 +62,15 @@ impl<'w> Entries<'w> {
         Ok(())
     }
 
+    /// Counts so many bytes of names that are kept.
+    pub(super) fn name(&mut self, bytes: usize) -> Result<(), ArchiveError> {
+        self.names += bytes;
+        if self.names > NAMES_MAX {
+            return Err(ArchiveError::Names { limit: NAMES_MAX });
+        }
+        Ok(())
+    }
+
     /// Refuses a size which an archive only announces, so that a liar is caught before its bytes
     /// are unpacked. What is really unpacked counts in [`Entries::take`].
     pub(super) fn announce(&self, size: u64) -> Result<(), ArchiveError> {
@@ -104,13 +113,8 @@ impl<'w> Entries<'w> {
                 Err(ArchiveError::entry(b"", Problem::EmptyPath))
             };
         }
-        self.names += path.len();
-        if let Entry::Symlink { target } = &entry {
-            self.names += target.len();
-        }
-        if self.names > NAMES_MAX {
-            return Err(ArchiveError::Names { limit: NAMES_MAX });
-        }
+        let target = if let Entry::Symlink { target } = &entry { target.len() } else { 0 };
+        self.name(path.len() + target)?;
         let earlier = self.map.get(&path);
         if earlier.is_some_and(|entry| matches!(entry, Entry::Directory { .. }) != directory) {
             return Err(ArchiveError::entry(path.as_bytes(), Problem::ChangesType));
