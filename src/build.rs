@@ -16,7 +16,8 @@ use crate::config::{self, Component};
 use crate::fetch::arriving::Arriving;
 use crate::fetch::{self, Client, FetchError, Fetched, Promise};
 use crate::image::squashfs::Pool;
-use crate::image::{self, Draft, Identity, Image, ImageError};
+use crate::image::{self, Draft, Identity, Image, ImageError, inspect};
+use crate::lint::{self, Finding};
 use crate::name::Sha256;
 use crate::plan::{self, Build, inputs};
 use crate::recipe::archive::Limits;
@@ -65,6 +66,9 @@ pub enum BuildError {
     /// The image cannot be written.
     #[error("cannot build")]
     Image(#[from] ImageError),
+    /// The image is there, but nobody should have it.
+    #[error("{0}")]
+    Lint(String),
     /// A temporary file on this machine.
     #[error("cannot read or write {path}", path = path.display())]
     Disk {
@@ -90,6 +94,9 @@ impl BuildError {
                 Some("builds use the folder of temporary files; $TMPDIR names another".to_owned())
             }
             Self::Image(_) | Self::NoAsset(_) => None,
+            Self::Lint(_) => Some(
+                "change what is in the image; what is meant is named in [lint] allow".to_owned(),
+            ),
             Self::Rule(_) => Some("leave `when` out, or exclude the version".to_owned()),
             Self::Crashed(_) => Some("please report this with the component's file".to_owned()),
         }
@@ -261,6 +268,10 @@ impl<'w> Bench<'w> {
             let _core = self.shop.cores.acquire().await.expect("it is never closed");
             (inputs, self.run(self.job(build, &files)?).await?)
         };
+        let subject = format!("{} {} {}", self.component.name, build.shown, build.arch);
+        for line in lint::warnings(&subject, &image.findings) {
+            self.shop.progress.line(&line);
+        }
         let record = Record {
             version: RECORD,
             tool: concat!("publish ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -528,7 +539,34 @@ impl Job {
             services: !component.services.enable.is_empty(),
         };
         let time = date(build, made.newest);
-        Ok((draft.finish(made.tree, &identity, &component.xattrs, time)?, time))
+        let mut image = draft.finish(made.tree, &identity, &component.xattrs, time)?;
+        image.findings = judge(component, &image)?;
+        Ok((image, time))
+    }
+}
+
+/// What is odd about an image.
+///
+/// # Errors
+/// Nobody should have it.
+fn judge(component: &Component, image: &Image) -> Result<Vec<Finding>, BuildError> {
+    let looked = match inspect::inspect_closely(&image.path, Some(component.name.as_str())) {
+        Ok(looked) => looked,
+        // It is larger than what is looked into of images from anywhere.
+        Err(error) => {
+            tracing::warn!(image = %image.name, %error, "the image cannot be looked into");
+            return Ok(Vec::new());
+        }
+    };
+    let absent = component.require.paths.iter().filter(|pattern| {
+        let pattern = pattern.matcher();
+        !looked.entries.iter().any(|entry| pattern.is_match(&entry.path))
+    });
+    let absent: Vec<String> = absent.map(|pattern| pattern.as_str().to_owned()).collect();
+    let findings = lint::settle(looked.findings, &component.lint, &absent);
+    match lint::refusal(&findings) {
+        Some(errors) => Err(BuildError::Lint(errors)),
+        None => Ok(findings),
     }
 }
 

@@ -19,6 +19,7 @@ pub mod diagnose;
 pub mod extension;
 pub mod files;
 pub mod image;
+pub mod lint;
 mod quantity;
 pub mod retention;
 pub mod signing;

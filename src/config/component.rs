@@ -13,6 +13,7 @@ use super::ConfigError;
 use super::extension::{Extension, Kind};
 use super::files::{FileRule, Files};
 use super::image::{Format, ImageRule};
+use super::lint::{LintRules, Require};
 use super::source::{HttpUrl, NO_SOURCE, SourceRule};
 use super::versions::Versions;
 use super::xattrs::XattrRules;
@@ -52,6 +53,10 @@ pub struct Component {
     pub image: ImageRule,
     /// Extended attributes of its files.
     pub xattrs: XattrRules,
+    /// What it says to what is found in its images.
+    pub lint: LintRules,
+    /// What must be in its images.
+    pub require: Require,
     /// The folder beside the component's file whose `usr/` and `opt/` go in as they are.
     pub overlay: Option<PathBuf>,
 }
@@ -79,6 +84,10 @@ struct Raw {
     image: ImageRule,
     #[serde(default)]
     xattrs: XattrRules,
+    #[serde(default)]
+    lint: LintRules,
+    #[serde(default)]
+    require: Require,
 }
 
 /// `[[asset]]`
@@ -227,6 +236,8 @@ pub fn parse(name: ComponentName, file: &Path, text: &str) -> Result<Component, 
         extension: raw.extension,
         image: raw.image,
         xattrs: raw.xattrs,
+        lint: raw.lint,
+        require: raw.require,
         overlay: None,
     })
 }
@@ -309,8 +320,12 @@ fn check_whole(raw: &Raw) -> Result<(), String> {
     if raw.assets.is_empty() || rules > 1 || !only_picks {
         return Err("`format = \"none\"` publishes one file as it is\nhint: give each architecture's file as [[asset]], and, if it is in an archive, one line of [asset.files]: \"image.raw\" = \"PATH\"".to_owned());
     }
-    if !raw.files.is_empty() || !raw.services.enable.is_empty() || !raw.xattrs.rules().is_empty() {
-        return Err("`format = \"none\"` publishes one file as it is\nhint: leave [files], [services] and [xattrs] out".to_owned());
+    if !raw.files.is_empty()
+        || !raw.services.enable.is_empty()
+        || !raw.xattrs.rules().is_empty()
+        || !raw.require.paths.is_empty()
+    {
+        return Err("`format = \"none\"` publishes one file as it is\nhint: leave [files], [services], [xattrs] and [require] out".to_owned());
     }
     Ok(())
 }

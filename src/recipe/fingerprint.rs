@@ -70,6 +70,8 @@ pub fn fingerprint(
         extension,
         image,
         xattrs,
+        lint: _,
+        require: _,
         overlay: _,
     } = component;
     let Versions {
