@@ -14,6 +14,7 @@ use tokio::sync::{OnceCell, Semaphore};
 use crate::config::component::{AssetAt, AssetRule};
 use crate::config::{self, Component};
 use crate::fetch::arriving::Arriving;
+use crate::fetch::oci::{Reference, ReferenceError};
 use crate::fetch::{self, Client, FetchError, Fetched, Promise};
 use crate::image::squashfs::Pool;
 use crate::image::{self, Draft, Identity, Image, ImageError, inspect};
@@ -22,7 +23,7 @@ use crate::name::Sha256;
 use crate::plan::{self, Build, inputs};
 use crate::recipe::archive::Limits;
 use crate::recipe::intake::Intake;
-use crate::recipe::{self, Input, RecipeError};
+use crate::recipe::{self, Bytes, Input, RecipeError};
 use crate::report::{Progress, Step};
 use crate::repository::commit::{InputRecord, RECORD, Record};
 use crate::source::{Location, github};
@@ -170,8 +171,10 @@ struct Shared {
     users: usize,
 }
 
-/// An asset of a build: where it is, and all that is known of it beforehand.
+/// A file for a build: where it is, and all that is known of it beforehand.
 struct Wanted {
+    /// Which of the recipe's assets it belongs to.
+    rule: usize,
     name: String,
     at: Location,
     /// What the source itself says.
@@ -179,6 +182,24 @@ struct Wanted {
     size: Option<u64>,
     private: Option<String>,
     checksums: Option<String>,
+    /// Set for a layer of an image, of which more is known.
+    layer: Option<LayerOf>,
+}
+
+/// What is known of a layer of an image.
+struct LayerOf {
+    /// What is recorded of the image, with its first layer.
+    record: Option<InputRecord>,
+    /// What the registry wants to be told.
+    headers: HeaderMap,
+}
+
+/// Where the asset of a rule is.
+enum Located {
+    /// In one place.
+    File(Box<Wanted>),
+    /// In a registry, which knows of what layers it is made.
+    Image(Reference),
 }
 
 impl<'w> Bench<'w> {
@@ -200,7 +221,7 @@ impl<'w> Bench<'w> {
         for build in builds {
             // What is wrong with a build is told when its turn comes.
             let wanted = locate_all(&bench.component, build);
-            for url in wanted.iter().flatten().filter_map(Wanted::url) {
+            for url in wanted.iter().flatten().filter_map(Located::url) {
                 bench.with_shared(url, |download| download.users += 1);
             }
         }
@@ -222,11 +243,53 @@ impl<'w> Bench<'w> {
     /// # Errors
     /// Whatever stands in the way; nothing of a half image is of use.
     pub async fn build(&self, build: &Build) -> Result<(Image, Record), BuildError> {
-        let wanted = locate_all(&self.component, build)?;
+        let located = locate_all(&self.component, build)?;
         let _place = self.shop.under_way.acquire().await.expect("the semaphore is never closed");
+        let wanted = self.look_up(located, build).await?;
         let image = self.build_from(build, &wanted).await;
         wanted.iter().filter_map(Wanted::url).for_each(|url| self.done_with(url));
         image
+    }
+
+    /// Asks registries for the layers of images.
+    async fn look_up(
+        &self,
+        located: Vec<Located>,
+        build: &Build,
+    ) -> Result<Vec<Wanted>, BuildError> {
+        let mut wanted = Vec::new();
+        for (rule, located) in located.into_iter().enumerate() {
+            let reference = match located {
+                Located::File(file) => {
+                    wanted.push(*file);
+                    continue;
+                }
+                Located::Image(reference) => reference,
+            };
+            let name = reference.to_string();
+            let failed = |source| BuildError::Fetch { asset: name.clone(), source };
+            let image = self.shop.client.image(&reference, build.arch).await.map_err(failed)?;
+            let mut record = Some(InputRecord {
+                from: name.clone(),
+                sha256: image.manifest,
+                size: image.size,
+                promised_by: Vec::new(),
+            });
+            for layer in image.layers {
+                self.with_shared(&layer.url, |download| download.users += 1);
+                wanted.push(Wanted {
+                    rule,
+                    name: name.clone(),
+                    at: Location::Url(layer.url),
+                    sha256: Some(layer.sha256),
+                    size: Some(layer.size),
+                    private: None,
+                    checksums: None,
+                    layer: Some(LayerOf { record: record.take(), headers: image.headers.clone() }),
+                });
+            }
+        }
+        Ok(wanted)
     }
 
     async fn build_from(
@@ -234,24 +297,31 @@ impl<'w> Bench<'w> {
         build: &Build,
         wanted: &[Wanted],
     ) -> Result<(Image, Record), BuildError> {
-        let files: Vec<(String, Arriving)> =
-            wanted.iter().map(|asset| (asset.name.clone(), self.arriving(asset))).collect();
+        let files: Vec<Fetching> = wanted
+            .iter()
+            .map(|asset| Fetching {
+                rule: asset.rule,
+                name: asset.name.clone(),
+                layer: asset.layer.is_some(),
+                file: self.arriving(asset),
+            })
+            .collect();
         let fetch = async {
             let assets = wanted.iter().zip(&files);
-            let fetched = assets.map(|(asset, (_, file))| self.fetch(asset, file));
+            let fetched = assets.map(|(asset, fetching)| self.fetch(asset, &fetching.file));
             let fetched = futures::future::try_join_all(fetched).await;
             if fetched.is_err() {
-                for (_, file) in &files {
-                    file.abandon();
+                for fetching in &files {
+                    fetching.file.abandon();
                 }
             }
-            fetched
+            fetched.map(|inputs| inputs.into_iter().flatten().collect::<Vec<_>>())
         };
         // With a core to spare the image is made of what has come of the files so far, and counts
         // only when all of them turned out to be what they should. Else they are waited for, so
         // that a slow server keeps no core from what is here already.
         let (inputs, (image, time)) = if let Ok(_core) = self.shop.cores.try_acquire() {
-            let begun = || files.iter().map(|(_, file)| file.begun()).collect::<Vec<_>>();
+            let begun = || files.iter().map(|fetching| fetching.file.begun()).collect::<Vec<_>>();
             let before = begun();
             let (inputs, made) = tokio::join!(fetch, self.run(self.job(build, &files)?));
             let inputs = inputs?;
@@ -304,7 +374,7 @@ impl<'w> Bench<'w> {
         Ok(())
     }
 
-    fn job(&self, build: &Build, files: &[(String, Arriving)]) -> Result<Job, BuildError> {
+    fn job(&self, build: &Build, files: &[Fetching]) -> Result<Job, BuildError> {
         Ok(Job {
             component: self.component.clone(),
             build: build.clone(),
@@ -334,11 +404,15 @@ impl<'w> Bench<'w> {
         }
     }
 
-    async fn fetch(&self, asset: &Wanted, file: &Arriving) -> Result<InputRecord, BuildError> {
+    async fn fetch(
+        &self,
+        asset: &Wanted,
+        file: &Arriving,
+    ) -> Result<Option<InputRecord>, BuildError> {
         let failed = |source| BuildError::Fetch { asset: asset.name.clone(), source };
         let mut promises: Vec<Promise> = asset
             .sha256
-            .map(|sha256| Promise { sha256, by: "the release".to_owned() })
+            .map(|sha256| Promise { sha256, by: asset.promised_by().to_owned() })
             .into_iter()
             .collect();
         if let Some(url) = &asset.checksums {
@@ -355,6 +429,10 @@ impl<'w> Bench<'w> {
         for promise in &promises {
             promise.check(&asset.at.to_string(), fetched.sha256).map_err(failed)?;
         }
+        // An image is known by its manifest, which names all of its layers.
+        if let Some(layer) = &asset.layer {
+            return Ok(layer.record.clone());
+        }
         let record = InputRecord {
             from: match &asset.at {
                 Location::Url(url) => fetch::without_password(url),
@@ -364,7 +442,7 @@ impl<'w> Bench<'w> {
             size: fetched.size,
             promised_by: promises.into_iter().map(|promise| promise.by).collect(),
         };
-        Ok(record)
+        Ok(Some(record))
     }
 
     async fn checksum(&self, url: &str, name: &str) -> Result<Promise, FetchError> {
@@ -393,7 +471,8 @@ impl<'w> Bench<'w> {
         let task = self.shop.progress.begin(Step::Fetch, &asset.name);
         let progress = |done, total| task.bytes(done, total);
         let client = &self.shop.client;
-        let fetched = client.download(url, HeaderMap::new(), to, progress).await;
+        let headers = asset.layer.as_ref().map(|layer| layer.headers.clone()).unwrap_or_default();
+        let fetched = client.download(url, headers, to, progress).await;
         // A private release's file is "not found" at its public address.
         let fetched = match (fetched, &asset.private, github::download_headers()) {
             (Err(error), Some(private), Some(headers)) if error.is_not_found() => {
@@ -434,13 +513,28 @@ impl Wanted {
             Location::File(_) => None,
         }
     }
+
+    /// Who said what its digest is, where it is known beforehand.
+    fn promised_by(&self) -> &'static str {
+        if self.layer.is_some() { "the image's manifest" } else { "the release" }
+    }
+}
+
+impl Located {
+    fn url(&self) -> Option<&str> {
+        match self {
+            Self::File(file) => file.url(),
+            Self::Image(_) => None,
+        }
+    }
 }
 
 /// The assets of a build, in the order of the recipe.
-fn locate_all(component: &Component, build: &Build) -> Result<Vec<Wanted>, BuildError> {
+fn locate_all(component: &Component, build: &Build) -> Result<Vec<Located>, BuildError> {
     let vars = build.vars(component);
     let rules = plan::applicable(component, &build.version).map_err(BuildError::Rule)?;
-    rules.into_iter().map(|rule| locate(rule, build, &vars)).collect()
+    let rules = rules.into_iter().enumerate();
+    rules.map(|(number, rule)| locate(number, rule, build, &vars)).collect()
 }
 
 /// Digest and size of a file that is here already.
@@ -458,7 +552,12 @@ async fn hash(file: Arriving) -> Result<Fetched, BuildError> {
     }
 }
 
-fn locate(rule: &AssetRule, build: &Build, vars: &Vars<'_>) -> Result<Wanted, BuildError> {
+fn locate(
+    number: usize,
+    rule: &AssetRule,
+    build: &Build,
+    vars: &Vars<'_>,
+) -> Result<Located, BuildError> {
     let (name, at, asset) = match &rule.at {
         AssetAt::Url(url) => {
             let url = url.expand(vars);
@@ -475,6 +574,13 @@ fn locate(rule: &AssetRule, build: &Build, vars: &Vars<'_>) -> Result<Wanted, Bu
                 .ok_or_else(|| BuildError::NoAsset(name.clone()))?;
             (name, asset.at.clone(), Some(asset))
         }
+        AssetAt::Oci(image) => {
+            // A version may have what no tag can have.
+            let reference = image.expand(vars).parse();
+            let reference =
+                reference.map_err(|error: ReferenceError| BuildError::Rule(error.to_string()))?;
+            return Ok(Located::Image(reference));
+        }
     };
     let checksums = rule.sha256.as_ref().map(|template| {
         let url = match &at {
@@ -483,21 +589,44 @@ fn locate(rule: &AssetRule, build: &Build, vars: &Vars<'_>) -> Result<Wanted, Bu
         };
         template.expand(&Vars { url: &url, ..*vars })
     });
-    Ok(Wanted {
+    Ok(Located::File(Box::new(Wanted {
+        rule: number,
         name,
         at,
         sha256: asset.and_then(|asset| asset.sha256),
         size: asset.and_then(|asset| asset.size),
         private: asset.and_then(|asset| asset.private.clone()),
         checksums,
-    })
+        layer: None,
+    })))
+}
+
+/// A file on its way to a build.
+#[derive(Clone)]
+struct Fetching {
+    /// Which of the recipe's assets it belongs to.
+    rule: usize,
+    name: String,
+    layer: bool,
+    file: Arriving,
+}
+
+/// The files of one asset.
+fn bytes_of(files: &[Fetching]) -> Option<(String, Bytes)> {
+    let first = files.first()?;
+    let bytes = if first.layer {
+        Bytes::Layers(files.iter().map(|fetching| fetching.file.clone()).collect())
+    } else {
+        Bytes::File(first.file.clone())
+    };
+    Some((first.name.clone(), bytes))
 }
 
 /// The part of a build that only computes, for a thread of its own.
 struct Job {
     component: Arc<Component>,
     build: Build,
-    files: Vec<(String, Arriving)>,
+    files: Vec<Fetching>,
     limits: Limits,
     folder: PathBuf,
     pool: Pool,
@@ -511,8 +640,8 @@ impl Job {
         let rules = plan::applicable(component, &build.version).map_err(BuildError::Rule)?;
         let inputs: Vec<Input<'_>> = rules
             .into_iter()
-            .zip(&self.files)
-            .map(|(rule, (name, file))| Input { rule, name: name.clone(), file: file.clone() })
+            .zip(self.files.chunk_by(|one, other| one.rule == other.rule).filter_map(bytes_of))
+            .map(|(rule, (name, bytes))| Input { rule, name, bytes })
             .collect();
         let path = folder.join(build.image.as_str());
         // What an earlier attempt left, whose download was begun anew.

@@ -21,6 +21,7 @@ pub mod arriving;
 pub mod cache;
 pub mod checksum;
 mod error;
+pub mod oci;
 
 pub use error::{FetchError, refusal};
 

@@ -286,17 +286,19 @@ pub fn settle(findings: Vec<Finding>, rules: &LintRules, required: &[String]) ->
     settled
 }
 
-/// An image whose size says that something is wrong with it: half of it is missing, or it holds twice
-/// what it should. `before` is the size of the version before. Sizes in bytes.
+/// An image whose size says that something is wrong with it: it grew or shrank by more than half.
+/// `before` is the size of the version before. Sizes in bytes.
 #[must_use]
 pub fn judge_size(size: u64, before: u64) -> Option<Finding> {
     // Of the smallest images, a licence is half.
     const SMALL: u64 = 64 << 10;
-    let (less, more) = (size.min(before), size.max(before));
-    if less >= more - more / 2 || more < SMALL {
-        return None;
-    }
-    let way = if size > before { "grew" } else { "shrank" };
+    let half = before / 2;
+    let way = match size {
+        _ if size.max(before) < SMALL => return None,
+        size if size > before.saturating_add(half) => "grew",
+        size if size < before - half => "shrank",
+        _ => return None,
+    };
     let [size, before] = [size, before].map(crate::report::human_size);
     let message = format!("the image {way} from {before} to {size} since the version before");
     Some(Finding::of_image(Lint::SizeChanged, message))

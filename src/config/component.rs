@@ -17,6 +17,7 @@ use super::lint::{LintRules, Require};
 use super::source::{HttpUrl, NO_SOURCE, SourceRule};
 use super::versions::Versions;
 use super::xattrs::XattrRules;
+use crate::fetch::oci::Reference;
 use crate::manifest::BEST_BEFORE;
 use crate::name::{Arch, ComponentName, Folder};
 use crate::template::{Template, Vars};
@@ -122,6 +123,8 @@ pub enum AssetAt {
     Url(Template),
     /// An asset of the release, by name.
     Name(Template),
+    /// A container image in a registry.
+    Oci(Template),
 }
 
 #[derive(Deserialize)]
@@ -129,6 +132,7 @@ pub enum AssetAt {
 struct RawAsset {
     url: Option<Template>,
     name: Option<Template>,
+    oci: Option<Template>,
     sha256: Option<Template>,
     #[serde(default)]
     strip_components: usize,
@@ -140,15 +144,22 @@ struct RawAsset {
 impl TryFrom<RawAsset> for AssetRule {
     type Error = String;
     fn try_from(raw: RawAsset) -> Result<Self, String> {
-        let at = match (raw.url, raw.name) {
-            (Some(url), None) => {
-                let vars = Vars { name: "n", version: "1", arch: "a", tag: "t", url: "" };
+        let vars = Vars { name: "n", version: "1", arch: "a", tag: "t", url: "" };
+        let at = match (raw.url, raw.name, raw.oci) {
+            (Some(url), None, None) => {
                 HttpUrl::try_from(url.expand(&vars))
                     .map_err(|_| format!("`{url}` is not an http or https URL"))?;
                 AssetAt::Url(url)
             }
-            (None, Some(name)) => AssetAt::Name(name),
-            _ => return Err("an asset has either `url` or `name`".to_owned()),
+            (None, Some(name), None) => AssetAt::Name(name),
+            (None, None, Some(image)) => {
+                image.expand(&vars).parse::<Reference>().map_err(|error| error.to_string())?;
+                if raw.sha256.is_some() {
+                    return Err("an image's digest is checked without `sha256`\nhint: to pin one, `oci = \"REGISTRY/NAME@sha256:…\"`".to_owned());
+                }
+                AssetAt::Oci(image)
+            }
+            _ => return Err("an asset has one of `url`, `name` and `oci`".to_owned()),
         };
         Ok(Self {
             at,

@@ -392,14 +392,12 @@ fn kind_of(uses: &BTreeSet<Use>, entries: &[Listed]) -> Kind {
 
 /// The machine that an image is for. One for any machine may hold programs for many.
 fn machine_of(file: &str, releases: &BTreeMap<String, ExtensionRelease>) -> Option<Arch> {
-    match releases.values().find_map(|release| release.get("ARCHITECTURE")) {
-        Some(claimed) => claimed.parse().ok(),
-        None => {
-            let stem = file.strip_suffix(".raw").unwrap_or(file);
-            let arches = Arch::ALL.iter().filter(|arch| stem.ends_with(&format!("-{arch}")));
-            arches.copied().max_by_key(|arch| arch.as_str().len())
-        }
+    if let Some(claimed) = releases.values().find_map(|release| release.get("ARCHITECTURE")) {
+        return claimed.parse().ok();
     }
+    let stem = file.strip_suffix(".raw").unwrap_or(file);
+    let arches = Arch::ALL.iter().filter(|arch| stem.ends_with(&format!("-{arch}")));
+    arches.copied().max_by_key(|arch| arch.as_str().len())
 }
 
 /// Programs that no machine could run that the image is for.
@@ -455,7 +453,7 @@ fn judge(
     for (name, release) in releases {
         match release.get("ID") {
             None | Some("") => {
-                find_here(Lint::ExtensionRelease, format!("extension-release.{name} has no ID="))
+                find_here(Lint::ExtensionRelease, format!("extension-release.{name} has no ID="));
             }
             Some("_any") => {}
             Some(id)

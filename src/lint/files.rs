@@ -75,10 +75,9 @@ impl<'e> Files<'e> {
     /// Where a path of the running system leads that begins at the folder `from`, links followed.
     pub(super) fn resolve(&self, from: &str, path: &str) -> Place {
         let mut left: Vec<String> = path.split('/').rev().map(str::to_owned).collect();
-        let mut at: Vec<String> = match path.starts_with('/') {
-            true => Vec::new(),
-            false => from.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect(),
-        };
+        let from = if path.starts_with('/') { "" } else { from };
+        let mut at: Vec<String> =
+            from.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect();
         let mut links = 0;
         while let Some(part) = left.pop() {
             match part.as_str() {
@@ -124,9 +123,8 @@ impl<'e> Files<'e> {
     pub(super) fn may_run(&self, path: &str) -> bool {
         let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
         match self.resolve("", path) {
-            Place::Here => true,
             // What is not merged nobody here knows.
-            Place::Outside(_) => true,
+            Place::Here | Place::Outside(_) => true,
             Place::Loop => false,
             Place::Absent(_) => match folder.trim_start_matches('/') {
                 "bin" | "sbin" | "usr/bin" | "usr/sbin" => self.base.has_program(name),

@@ -248,6 +248,7 @@ fn a_size_is_judged_by_the_one_before() {
     for (size, before, odd) in [
         (10 * mib, 10 * mib, false),
         (14 * mib, 10 * mib, false),
+        (16 * mib, 10 * mib, true),
         (10 * mib, 19 * mib, false),
         (10 * mib, 20 * mib, false),
         (9 * mib, 20 * mib, true),

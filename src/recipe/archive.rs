@@ -10,6 +10,7 @@
 mod cpio;
 mod deb;
 mod entries;
+mod layers;
 mod rpm;
 mod sniff;
 mod tar;
@@ -25,6 +26,7 @@ use super::intake::{Intake, Want};
 use super::spool::Content;
 use crate::fetch::arriving::Arriving;
 use entries::Entries;
+pub use layers::read_layers;
 use sniff::{Stream, Wrapping};
 
 /// Mode of a file which came without one because it was not in an archive: such an asset is the
@@ -81,6 +83,8 @@ pub enum Kind {
     Deb,
     /// An RPM package.
     Rpm,
+    /// The layers of a container image.
+    Layers,
     /// A single compressed file.
     Compressed,
     /// Anything else: a single file as it is.

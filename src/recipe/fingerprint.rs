@@ -98,6 +98,7 @@ pub fn fingerprint(
         match at {
             AssetAt::Url(url) => fields.tell("asset-url", &url.expand(vars)),
             AssetAt::Name(name) => fields.tell("asset-name", &name.expand(vars)),
+            AssetAt::Oci(image) => fields.tell("asset-oci", &image.expand(vars)),
         }
         if *strip_components > 0 {
             fields.tell("strip-components", &strip_components.to_string());

@@ -103,6 +103,9 @@ fn is_unit(path: &str) -> bool {
         .find_map(|kind| path.strip_prefix(kind.units())?.strip_prefix('/'));
     below.is_some_and(|name| match name.split_once('/') {
         None => name.ends_with(".service"),
-        Some((folder, name)) => folder.ends_with(".service.d") && name.ends_with(".conf"),
+        Some((folder, name)) => {
+            folder.ends_with(".service.d")
+                && name.rsplit_once('.').is_some_and(|(_, is)| is == "conf")
+        }
     })
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::ops::Bound;
 
-use super::{ArchiveError, Entry, Limits, Problem};
+use super::{ArchiveError, Entry, Limits, Problem, layers};
 use crate::recipe::intake::{Intake, Want};
 use crate::recipe::spool::{Content, SpoolError};
 
@@ -28,6 +28,8 @@ pub(super) struct Entries<'w> {
     limits: Limits,
     wants: &'w dyn Fn(&str) -> Want,
     map: BTreeMap<String, Entry>,
+    /// The layers below this one, where there are layers.
+    below: Option<BTreeMap<String, Entry>>,
     seen: usize,
     bytes: u64,
     names: usize,
@@ -36,7 +38,16 @@ pub(super) struct Entries<'w> {
 
 impl<'w> Entries<'w> {
     pub(super) fn new(limits: Limits, wants: &'w dyn Fn(&str) -> Want) -> Self {
-        Self { limits, wants, map: BTreeMap::new(), seen: 0, bytes: 0, names: 0, newest: None }
+        Self {
+            limits,
+            wants,
+            map: BTreeMap::new(),
+            below: None,
+            seen: 0,
+            bytes: 0,
+            names: 0,
+            newest: None,
+        }
     }
 
     pub(super) fn limits(&self) -> Limits {
@@ -135,7 +146,8 @@ impl<'w> Entries<'w> {
             }
             Err(_) => return Err(refuse(Problem::LinkMissing)),
         };
-        let file = match self.map.get(&name) {
+        let below = || self.below.as_ref().and_then(|below| below.get(&name));
+        let file = match self.map.get(&name).or_else(below) {
             Some(file @ Entry::File { .. }) => file.clone(),
             Some(_) => return Err(refuse(Problem::LinkNotFile)),
             None => return Err(refuse(Problem::LinkMissing)),
@@ -167,9 +179,24 @@ impl<'w> Entries<'w> {
         }
     }
 
+    /// Whether a device or the like may be read over: in a layer, if nobody wants it.
+    pub(super) fn may_skip(&self, path: &str) -> bool {
+        self.below.is_some() && (self.wants)(path) == Want::Nothing
+    }
+
+    /// Begins a layer, the first or one that lies on the ones before.
+    pub(super) fn begin_layer(&mut self) {
+        let upper = std::mem::take(&mut self.map);
+        let below = self.below.take().unwrap_or_default();
+        self.below = Some(layers::lay(below, upper));
+    }
+
     /// The finished tree. Only now it is known whether a path goes through something that is not
     /// a directory, because an archive can name the two in either order.
-    pub(super) fn finish(self) -> Result<BTreeMap<String, Entry>, ArchiveError> {
+    pub(super) fn finish(mut self) -> Result<BTreeMap<String, Entry>, ArchiveError> {
+        if let Some(below) = self.below.take() {
+            self.map = layers::lay(below, self.map);
+        }
         for (path, entry) in &self.map {
             let through: fn(String) -> Problem = match entry {
                 Entry::Directory { .. } => continue,
