@@ -1,6 +1,7 @@
 //! The files of an image by path, what of the host lies beside them, and what is wrong with single
 //! ones.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
@@ -12,6 +13,9 @@ use crate::recipe::lint::FOLDERS;
 
 /// How many symlinks a path may go through, as in Linux.
 const MOST_LINKS: usize = 40;
+
+/// How many bytes of paths are looked up in one image. Honest ones need some millions.
+const MOST_PATHS: u64 = 1 << 30;
 
 /// Folders at the root that are links into `/usr` on every host that merges extensions.
 const MERGED: [&str; 5] = ["bin", "sbin", "lib", "lib64", "lib32"];
@@ -28,6 +32,8 @@ pub(super) struct Files<'e> {
     names: BTreeSet<&'e str>,
     pub(super) kind: Kind,
     pub(super) base: &'e Base,
+    /// How many bytes of paths may still be looked up.
+    left: Cell<u64>,
 }
 
 /// Where a path leads.
@@ -52,7 +58,7 @@ impl<'e> Files<'e> {
             .filter(|entry| entry.kind != 'd')
             .map(|entry| entry.path.rsplit('/').next().unwrap_or_default())
             .collect();
-        Self { by_path, names, kind, base }
+        Self { by_path, names, kind, base, left: Cell::new(MOST_PATHS) }
     }
 
     /// All entries.
@@ -96,6 +102,11 @@ impl<'e> Files<'e> {
                 "bin".clone_into(&mut at[1]);
             }
             let here = at.join("/");
+            match self.left.get().checked_sub(here.len() as u64) {
+                Some(left) => self.left.set(left),
+                // Nobody can say, so nothing is said.
+                None => return Place::Here,
+            }
             if let Some(Listed { target: Some(target), .. }) = self.by_path.get(here.as_str()) {
                 links += 1;
                 if links > MOST_LINKS {

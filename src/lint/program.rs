@@ -8,6 +8,7 @@ use std::io::{self, Read};
 use object::Endianness;
 use object::elf::{
     DT_NEEDED, DT_NULL, DT_RPATH, DT_RUNPATH, DT_STRTAB, DynamicTag, FileHeader32, FileHeader64,
+    PT_DYNAMIC, PT_INTERP, PT_LOAD,
 };
 use object::read::elf::{Dyn, FileHeader, ProgramHeader};
 use object::read::{ReadCache, ReadCacheOps, ReadRef};
@@ -16,8 +17,13 @@ use object::read::{ReadCache, ReadCacheOps, ReadRef};
 const PATH: u64 = 4096;
 /// The most that is read of a dynamic section, in bytes.
 const DYNAMIC: u64 = 64 << 10;
-/// The most libraries that one program is believed to need.
-const LIBRARIES: usize = 1000;
+/// The most libraries that one program is believed to need, and folders to look into for them.
+const LIBRARIES: usize = 256;
+const FOLDERS: usize = 16;
+/// The most segments of a program that is looked into.
+const SEGMENTS: usize = 1000;
+/// How far the names of libraries may lie apart in a file, in bytes.
+const NAMES: u64 = 32 << 20;
 
 /// What a dynamic program needs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -104,53 +110,55 @@ fn needs<H: FileHeader<Endian = Endianness>>(data: &ReadCache<Reading<'_>>) -> O
     let header = H::parse(data).ok()?;
     let endian = header.endian().ok()?;
     let segments = header.program_headers(endian, data).ok()?;
+    if segments.len() > SEGMENTS {
+        return None;
+    }
     let text = |bytes: &[u8]| std::str::from_utf8(bytes).ok().map(str::to_owned);
+    let first = |kind| segments.iter().find(|segment| segment.p_type(endian) == kind);
+    let size = |segment: &H::ProgramHeader| -> u64 { segment.p_filesz(endian).into() };
     let mut program = Program::default();
-    for segment in segments {
-        let size: u64 = segment.p_filesz(endian).into();
-        if size <= PATH
-            && let Ok(Some(path)) = segment.interpreter(endian, data)
-        {
-            program.interpreter = text(path);
+    if let Some(segment) = first(PT_INTERP).filter(|segment| size(segment) <= PATH) {
+        let path = segment.interpreter(endian, data).ok().flatten();
+        program.interpreter = path.and_then(text);
+    }
+    let dynamic = first(PT_DYNAMIC).filter(|segment| size(segment) <= DYNAMIC);
+    let entries = dynamic.and_then(|segment| segment.dynamic(endian, data).ok().flatten());
+    let entries: Vec<(DynamicTag, u64)> = entries
+        .into_iter()
+        .flatten()
+        .map(|entry| (entry.tag(endian), entry.val(endian)))
+        .take_while(|(tag, _)| *tag != DT_NULL)
+        .collect();
+    // Where the names are: an address, which a segment says where in the file it is.
+    let texts = entries.iter().find(|(tag, _)| *tag == DT_STRTAB).and_then(|(_, address)| {
+        segments.iter().filter(|segment| segment.p_type(endian) == PT_LOAD).find_map(|segment| {
+            let into = address.checked_sub(segment.p_vaddr(endian).into())?;
+            let offset: u64 = segment.p_offset(endian).into();
+            (into < size(segment)).then(|| offset.checked_add(into))?
+        })
+    });
+    let named = |(tag, _): &&(DynamicTag, u64)| [DT_NEEDED, DT_RUNPATH, DT_RPATH].contains(tag);
+    let names = || entries.iter().filter(named);
+    let (Some(texts), Some(low), Some(high)) =
+        (texts, names().map(|(_, at)| *at).min(), names().map(|(_, at)| *at).max())
+    else {
+        return Some(program);
+    };
+    // All at once: for each alone, the file might have to be unpacked from its start again.
+    let begin = texts.checked_add(low)?;
+    let length = (high - low).checked_add(PATH).filter(|length| *length <= NAMES)?;
+    let length = length.min(data.len().ok()?.checked_sub(begin)?);
+    let block = data.read_bytes_at(begin, length).ok()?;
+    for (tag, at) in names() {
+        let bytes = usize::try_from(at - low).ok().and_then(|at| block.get(at..))?;
+        let Some(name) = bytes.split(|byte| *byte == 0).next().and_then(text) else { continue };
+        if *tag == DT_NEEDED {
+            program.needed.push(name);
+        } else {
+            program.search.extend(name.split(':').map(str::to_owned));
         }
     }
-    for segment in segments {
-        let size: u64 = segment.p_filesz(endian).into();
-        if size > DYNAMIC {
-            continue;
-        }
-        let Ok(Some(entries)) = segment.dynamic(endian, data) else { continue };
-        let value = |tag: DynamicTag| {
-            let entry = entries.iter().find(|entry| entry.tag(endian) == tag)?;
-            Some(entry.val(endian))
-        };
-        // Where the texts are: an address, which a segment says where in the file it is.
-        let Some(texts) = value(DT_STRTAB).and_then(|address| {
-            segments.iter().find_map(|segment| {
-                let (from, size) =
-                    (segment.p_vaddr(endian).into(), segment.p_filesz(endian).into());
-                let into = address.checked_sub(from).filter(|into| *into < size)?;
-                let offset: u64 = segment.p_offset(endian).into();
-                (segment.p_type(endian) == object::elf::PT_LOAD)
-                    .then(|| offset.checked_add(into))?
-            })
-        }) else {
-            continue;
-        };
-        let length = data.len().ok()?;
-        for entry in entries.iter().take_while(|entry| entry.tag(endian) != DT_NULL).take(LIBRARIES)
-        {
-            let at = || texts.checked_add(entry.val(endian)).filter(|at| *at < length);
-            let read = || text(data.read_bytes_at_until(at()?..length, 0).ok()?);
-            match entry.tag(endian) {
-                DT_NEEDED => program.needed.extend(read()),
-                DT_RUNPATH | DT_RPATH => {
-                    let paths = read().unwrap_or_default();
-                    program.search.extend(paths.split(':').map(str::to_owned));
-                }
-                _ => {}
-            }
-        }
-    }
+    program.needed.truncate(LIBRARIES);
+    program.search.truncate(FOLDERS);
     Some(program)
 }

@@ -9,11 +9,14 @@ use super::{Finding, Lint};
 const COMMANDS: [&str; 6] =
     ["ExecCondition", "ExecStartPre", "ExecStart", "ExecStartPost", "ExecReload", "ExecStop"];
 
+/// The most commands of one unit that are looked at.
+const MOST: usize = 100;
+
 /// Judges all services and their drop-ins.
 pub(super) fn judge(files: &Files<'_>, units: &BTreeMap<String, String>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (path, text) in units {
-        for (key, program) in commands(text) {
+        for (key, program) in commands(text).into_iter().take(MOST) {
             if is_there(files, &program) || is_condition(text, &program) {
                 continue;
             }

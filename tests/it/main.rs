@@ -8,7 +8,7 @@
 //! | `repo` | a folder with a configuration, the program run in it, and reading what came out |
 //! | `pack` | archives: honest and hostile ones |
 //! | `scene` | a component whose upstream goes bad beside one whose upstream stays well |
-//! | `web`, `github`, `s3` | the servers |
+//! | `web`, `github`, `registry`, `s3` | the servers |
 //! | `objects` | a store whose operations wait, fail or never answer |
 //! | `gpg` | gpg and gpgv, where the machine has them |
 //! | the others | the tests, by topic |
@@ -29,13 +29,16 @@ mod help;
 mod hostile;
 mod http_source;
 mod image;
+mod lint;
 mod memory;
 mod moto;
 mod objects;
+mod oci;
 mod offline;
 mod pack;
 mod races;
 mod recipe;
+mod registry;
 mod repo;
 mod retention;
 mod revisions;
