@@ -179,9 +179,10 @@ impl<'w> Entries<'w> {
         }
     }
 
-    /// Whether a device or the like may be read over: in a layer, if nobody wants it.
-    pub(super) fn may_skip(&self, path: &str) -> bool {
-        self.below.is_some() && (self.wants)(path) == Want::Nothing
+    /// Whether these are layers of a container image: the devices that such a file system has are
+    /// no reason to refuse the rest.
+    pub(super) fn are_layers(&self) -> bool {
+        self.below.is_some()
     }
 
     /// Begins a layer, the first or one that lies on the ones before.

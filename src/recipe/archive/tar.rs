@@ -201,7 +201,7 @@ fn member(
     // v7 had no type for directories and told them by a slash.
     let kind = if matches!(kind, 0 | b'0') && raw.ends_with(b"/") { b'5' } else { kind };
     match kind {
-        b'3' | b'4' | b'6' if entries.may_skip(&path) => return Ok(()),
+        b'3' | b'4' | b'6' if entries.are_layers() => return Ok(()),
         b'3' => return Err(refuse(Problem::Special("character device"))),
         b'4' => return Err(refuse(Problem::Special("block device"))),
         b'6' => return Err(refuse(Problem::Special("FIFO"))),
