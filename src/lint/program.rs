@@ -137,8 +137,8 @@ fn needs<H: FileHeader<Endian = Endianness>>(data: &ReadCache<Reading<'_>>) -> O
             (into < size(segment)).then(|| offset.checked_add(into))?
         })
     });
-    let named = |(tag, _): &&(DynamicTag, u64)| [DT_NEEDED, DT_RUNPATH, DT_RPATH].contains(tag);
-    let names = || entries.iter().filter(named);
+    let is_name = |(tag, _): &&(DynamicTag, u64)| [DT_NEEDED, DT_RUNPATH, DT_RPATH].contains(tag);
+    let names = || entries.iter().filter(is_name);
     let (Some(texts), Some(low), Some(high)) =
         (texts, names().map(|(_, at)| *at).min(), names().map(|(_, at)| *at).max())
     else {

@@ -140,7 +140,7 @@ fn what_is_not_what_its_digest_says_is_refused() {
     let scene = Scene::new(WHOLE);
     let layer = Tar::new().file("usr/bin/tool", 0o755, "tool").gz();
     let image = scene.registry.image("amd64", &[(GZIP, layer.clone())]);
-    scene.registry.tag("o/it:v1.0", &[image.clone()]);
+    scene.registry.tag("o/it:v1.0", std::slice::from_ref(&image));
     scene.registry.corrupt(&scene.registry.blob(&layer));
     scene.refuses(&["the release says", "hint: "]);
     scene.registry.blob(&layer);
@@ -161,7 +161,7 @@ fn what_has_no_use_is_refused_by_name() {
     scene.refuses(&["404 Not Found", "hint: "]);
     let layer = || Tar::new().file("usr/bin/tool", 0o755, "tool").gz();
     let arm = scene.registry.image("arm64", &[(GZIP, layer())]);
-    scene.registry.tag("o/it:v1.0", &[arm.clone()]);
+    scene.registry.tag("o/it:v1.0", std::slice::from_ref(&arm));
     scene.refuses(&["ghcr.io/o/it:v1.0", "other platforms than linux/amd64"]);
     scene.registry.tag_one("o/it:v1.0", &arm);
     scene.refuses(&["another platform than linux/amd64"]);

@@ -151,12 +151,10 @@ impl State {
             return Answer::new(200, "{}");
         }
         if let Some((_, digest)) = path.split_once("/blobs/") {
-            return match self.blobs.contains_key(digest) {
-                true => {
-                    Answer::new(307, "").with("location", &format!("{elsewhere}/{digest}?key=x"))
-                }
-                false => error(404, "BLOB_UNKNOWN"),
-            };
+            if !self.blobs.contains_key(digest) {
+                return error(404, "BLOB_UNKNOWN");
+            }
+            return Answer::new(307, "").with("location", &format!("{elsewhere}/{digest}?key=x"));
         }
         let Some((name, version)) = path.split_once("/manifests/") else {
             return error(404, "NAME_UNKNOWN");

@@ -7,7 +7,7 @@
 use std::io::{self, Read};
 
 use super::entries::Entries;
-use super::sniff::Stream;
+use super::sniff::{Part, Stream};
 use super::{ArchiveError, Format, tar};
 use crate::recipe::intake::Intake;
 
@@ -36,10 +36,10 @@ pub(super) fn read(
                 return Err(ArchiveError::Packing(Format::Deb));
             }
             let (mut stream, _) =
-                Stream::of_payload(Member { file, left: size }, entries.limits())?;
+                Stream::of_payload(Part { whole: file, left: size }, entries.limits())?;
             return tar::read(&mut stream, tar::End::Any, entries, intake);
         }
-        let mut content = Member { file: &mut file, left: size };
+        let mut content = Part { whole: &mut file, left: size };
         if number == 0 {
             let mut version = [0; 2];
             fill(&mut content, &mut version)?;
@@ -75,26 +75,5 @@ fn failed(error: io::Error) -> ArchiveError {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => ArchiveError::Truncated(Format::Deb),
         _ => ArchiveError::Read(error),
-    }
-}
-
-/// The content of a member. It fails when the file ends before the member does.
-struct Member<R> {
-    file: R,
-    left: u64,
-}
-
-impl<R: Read> Read for Member<R> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let want = usize::try_from(self.left).unwrap_or(usize::MAX).min(into.len());
-        if want == 0 {
-            return Ok(0);
-        }
-        let got = self.file.read(&mut into[..want])?;
-        if got == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        self.left -= got as u64;
-        Ok(got)
     }
 }

@@ -180,8 +180,8 @@ impl Stream {
     }
 
     /// The next bytes, so many of them. Reading them fails when the stream ends before they do.
-    pub(super) fn part(&mut self, left: u64) -> Part<'_> {
-        Part { stream: self, left }
+    pub(super) fn part(&mut self, left: u64) -> Part<&mut Self> {
+        Part { whole: self, left }
     }
 
     /// Reads over the next bytes.
@@ -240,20 +240,20 @@ impl Read for Stream {
     }
 }
 
-/// The part of a stream that belongs to one entry. It fails when the stream ends before the part
+/// The part of a file or a stream that belongs to one entry. It fails when those end before the part
 /// does.
-pub(super) struct Part<'a> {
-    stream: &'a mut Stream,
-    left: u64,
+pub(super) struct Part<R> {
+    pub(super) whole: R,
+    pub(super) left: u64,
 }
 
-impl Read for Part<'_> {
+impl<R: Read> Read for Part<R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let want = usize::try_from(self.left).unwrap_or(usize::MAX).min(into.len());
         if want == 0 {
             return Ok(0);
         }
-        let got = self.stream.read(&mut into[..want])?;
+        let got = self.whole.read(&mut into[..want])?;
         if got == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }

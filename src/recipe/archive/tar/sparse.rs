@@ -142,7 +142,7 @@ fn add_pieces(pieces: &mut Vec<(u64, u64)>, fields: &[GnuSparseHeader]) -> bool 
 
 /// Reads a sparse file with its holes filled by zeros.
 pub(super) struct Unfold<'a> {
-    data: Part<'a>,
+    data: Part<&'a mut Stream>,
     map: Map,
     /// The piece at or behind `at`.
     piece: usize,
@@ -151,7 +151,7 @@ pub(super) struct Unfold<'a> {
 }
 
 impl<'a> Unfold<'a> {
-    pub(super) fn new(data: Part<'a>, map: Map) -> Unfold<'a> {
+    pub(super) fn new(data: Part<&'a mut Stream>, map: Map) -> Unfold<'a> {
         Unfold { data, map, piece: 0, at: 0 }
     }
 }

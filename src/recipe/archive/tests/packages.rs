@@ -1,5 +1,7 @@
 //! Packages of distributions: real ones, as their tools make them, and hostile ones.
 
+use std::fmt::Write as _;
+
 use super::*;
 
 /// Real packages, made by dpkg-deb and rpmbuild; each is a seed of a fuzzer, which wants a byte
@@ -164,7 +166,10 @@ fn newc(file: Packed<'_>) -> Vec<u8> {
     let size = data.len();
     let fields =
         [inode, mode, 0, 0, links, 1_700_000_000, u32::try_from(size).unwrap(), 0, 0, 0, 0];
-    let fields: String = fields.iter().map(|field| format!("{field:08x}")).collect();
+    let fields = fields.iter().fold(String::new(), |mut fields, field| {
+        write!(fields, "{field:08x}").unwrap();
+        fields
+    });
     let header = format!("070701{fields}{name:08x}00000000{path}\0");
     [aligned(header.into_bytes()), aligned(data.to_vec())].concat()
 }
