@@ -7,7 +7,6 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use http::HeaderMap;
 use thiserror::Error;
 use tokio::sync::{OnceCell, Semaphore};
 
@@ -17,18 +16,24 @@ use crate::fetch::arriving::Arriving;
 use crate::fetch::oci::{Reference, ReferenceError};
 use crate::fetch::{self, Client, FetchError, Fetched, Promise};
 use crate::image::squashfs::Pool;
-use crate::image::{self, Draft, Identity, Image, ImageError, inspect};
-use crate::lint::{self, Finding};
+use crate::image::{self, Draft, Identity, Image, ImageError};
+use crate::lint;
 use crate::name::Sha256;
 use crate::plan::{self, Build, inputs};
 use crate::recipe::archive::Limits;
 use crate::recipe::intake::Intake;
-use crate::recipe::{self, Bytes, Input, RecipeError};
+use crate::recipe::{self, Input, RecipeError};
 use crate::report::{Progress, Step};
 use crate::repository::commit::{InputRecord, RECORD, Record};
 use crate::source::{Location, github};
 use crate::template::Vars;
 use crate::version::Version;
+
+mod judge;
+mod layers;
+
+use judge::judge;
+use layers::{Fetching, LayerOf, bytes_of};
 
 /// An image that could not be built.
 #[derive(Debug, Error)]
@@ -186,14 +191,6 @@ struct Wanted {
     layer: Option<LayerOf>,
 }
 
-/// What is known of a layer of an image.
-struct LayerOf {
-    /// What is recorded of the image, with its first layer.
-    record: Option<InputRecord>,
-    /// What the registry wants to be told.
-    headers: HeaderMap,
-}
-
 /// Where the asset of a rule is.
 enum Located {
     /// In one place.
@@ -249,47 +246,6 @@ impl<'w> Bench<'w> {
         let image = self.build_from(build, &wanted).await;
         wanted.iter().filter_map(Wanted::url).for_each(|url| self.done_with(url));
         image
-    }
-
-    /// Asks registries for the layers of images.
-    async fn look_up(
-        &self,
-        located: Vec<Located>,
-        build: &Build,
-    ) -> Result<Vec<Wanted>, BuildError> {
-        let mut wanted = Vec::new();
-        for (rule, located) in located.into_iter().enumerate() {
-            let reference = match located {
-                Located::File(file) => {
-                    wanted.push(*file);
-                    continue;
-                }
-                Located::Image(reference) => reference,
-            };
-            let name = reference.to_string();
-            let failed = |source| BuildError::Fetch { asset: name.clone(), source };
-            let image = self.shop.client.image(&reference, build.arch).await.map_err(failed)?;
-            let mut record = Some(InputRecord {
-                from: name.clone(),
-                sha256: image.manifest,
-                size: image.size,
-                promised_by: Vec::new(),
-            });
-            for layer in image.layers {
-                self.with_shared(&layer.url, |download| download.users += 1);
-                wanted.push(Wanted {
-                    rule,
-                    name: name.clone(),
-                    at: Location::Url(layer.url),
-                    sha256: Some(layer.sha256),
-                    size: Some(layer.size),
-                    private: None,
-                    checksums: None,
-                    layer: Some(LayerOf { record: record.take(), headers: image.headers.clone() }),
-                });
-            }
-        }
-        Ok(wanted)
     }
 
     async fn build_from(
@@ -601,27 +557,6 @@ fn locate(
     })))
 }
 
-/// A file on its way to a build.
-#[derive(Clone)]
-struct Fetching {
-    /// Which of the recipe's assets it belongs to.
-    rule: usize,
-    name: String,
-    layer: bool,
-    file: Arriving,
-}
-
-/// The files of one asset.
-fn bytes_of(files: &[Fetching]) -> Option<(String, Bytes)> {
-    let first = files.first()?;
-    let bytes = if first.layer {
-        Bytes::Layers(files.iter().map(|fetching| fetching.file.clone()).collect())
-    } else {
-        Bytes::File(first.file.clone())
-    };
-    Some((first.name.clone(), bytes))
-}
-
 /// The part of a build that only computes, for a thread of its own.
 struct Job {
     component: Arc<Component>,
@@ -671,31 +606,6 @@ impl Job {
         let mut image = draft.finish(made.tree, &identity, &component.xattrs, time)?;
         image.findings = judge(component, &image)?;
         Ok((image, time))
-    }
-}
-
-/// What is odd about an image.
-///
-/// # Errors
-/// Nobody should have it.
-fn judge(component: &Component, image: &Image) -> Result<Vec<Finding>, BuildError> {
-    let looked = match inspect::inspect_closely(&image.path, Some(component.name.as_str())) {
-        Ok(looked) => looked,
-        // It is larger than what is looked into of images from anywhere.
-        Err(error) => {
-            tracing::warn!(image = %image.name, %error, "the image cannot be looked into");
-            return Ok(Vec::new());
-        }
-    };
-    let absent = component.require.paths.iter().filter(|pattern| {
-        let pattern = pattern.matcher();
-        !looked.entries.iter().any(|entry| pattern.is_match(&entry.path))
-    });
-    let absent: Vec<String> = absent.map(|pattern| pattern.as_str().to_owned()).collect();
-    let findings = lint::settle(looked.findings, &component.lint, &absent);
-    match lint::refusal(&findings) {
-        Some(errors) => Err(BuildError::Lint(errors)),
-        None => Ok(findings),
     }
 }
 
