@@ -7,16 +7,17 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use http::HeaderMap;
 use thiserror::Error;
 use tokio::sync::{OnceCell, Semaphore};
 
 use crate::config::component::{AssetAt, AssetRule};
 use crate::config::{self, Component};
 use crate::fetch::arriving::Arriving;
+use crate::fetch::oci::{Reference, ReferenceError};
 use crate::fetch::{self, Client, FetchError, Fetched, Promise};
 use crate::image::squashfs::Pool;
 use crate::image::{self, Draft, Identity, Image, ImageError};
+use crate::lint;
 use crate::name::Sha256;
 use crate::plan::{self, Build, inputs};
 use crate::recipe::archive::Limits;
@@ -28,6 +29,12 @@ use crate::scratch::Scratch;
 use crate::source::{Location, Private};
 use crate::template::Vars;
 use crate::version::Version;
+
+mod judge;
+mod layers;
+
+use judge::judge;
+use layers::{Fetching, LayerOf, bytes_of};
 
 /// An image that could not be built.
 #[derive(Debug, Error)]
@@ -66,6 +73,9 @@ pub enum BuildError {
     /// The image cannot be written.
     #[error("cannot build")]
     Image(#[from] ImageError),
+    /// The image is there, but nobody should have it.
+    #[error("{0}")]
+    Lint(String),
     /// A temporary file on this machine.
     #[error("cannot read or write {path}", path = path.display())]
     Disk {
@@ -91,6 +101,9 @@ impl BuildError {
                 Some("builds use the folder of temporary files; $TMPDIR names another".to_owned())
             }
             Self::Image(_) | Self::NoAsset(_) => None,
+            Self::Lint(_) => Some(
+                "change what is in the image; what is meant is named in [lint] allow".to_owned(),
+            ),
             Self::Rule(_) => Some("leave `when` out, or exclude the version".to_owned()),
             Self::Crashed(_) => Some("please report this with the component's file".to_owned()),
         }
@@ -164,8 +177,10 @@ struct Shared {
     users: usize,
 }
 
-/// An asset of a build: where it is, and all that is known of it beforehand.
+/// A file for a build: where it is, and all that is known of it beforehand.
 struct Wanted {
+    /// Which of the recipe's assets it belongs to.
+    rule: usize,
     name: String,
     at: Location,
     /// What the source itself says.
@@ -173,6 +188,16 @@ struct Wanted {
     size: Option<u64>,
     private: Option<Private>,
     checksums: Option<String>,
+    /// Set for a layer of an image, of which more is known.
+    layer: Option<LayerOf>,
+}
+
+/// Where the asset of a rule is.
+enum Located {
+    /// In one place.
+    File(Box<Wanted>),
+    /// In a registry, which knows of what layers it is made.
+    Image(Reference),
 }
 
 impl<'w> Bench<'w> {
@@ -192,7 +217,7 @@ impl<'w> Bench<'w> {
         for build in builds {
             // What is wrong with a build is told when its turn comes.
             let wanted = locate_all(&bench.component, build);
-            for url in wanted.iter().flatten().filter_map(Wanted::url) {
+            for url in wanted.iter().flatten().filter_map(Located::url) {
                 bench.with_shared(url, |download| download.users += 1);
             }
         }
@@ -214,8 +239,9 @@ impl<'w> Bench<'w> {
     /// # Errors
     /// Whatever stands in the way; nothing of a half image is of use.
     pub async fn build(&self, build: &Build) -> Result<(Image, Record), BuildError> {
-        let wanted = locate_all(&self.component, build)?;
+        let located = locate_all(&self.component, build)?;
         let _place = self.shop.under_way.acquire().await.expect("the semaphore is never closed");
+        let wanted = self.look_up(located, build).await?;
         let image = self.build_from(build, &wanted).await;
         wanted.iter().filter_map(Wanted::url).for_each(|url| self.done_with(url));
         image
@@ -226,24 +252,31 @@ impl<'w> Bench<'w> {
         build: &Build,
         wanted: &[Wanted],
     ) -> Result<(Image, Record), BuildError> {
-        let files: Vec<(String, Arriving)> =
-            wanted.iter().map(|asset| (asset.name.clone(), self.arriving(asset))).collect();
+        let files: Vec<Fetching> = wanted
+            .iter()
+            .map(|asset| Fetching {
+                rule: asset.rule,
+                name: asset.name.clone(),
+                layer: asset.layer.is_some(),
+                file: self.arriving(asset),
+            })
+            .collect();
         let fetch = async {
             let assets = wanted.iter().zip(&files);
-            let fetched = assets.map(|(asset, (_, file))| self.fetch(asset, file));
+            let fetched = assets.map(|(asset, fetching)| self.fetch(asset, &fetching.file));
             let fetched = futures::future::try_join_all(fetched).await;
             if fetched.is_err() {
-                for (_, file) in &files {
-                    file.abandon();
+                for fetching in &files {
+                    fetching.file.abandon();
                 }
             }
-            fetched
+            fetched.map(|inputs| inputs.into_iter().flatten().collect::<Vec<_>>())
         };
         // With a core to spare the image is made of what has come of the files so far, and counts
         // only when all of them turned out to be what they should. Else they are waited for, so
         // that a slow server keeps no core from what is here already.
         let (inputs, (image, time)) = if let Ok(_core) = self.shop.cores.try_acquire() {
-            let begun = || files.iter().map(|(_, file)| file.begun()).collect::<Vec<_>>();
+            let begun = || files.iter().map(|fetching| fetching.file.begun()).collect::<Vec<_>>();
             let before = begun();
             let (inputs, made) = tokio::join!(fetch, self.run(self.job(build, &files)?));
             let inputs = inputs?;
@@ -260,6 +293,10 @@ impl<'w> Bench<'w> {
             let _core = self.shop.cores.acquire().await.expect("it is never closed");
             (inputs, self.run(self.job(build, &files)?).await?)
         };
+        let subject = format!("{} {} {}", self.component.name, build.shown, build.arch);
+        for line in lint::warnings(&subject, &image.findings) {
+            self.shop.progress.line(&line);
+        }
         let record = Record {
             version: RECORD,
             tool: concat!("publish ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -292,7 +329,7 @@ impl<'w> Bench<'w> {
         Ok(())
     }
 
-    fn job(&self, build: &Build, files: &[(String, Arriving)]) -> Result<Job, BuildError> {
+    fn job(&self, build: &Build, files: &[Fetching]) -> Result<Job, BuildError> {
         Ok(Job {
             component: self.component.clone(),
             build: build.clone(),
@@ -322,11 +359,15 @@ impl<'w> Bench<'w> {
         }
     }
 
-    async fn fetch(&self, asset: &Wanted, file: &Arriving) -> Result<InputRecord, BuildError> {
+    async fn fetch(
+        &self,
+        asset: &Wanted,
+        file: &Arriving,
+    ) -> Result<Option<InputRecord>, BuildError> {
         let failed = |source| BuildError::Fetch { asset: asset.name.clone(), source };
         let mut promises: Vec<Promise> = asset
             .sha256
-            .map(|sha256| Promise { sha256, by: "the release".to_owned() })
+            .map(|sha256| Promise { sha256, by: asset.promised_by().to_owned() })
             .into_iter()
             .collect();
         if let Some(url) = &asset.checksums {
@@ -343,6 +384,10 @@ impl<'w> Bench<'w> {
         for promise in &promises {
             promise.check(&asset.at.to_string(), fetched.sha256).map_err(failed)?;
         }
+        // An image is known by its manifest, which names all of its layers.
+        if let Some(layer) = &asset.layer {
+            return Ok(layer.record.clone());
+        }
         let record = InputRecord {
             from: match &asset.at {
                 Location::Url(url) => fetch::without_password(url),
@@ -352,7 +397,7 @@ impl<'w> Bench<'w> {
             size: fetched.size,
             promised_by: promises.into_iter().map(|promise| promise.by).collect(),
         };
-        Ok(record)
+        Ok(Some(record))
     }
 
     async fn checksum(&self, url: &str, name: &str) -> Result<Promise, FetchError> {
@@ -381,13 +426,14 @@ impl<'w> Bench<'w> {
         let task = self.shop.progress.begin(Step::Fetch, &asset.name);
         let progress = |done, total| task.bytes(done, total);
         let client = &self.shop.client;
+        let headers = asset.layer.as_ref().map(|layer| layer.headers.clone()).unwrap_or_default();
         let private = asset.private.as_ref();
         let private = private.and_then(|private| Some((private, private.headers()?)));
         let fetched = match private {
             Some((private, headers)) if private.comes_first() => {
                 client.download(&private.url, headers, to, progress).await?
             }
-            _ => match (client.download(url, HeaderMap::new(), to, progress).await, private) {
+            _ => match (client.download(url, headers, to, progress).await, private) {
                 // A private release's file is "not found" at its public address.
                 (Err(error), Some((private, headers))) if error.is_not_found() => {
                     client.download(&private.url, headers, to, progress).await?
@@ -428,13 +474,28 @@ impl Wanted {
             Location::File(_) => None,
         }
     }
+
+    /// Who said what its digest is, where it is known beforehand.
+    fn promised_by(&self) -> &'static str {
+        if self.layer.is_some() { "the image's manifest" } else { "the release" }
+    }
+}
+
+impl Located {
+    fn url(&self) -> Option<&str> {
+        match self {
+            Self::File(file) => file.url(),
+            Self::Image(_) => None,
+        }
+    }
 }
 
 /// The assets of a build, in the order of the recipe.
-fn locate_all(component: &Component, build: &Build) -> Result<Vec<Wanted>, BuildError> {
+fn locate_all(component: &Component, build: &Build) -> Result<Vec<Located>, BuildError> {
     let vars = build.vars(component);
     let rules = plan::applicable(component, &build.version).map_err(BuildError::Rule)?;
-    rules.into_iter().map(|rule| locate(rule, build, &vars)).collect()
+    let rules = rules.into_iter().enumerate();
+    rules.map(|(number, rule)| locate(number, rule, build, &vars)).collect()
 }
 
 /// Digest and size of a file that is here already.
@@ -452,7 +513,12 @@ async fn hash(file: Arriving) -> Result<Fetched, BuildError> {
     }
 }
 
-fn locate(rule: &AssetRule, build: &Build, vars: &Vars<'_>) -> Result<Wanted, BuildError> {
+fn locate(
+    number: usize,
+    rule: &AssetRule,
+    build: &Build,
+    vars: &Vars<'_>,
+) -> Result<Located, BuildError> {
     let (name, at, asset) = match &rule.at {
         AssetAt::Url(url) => {
             let url = url.expand(vars);
@@ -469,6 +535,13 @@ fn locate(rule: &AssetRule, build: &Build, vars: &Vars<'_>) -> Result<Wanted, Bu
                 .ok_or_else(|| BuildError::NoAsset(name.clone()))?;
             (name, asset.at.clone(), Some(asset))
         }
+        AssetAt::Oci(image) => {
+            // A version may have what no tag can have.
+            let reference = image.expand(vars).parse();
+            let reference =
+                reference.map_err(|error: ReferenceError| BuildError::Rule(error.to_string()))?;
+            return Ok(Located::Image(reference));
+        }
     };
     let checksums = rule.sha256.as_ref().map(|template| {
         let url = match &at {
@@ -477,21 +550,23 @@ fn locate(rule: &AssetRule, build: &Build, vars: &Vars<'_>) -> Result<Wanted, Bu
         };
         template.expand(&Vars { url: &url, ..*vars })
     });
-    Ok(Wanted {
+    Ok(Located::File(Box::new(Wanted {
+        rule: number,
         name,
         at,
         sha256: asset.and_then(|asset| asset.sha256),
         size: asset.and_then(|asset| asset.size),
         private: asset.and_then(|asset| asset.private.clone()),
         checksums,
-    })
+        layer: None,
+    })))
 }
 
 /// The part of a build that only computes, for a thread of its own.
 struct Job {
     component: Arc<Component>,
     build: Build,
-    files: Vec<(String, Arriving)>,
+    files: Vec<Fetching>,
     limits: Limits,
     folder: PathBuf,
     pool: Pool,
@@ -505,8 +580,8 @@ impl Job {
         let rules = plan::applicable(component, &build.version).map_err(BuildError::Rule)?;
         let inputs: Vec<Input<'_>> = rules
             .into_iter()
-            .zip(&self.files)
-            .map(|(rule, (name, file))| Input { rule, name: name.clone(), file: file.clone() })
+            .zip(self.files.chunk_by(|one, other| one.rule == other.rule).filter_map(bytes_of))
+            .map(|(rule, (name, bytes))| Input { rule, name, bytes })
             .collect();
         let path = folder.join(build.image.as_str());
         // What an earlier attempt left, whose download was begun anew.
@@ -533,7 +608,9 @@ impl Job {
             services: !component.services.enable.is_empty(),
         };
         let time = date(build, made.newest);
-        Ok((draft.finish(made.tree, &identity, &component.xattrs, time)?, time))
+        let mut image = draft.finish(made.tree, &identity, &component.xattrs, time)?;
+        image.findings = judge(component, &image)?;
+        Ok((image, time))
     }
 }
 

@@ -18,6 +18,7 @@ pub mod diagnose;
 pub mod extension;
 pub mod files;
 pub mod image;
+pub mod lint;
 pub mod network;
 mod quantity;
 pub mod retention;

@@ -35,6 +35,7 @@ mod download;
 mod error;
 mod exchange;
 mod gate;
+pub mod oci;
 mod quota;
 
 pub use document::Document;

@@ -33,6 +33,7 @@
 //! | [`fetch`] | URL → verified file: one gate and one cache for all, retries, limits, digests | what the bytes are |
 //! | [`recipe`] | assets → tree of files; every hostile archive ends here | where images go |
 //! | [`image`] | contents and a tree → `.raw`, and what is in one | where trees come from |
+//! | [`lint`] | what images had better not be, and what that is called | how they are stored |
 //! | [`build`] | one action: fetch, recipe, image, record | stores |
 //! | [`manifest`], [`sign`] | `SHA256SUMS`, who vouches for it and until when | files |
 //! | [`repository`] | the layout, the order of writing, what goes and when, verification | upstreams |
@@ -71,6 +72,7 @@ pub mod cli;
 pub mod config;
 pub mod fetch;
 pub mod image;
+pub mod lint;
 pub mod manifest;
 pub mod name;
 pub mod plan;

@@ -369,7 +369,7 @@ fn missing_assets(component: &Component, build: &Build) -> Vec<String> {
         .into_iter()
         .filter_map(|rule| match &rule.at {
             AssetAt::Name(name) => Some(name.expand(&vars)),
-            AssetAt::Url(_) => None,
+            AssetAt::Url(_) | AssetAt::Oci(_) => None,
         })
         .filter(|name| find_asset(&build.release, name).is_none())
         .collect()

@@ -12,6 +12,7 @@ use super::{Context, Ended, print, print_json};
 use crate::build::Bench;
 use crate::config::Count;
 use crate::image::Image;
+use crate::lint::Finding;
 use crate::name::{Arch, ComponentName, Sha256};
 use crate::plan::{self, Build, Candidate, Why, recipe_of};
 use crate::report::{Told, human_size, say};
@@ -33,6 +34,8 @@ struct Built {
     path: String,
     sha256: Sha256,
     size: u64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    findings: Vec<Finding>,
 }
 
 pub(super) async fn run(
@@ -150,5 +153,6 @@ fn deliver(image: &Image, arch: Arch, output: &Path) -> anyhow::Result<Built> {
         let _ = fs::remove_file(&half);
     }
     copied.with_context(|| format!("cannot write {}", to.display()))?;
-    Ok(Built { arch, path: to.display().to_string(), sha256: image.sha256, size: image.size })
+    let Image { sha256, size, findings, .. } = image.clone();
+    Ok(Built { arch, path: to.display().to_string(), sha256, size, findings })
 }

@@ -13,9 +13,11 @@ use super::ConfigError;
 use super::extension::{Extension, Kind};
 use super::files::{FileRule, Files};
 use super::image::{Format, ImageRule};
+use super::lint::{LintRules, Require};
 use super::source::{HttpUrl, NO_SOURCE, SourceRule};
 use super::versions::Versions;
 use super::xattrs::XattrRules;
+use crate::fetch::oci::Reference;
 use crate::manifest::BEST_BEFORE;
 use crate::name::{Arch, ComponentName, Folder};
 use crate::template::{Template, Vars};
@@ -52,6 +54,10 @@ pub struct Component {
     pub image: ImageRule,
     /// Extended attributes of its files.
     pub xattrs: XattrRules,
+    /// What it says to what is found in its images.
+    pub lint: LintRules,
+    /// What must be in its images.
+    pub require: Require,
     /// The folder beside the component's file whose `usr/` and `opt/` go in as they are.
     pub overlay: Option<PathBuf>,
 }
@@ -79,6 +85,10 @@ struct Raw {
     image: ImageRule,
     #[serde(default)]
     xattrs: XattrRules,
+    #[serde(default)]
+    lint: LintRules,
+    #[serde(default)]
+    require: Require,
 }
 
 /// `[[asset]]`
@@ -113,6 +123,8 @@ pub enum AssetAt {
     Url(Template),
     /// An asset of the release, by name.
     Name(Template),
+    /// A container image in a registry.
+    Oci(Template),
 }
 
 #[derive(Deserialize)]
@@ -120,6 +132,7 @@ pub enum AssetAt {
 struct RawAsset {
     url: Option<Template>,
     name: Option<Template>,
+    oci: Option<Template>,
     sha256: Option<Template>,
     #[serde(default)]
     strip_components: usize,
@@ -131,15 +144,22 @@ struct RawAsset {
 impl TryFrom<RawAsset> for AssetRule {
     type Error = String;
     fn try_from(raw: RawAsset) -> Result<Self, String> {
-        let at = match (raw.url, raw.name) {
-            (Some(url), None) => {
-                let vars = Vars { name: "n", version: "1", arch: "a", tag: "t", url: "" };
+        let vars = Vars { name: "n", version: "1", arch: "a", tag: "t", url: "" };
+        let at = match (raw.url, raw.name, raw.oci) {
+            (Some(url), None, None) => {
                 HttpUrl::try_from(url.expand(&vars))
                     .map_err(|_| format!("`{url}` is not an http or https URL"))?;
                 AssetAt::Url(url)
             }
-            (None, Some(name)) => AssetAt::Name(name),
-            _ => return Err("an asset has either `url` or `name`".to_owned()),
+            (None, Some(name), None) => AssetAt::Name(name),
+            (None, None, Some(image)) => {
+                image.expand(&vars).parse::<Reference>().map_err(|error| error.to_string())?;
+                if raw.sha256.is_some() {
+                    return Err("an image's digest is checked without `sha256`\nhint: to pin one, `oci = \"REGISTRY/NAME@sha256:…\"`".to_owned());
+                }
+                AssetAt::Oci(image)
+            }
+            _ => return Err("an asset has one of `url`, `name` and `oci`".to_owned()),
         };
         Ok(Self {
             at,
@@ -225,6 +245,8 @@ pub fn parse(name: ComponentName, file: &Path, text: &str) -> Result<Component, 
         extension: raw.extension,
         image: raw.image,
         xattrs: raw.xattrs,
+        lint: raw.lint,
+        require: raw.require,
         overlay: None,
     })
 }
@@ -307,8 +329,12 @@ fn check_whole(raw: &Raw) -> Result<(), String> {
     if raw.assets.is_empty() || rules > 1 || !only_picks {
         return Err("`format = \"none\"` publishes one file as it is\nhint: give each architecture's file as [[asset]], and, if it is in an archive, one line of [asset.files]: \"image.raw\" = \"PATH\"".to_owned());
     }
-    if !raw.files.is_empty() || !raw.services.enable.is_empty() || !raw.xattrs.rules().is_empty() {
-        return Err("`format = \"none\"` publishes one file as it is\nhint: leave [files], [services] and [xattrs] out".to_owned());
+    if !raw.files.is_empty()
+        || !raw.services.enable.is_empty()
+        || !raw.xattrs.rules().is_empty()
+        || !raw.require.paths.is_empty()
+    {
+        return Err("`format = \"none\"` publishes one file as it is\nhint: leave [files], [services], [xattrs] and [require] out".to_owned());
     }
     Ok(())
 }

@@ -164,6 +164,14 @@ pub enum FetchError {
         /// What is wrong with it.
         problem: String,
     },
+    /// A registry that has no image of use.
+    #[error("{image}: {problem}")]
+    Image {
+        /// The image.
+        image: String,
+        /// Why not.
+        problem: String,
+    },
     /// The file could not be written or read on this machine.
     #[error("cannot store {path}", path = path.display())]
     Disk {
@@ -222,6 +230,7 @@ impl FetchError {
                 "the file changed upstream or on the way; do not publish it before you know why"
             }
             Self::Checksum { .. } => "check the template in `sha256`",
+            Self::Image { .. } => "check `oci`, and what the registry shows of the image",
             Self::Disk { .. } => {
                 "downloads go to the folder of temporary files; $TMPDIR names another"
             }

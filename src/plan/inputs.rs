@@ -43,6 +43,8 @@ pub(super) fn replaced(
                     release.assets.iter().find(|asset| asset.at == at)
                 }
                 AssetAt::Name(name) => find_asset(release, &name.expand(&vars)),
+                // No source knows of images; the build looks at their digests.
+                AssetAt::Oci(_) => None,
             };
             let Some(asset) = asset else { continue };
             let from = match &asset.at {

@@ -70,6 +70,8 @@ pub fn fingerprint(
         extension,
         image,
         xattrs,
+        lint: _,
+        require: _,
         overlay: _,
     } = component;
     let Versions {
@@ -96,6 +98,7 @@ pub fn fingerprint(
         match at {
             AssetAt::Url(url) => fields.tell("asset-url", &url.expand(vars)),
             AssetAt::Name(name) => fields.tell("asset-name", &name.expand(vars)),
+            AssetAt::Oci(image) => fields.tell("asset-oci", &image.expand(vars)),
         }
         if *strip_components > 0 {
             fields.tell("strip-components", &strip_components.to_string());

@@ -8,10 +8,12 @@ use super::{Limit, Outcome, PublishedImage, Survey, newest, plan_for, retire};
 use crate::build::{Bench, Workshop};
 use crate::config::Component;
 use crate::image::Image;
+use crate::lint::{self, Finding, Level};
 use crate::name::FileName;
 use crate::plan::{self, Build};
 use crate::report::{Step, Told};
 use crate::repository::commit::{self, Change, CommitError, Record};
+use crate::repository::shelf::Names;
 use crate::repository::{Place, Published, retention};
 use crate::version::Version;
 
@@ -37,7 +39,7 @@ pub(super) async fn attempt<'s>(
         outcome.signed = Some(why);
     }
     let builds: Vec<&Build> = plan.builds().collect();
-    build_all(component, shop, &builds, made, outcome).await?;
+    build_all(component, shop, &published, &builds, made, outcome).await?;
     let ready: Vec<&Build> = builds
         .into_iter()
         .filter(|build| made.images.contains_key(&build.image))
@@ -80,6 +82,7 @@ pub(super) struct Made<'s> {
 async fn build_all<'s>(
     component: &Component,
     shop: &'s Workshop,
+    published: &Published,
     builds: &[&Build],
     made: &mut Made<'s>,
     outcome: &mut Outcome,
@@ -97,8 +100,23 @@ async fn build_all<'s>(
     let running = missing.into_iter().map(async |build| (build, bench.build(build).await));
     for (build, result) in futures::future::join_all(running).await {
         match result {
-            Ok(image) => {
-                made.images.insert(build.image.clone(), image);
+            Ok((mut image, record)) => {
+                let subject = format!("{} {} {}", component.name, build.shown, build.arch);
+                match weigh(component, published, build, &image) {
+                    Some(finding) if finding.level == Level::Error => {
+                        outcome.errors.push(refused(&subject, &finding));
+                        made.broken.insert(build.shown.clone());
+                        continue;
+                    }
+                    Some(finding) => {
+                        for line in lint::warnings(&subject, std::slice::from_ref(&finding)) {
+                            shop.progress.line(&line);
+                        }
+                        image.findings.push(finding);
+                    }
+                    None => {}
+                }
+                made.images.insert(build.image.clone(), (image, record));
             }
             Err(error) => {
                 let subject = format!("{} {} {}", component.name, build.shown, build.arch);
@@ -109,6 +127,30 @@ async fn build_all<'s>(
     }
     made.benches.push(bench);
     Ok(())
+}
+
+/// Compares an image's size with that of the version before, as clients order them.
+fn weigh(
+    component: &Component,
+    published: &Published,
+    build: &Build,
+    image: &Image,
+) -> Option<Finding> {
+    let names = Names::of(component);
+    let before = published.manifest.files().filter_map(|(name, _)| {
+        let (version, arch) = names.read(name)?;
+        (arch == build.arch && version < build.shown).then_some((version, name))
+    });
+    let (_, name) = before.max_by(|(one, _), (other, _)| one.cmp(other))?;
+    component.lint.settle(lint::judge_size(image.size, published.size(name)?)?)
+}
+
+fn refused(subject: &str, finding: &Finding) -> Told {
+    Told {
+        message: format!("{subject}: {} [{}]", finding.message, finding.lint),
+        causes: Vec::new(),
+        hint: Some("if that is right, name it in [lint] allow for once".to_owned()),
+    }
 }
 
 /// Publishes version by version, the newest first: one that does not fit on the disk any more must
@@ -143,6 +185,7 @@ async fn publish_all(
             PublishedImage {
                 size: Some(image.size),
                 sha256: Some(image.sha256),
+                findings: image.findings.clone(),
                 ..PublishedImage::planned(build)
             }
         }));

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::{Survey, Unsurveyed};
 use crate::config::Component;
+use crate::lint::Finding;
 use crate::name::{Arch, ComponentName, FileName, Folder, Sha256};
 use crate::plan::{Build, Why};
 use crate::report::Told;
@@ -51,6 +52,9 @@ pub struct PublishedImage {
     /// Digest, once it is built.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sha256: Option<Sha256>,
+    /// What is odd about it, once it is built.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Finding>,
 }
 
 impl PublishedImage {
@@ -62,6 +66,7 @@ impl PublishedImage {
             why: build.why,
             size: None,
             sha256: None,
+            findings: Vec::new(),
         }
     }
 }

@@ -360,7 +360,7 @@ pub fn image(folder: &Path, name: &str, bytes: &[u8]) -> (Image, Record) {
         recipe: None,
         inputs: Vec::new(),
     };
-    (Image { name: name.parse().unwrap(), path, sha256, size }, record)
+    (Image { name: name.parse().unwrap(), path, sha256, size, findings: Vec::new() }, record)
 }
 
 /// Images that go up in parts, without the time that it takes to build such.

@@ -8,7 +8,7 @@
 //! | `repo` | a folder with a configuration, the program run in it, and reading what came out |
 //! | `pack` | archives: honest and hostile ones |
 //! | `scene` | a component whose upstream goes bad beside one whose upstream stays well |
-//! | `web`, `github`, `forge`, `git`, `s3`, `tls` | the servers |
+//! | `web`, `github`, `forge`, `git`, `registry`, `s3`, `tls` | the servers |
 //! | `objects` | a store whose operations wait, fail or never answer |
 //! | `gpg` | gpg and gpgv, where the machine has them |
 //! | the others | the tests, by topic |
@@ -36,14 +36,17 @@ mod http_source;
 mod image;
 mod index_source;
 mod left;
+mod lint;
 mod memory;
 mod moto;
 mod network;
 mod objects;
+mod oci;
 mod offline;
 mod pack;
 mod races;
 mod recipe;
+mod registry;
 mod repo;
 mod resume;
 mod retention;
