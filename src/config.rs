@@ -14,12 +14,14 @@ use url::Url;
 
 use crate::name::{Arch, ComponentName};
 
+pub mod companion;
 pub mod component;
 pub mod diagnose;
 pub mod extension;
 pub mod files;
 pub mod image;
 mod quantity;
+pub mod requirement;
 pub mod retention;
 pub mod signing;
 pub mod source;

@@ -5,16 +5,17 @@
 
 use std::panic::AssertUnwindSafe;
 
+use anyhow::Context as _;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
 
 use crate::build::Workshop;
-use crate::config::{Component, Config, ConfigError, Signing};
+use crate::config::{Component, Config, ConfigError, Service, Signing};
 use crate::fetch::Client;
 use crate::fetch::cache::Cache;
 use crate::name::{Arch, Sha256};
-use crate::plan::{self, Action, Basis, Plan, Why};
+use crate::plan::{self, Action, Basis, Plan, Upstream, Why};
 use crate::recipe::fingerprint;
 use crate::report::{Progress, Step, Told};
 use crate::repository::commit::{Change, CommitError};
@@ -27,6 +28,7 @@ use crate::store::{Access, Lock, Store, StoreError};
 mod attempt;
 mod outcome;
 mod prune;
+mod waiting;
 
 use attempt::{Made, attempt};
 pub use outcome::{Outcome, PublishedImage, newest, refusals};
@@ -39,8 +41,8 @@ pub struct Survey<'c> {
     pub component: &'c Component,
     /// The architectures it is built for, with upstream's names.
     pub arches: Vec<(Arch, String)>,
-    /// What upstream has.
-    pub releases: Vec<Release>,
+    /// What upstreams have.
+    pub upstream: Upstream,
     /// What is published.
     pub published: Published,
     /// What else the plan rests on.
@@ -228,12 +230,38 @@ pub async fn survey<'c>(
     let cache = saved.map(|bytes| Cache::load(&bytes)).unwrap_or_default();
     let published = Published::read(store, &component.folder).await?;
     let task = shop.progress.begin(Step::Poll, component.name.as_str());
-    let releases = source::poll(component, &arches, &shop.client, &cache).await?;
+    let (releases, companions) = futures::try_join!(
+        async { Ok(source::poll(component, &arches, &shop.client, &cache).await?) },
+        poll_companions(component, &arches, shop, &cache)
+    )?;
     task.finish(0);
-    let basis = Basis { overlay: overlay(component).await?, retention: config.document.retention };
+    let upstream = Upstream::new(component, releases, companions, Timestamp::now());
+    let basis = Basis {
+        overlay: overlay(component).await?,
+        retention: config.document.retention,
+        plus_is_blank: config.store().service() == Some(Service::S3),
+    };
     let (published, plan) =
-        plan_for(component, &arches, &releases, published, basis, store, signer).await?;
-    Ok(Survey { component, arches, releases, published, basis, plan, cache })
+        plan_for(component, &arches, &upstream, published, basis, store, signer).await?;
+    Ok(Survey { component, arches, upstream, published, basis, plan, cache })
+}
+
+/// Asks the upstream of every companion.
+async fn poll_companions(
+    component: &Component,
+    arches: &[(Arch, String)],
+    shop: &Workshop,
+    cache: &Cache,
+) -> anyhow::Result<Vec<Vec<Release>>> {
+    let polls = component.companions.iter().map(async |companion| {
+        let theirs =
+            |(arch, theirs): &(Arch, String)| (*arch, companion.arch(*arch, theirs).to_owned());
+        let arches: Vec<(Arch, String)> = arches.iter().map(theirs).collect();
+        source::poll(&companion.follows, &arches, &shop.client, cache)
+            .await
+            .with_context(|| format!("the companion `{}`", companion.name()))
+    });
+    futures::future::try_join_all(polls).await
 }
 
 /// The digest of a component's overlay.
@@ -248,17 +276,16 @@ async fn overlay(component: &Component) -> anyhow::Result<Option<Sha256>> {
 async fn plan_for(
     component: &Component,
     arches: &[(Arch, String)],
-    releases: &[Release],
+    upstream: &Upstream,
     mut published: Published,
     basis: Basis,
     store: &Store,
     signer: Option<&Signer>,
 ) -> anyhow::Result<(Published, Plan)> {
     let now = Timestamp::now();
-    let releases = || releases.to_vec();
-    let names = plan::worth_knowing(component, arches, releases(), &published, basis, now);
+    let names = plan::worth_knowing(component, arches, upstream, &published, basis, now);
     published.read_records(store, &component.folder, names).await?;
-    let mut plan = plan::plan(component, arches, releases(), &published, basis, now);
+    let mut plan = plan::plan(component, arches, upstream, &published, basis, now);
     if let Some(signer) = signer {
         // First of all: nodes refuse a stale one.
         if let Some(why) = Seal::of(&published).due(signer, now)? {
@@ -396,7 +423,8 @@ async fn carry_out_plan(
                 let component = survey.component.name.as_str();
                 tracing::debug!(component, "another publisher was faster");
             }
-            done => return done,
+            Ok(true) => {}
+            done => return done.map(drop),
         }
     }
     Err(CommitError::Raced { folder: place.folder.clone() }.into())

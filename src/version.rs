@@ -61,12 +61,6 @@ impl Version {
         let number = number.parse().ok().filter(|_| plain)?;
         Some((version.parse().ok()?, number))
     }
-
-    /// The version read as semver, see [`semver_of`].
-    #[must_use]
-    pub fn semver(&self) -> Option<semver::Version> {
-        semver_of(&self.0)
-    }
 }
 
 impl FromStr for Version {
@@ -209,6 +203,61 @@ pub fn semver_of(version: &str) -> Option<semver::Version> {
     format!("{}.{}.{}{rest}", numbers[0], numbers[1], numbers[2]).parse().ok()
 }
 
+/// The numbers that a version begins with, as a semver version: of `v1.31.2+k3s1` and `1.31.2-rc1`
+/// 1.31.2, of `1.2.3.4` the first three, of `2024-05-01` 2024.5.1, of `r123` 123.0.0.
+///
+/// `None` where there is no number, or one that nobody counts to.
+#[must_use]
+pub fn numbered(version: &str) -> Option<semver::Version> {
+    let mut rest = &version[prefix_of(version).len()..];
+    let mut numbers = Vec::with_capacity(3);
+    while numbers.len() < 3 {
+        let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        numbers.push(rest[..end].parse::<u64>().ok()?);
+        // A year makes it a date, and only there do hyphens part numbers.
+        let dated = numbers[0] >= 1900 && numbers[0] < 10_000;
+        let part = rest[end..]
+            .strip_prefix('.')
+            .or_else(|| rest[end..].strip_prefix(['-', '_']).filter(|_| dated));
+        match part {
+            Some(part) if part.starts_with(|c: char| c.is_ascii_digit()) => rest = part,
+            _ => break,
+        }
+    }
+    numbers.resize(3, 0);
+    Some(semver::Version::new(numbers[0], numbers[1], numbers[2]))
+}
+
+/// What comes before the first digit: `v`, `release-`, mostly nothing.
+#[must_use]
+pub fn prefix_of(version: &str) -> &str {
+    let end = version.find(|c: char| c.is_ascii_digit()).unwrap_or(version.len());
+    &version[..end]
+}
+
+/// The version as semver orders it, where semver and clients may disagree; `None` where it is not
+/// semver. The number after a hyphen that packagers give, `1.2.3-1`, is no pre-release.
+#[must_use]
+pub fn precedence(version: &str) -> Option<semver::Version> {
+    let mut semver = semver_of(version)?;
+    if is_packaging(&semver.pre) {
+        semver.pre = semver::Prerelease::EMPTY;
+    }
+    Some(semver)
+}
+
+/// Whether this stands for the packager's own number: `1` of `1.2.3-1`, `28` of `8.0.36-28`.
+fn is_packaging(pre: &semver::Prerelease) -> bool {
+    !pre.is_empty() && pre.split('.').all(|part| part.bytes().all(|c| c.is_ascii_digit()))
+}
+
+/// The version of which `1.2.3-1` is the packager's first.
+#[must_use]
+pub fn packaged(version: &str) -> Option<&str> {
+    semver_of(version).filter(|semver| is_packaging(&semver.pre))?;
+    version.split('-').next()
+}
+
 /// What upstreams write where a pre-release begins, as a word of its own: `1.0rc1`, `1.0.beta`.
 const PRE_RELEASES: [&str; 17] = [
     "alpha",
@@ -236,10 +285,11 @@ const NUMBERED_PRE_RELEASES: [&str; 4] = ["a", "b", "c", "m"];
 /// The part of a version before whatever makes it a pre-release: `1.0` of `1.0-rc1`, `1.0rc1` and
 /// `1.0.beta`. `None` if it is none.
 ///
-/// As semver has it where a version is semver, and by the words that upstreams use where it is not.
+/// As semver has it where a version is semver, but for the number that packagers give (`1.2.3-1`), and
+/// by the words that upstreams use where it is not.
 #[must_use]
 pub fn final_of(version: &str) -> Option<&str> {
-    if semver_of(version).is_some_and(|semver| !semver.pre.is_empty()) {
+    if precedence(version).is_some_and(|semver| !semver.pre.is_empty()) {
         return version.split('-').next();
     }
     let bytes = version.as_bytes();
@@ -262,15 +312,6 @@ pub fn final_of(version: &str) -> Option<&str> {
         at = end;
     }
     None
-}
-
-/// True when clients would take this pre-release for newer than the release it precedes:
-/// `1.0-rc1`, which they sort above `1.0`.
-///
-/// A node that took such a version would never move on to the final one.
-#[must_use]
-pub fn outlives_its_final(version: &Version) -> bool {
-    final_of(version.as_str()).is_some_and(|last| compare(version.as_str(), last).is_gt())
 }
 
 #[cfg(test)]
@@ -340,8 +381,57 @@ mod tests {
     }
 
     #[test]
+    fn the_numbers_of_any_version_are_read() {
+        for (version, numbers) in [
+            ("1", "1.0.0"),
+            ("v1.31.2+k3s1", "1.31.2"),
+            ("1.31.2-rc1", "1.31.2"),
+            ("1.2.3.4", "1.2.3"),
+            ("1.2-3", "1.2.0"),
+            ("2024-05-01", "2024.5.1"),
+            ("2024_05", "2024.5.0"),
+            ("20240501", "20240501.0.0"),
+            ("2024.1-rc.2", "2024.1.0"),
+            ("r123", "123.0.0"),
+            ("release-1.2", "1.2.0"),
+            ("3.5a", "3.5.0"),
+            ("1..2", "1.0.0"),
+        ] {
+            assert_eq!(numbered(version).unwrap().to_string(), numbers, "{version}");
+        }
+        for none in ["", "nightly", "v", "99999999999999999999999"] {
+            assert_eq!(numbered(none), None, "{none}");
+        }
+    }
+
+    /// Kinds of versions that upstreams use, each in the order they were released in.
+    #[test]
+    fn every_kind_of_version_orders_sensibly() {
+        for kind in [
+            &["2023-12-31", "2024-05-01", "2024-05-10", "2024-11-02"][..],
+            &["20231231", "20240501", "20241102"],
+            &["2024.1", "2024.2", "2024.10", "2025.1"],
+            &["1.2.3.4", "1.2.3.10", "1.2.4.0", "1.10.0.0"],
+            &["1.31.2+k3s1", "1.31.2+k3s2", "1.31.3+k3s1", "1.31.10+k3s1", "1.32.0+k3s1"],
+            &["1.31.2-k3s1", "1.31.2-k3s2", "1.31.3-k3s1", "1.31.10-k3s1", "1.32.0-k3s1"],
+            &["9", "10", "111"],
+            &["1.2.3-1", "1.2.3-2", "1.2.3-10", "1.2.4-1"],
+            &["r99", "r123", "r1000"],
+            &["release-1.2", "release-1.10", "release-2.0"],
+            &["v1.2", "v1.10"],
+            &["1.0.2", "1.0.2a", "1.0.2w", "1.0.3"],
+        ] {
+            for pair in kind.windows(2) {
+                assert_eq!(compare(&pair[0], &pair[1]), Ordering::Less, "{pair:?}");
+                assert!(numbered(&pair[0]) <= numbered(&pair[1]), "{pair:?}");
+                assert_eq!(final_of(&pair[0]), None, "{pair:?}");
+            }
+        }
+    }
+
+    #[test]
     fn a_pre_release_above_its_final_is_seen() {
-        let outlives = |v: &str| outlives_its_final(&v.parse().unwrap());
+        let outlives = |v: &str| final_of(v).is_some_and(|last| compare(v, last).is_gt());
         for bad in [
             "1.0.0-rc1",
             "1.0-beta.2",
@@ -353,7 +443,6 @@ mod tests {
             "1.4.0dev",
             "1.7.0.pre",
             "1.0.0c1",
-            "1.0.0-1",
         ] {
             assert!(outlives(bad), "{bad}");
         }
@@ -366,6 +455,8 @@ mod tests {
             "20240105",
             "1.2.3.4",
             "1.0-5",
+            "1.0.0-1",
+            "8.0.36-28",
             "1.31.2+k3s1",
             "r23",
         ] {

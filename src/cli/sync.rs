@@ -87,9 +87,9 @@ fn summary(config: &Config, run: Run, outcomes: &[Outcome]) -> String {
         }
     }
     out.push_str(&gone(run, outcomes));
-    for outcome in
-        outcomes.iter().filter(|outcome| !outcome.is_unchanged() || outcome.newest.is_some())
-    {
+    for outcome in outcomes.iter().filter(|outcome| {
+        !outcome.is_unchanged() || outcome.newest.is_some() || !outcome.waiting.is_empty()
+    }) {
         let newest =
             outcome.newest.as_ref().map(|newest| format!(", newest {newest}")).unwrap_or_default();
         let _ = writeln!(out, "\n  {} in {}/{newest}", outcome.component, outcome.folder);
@@ -103,6 +103,9 @@ fn summary(config: &Config, run: Run, outcomes: &[Outcome]) -> String {
             let _ = writeln!(out, "    {:width$}  {size:>9}  {}", image.image, image.why);
         }
         out.push_str(&gone_from(outcome));
+        for awaited in &outcome.waiting {
+            let _ = writeln!(out, "    {awaited}");
+        }
     }
     if failed > 0 {
         let _ = writeln!(

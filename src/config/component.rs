@@ -4,15 +4,20 @@
 //! is built.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
+use serde::de::value::SeqAccessDeserializer;
+use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::ConfigError;
+use super::companion::{Companion, Companions};
 use super::extension::{Extension, Kind};
 use super::files::{FileRule, Files};
 use super::image::{Format, ImageRule};
+use super::requirement::Requirement;
 use super::source::{HttpUrl, NO_SOURCE, SourceRule};
 use super::versions::Versions;
 use super::xattrs::XattrRules;
@@ -42,6 +47,8 @@ pub struct Component {
     pub arch: BTreeMap<Arch, String>,
     /// What is fetched.
     pub assets: Vec<AssetRule>,
+    /// What other projects release, and goes in too.
+    pub companions: Vec<Companion>,
     /// Files of the image that come from no asset.
     pub files: Files,
     /// Units that run once the image is merged.
@@ -69,6 +76,8 @@ struct Raw {
     arch: BTreeMap<Arch, String>,
     #[serde(default, rename = "asset")]
     assets: Vec<AssetRule>,
+    #[serde(default, rename = "companion")]
+    companions: Companions,
     #[serde(default)]
     files: Files,
     #[serde(default)]
@@ -94,7 +103,7 @@ pub struct AssetRule {
     /// How many leading folders of the archive do not count.
     pub strip_components: usize,
     /// For which versions it is wanted.
-    pub when: Option<semver::VersionReq>,
+    pub when: Option<Requirement>,
     /// What of it goes where.
     pub files: Files,
 }
@@ -112,18 +121,54 @@ pub enum AssetAt {
     /// Anywhere.
     Url(Template),
     /// An asset of the release, by name.
-    Name(Template),
+    Name(AssetName),
+}
+
+/// A file of a release, by whatever name it has there.
+#[derive(Debug, Clone)]
+pub struct AssetName {
+    /// The companion whose release it is of; the component's own, if left out.
+    pub of: Option<String>,
+    /// Its names, in the order in which they are looked for.
+    pub names: Vec<Template>,
+}
+
+/// One name or a list of them.
+struct NameList(Vec<Template>);
+
+impl<'de> Deserialize<'de> for NameList {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct OneOrMore;
+        impl<'de> Visitor<'de> for OneOrMore {
+            type Value = NameList;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the name of an asset, or a list of the names it may have")
+            }
+            fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<NameList, E> {
+                Template::parse(name).map(|name| NameList(vec![name])).map_err(E::custom)
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<NameList, A::Error> {
+                let names: Vec<Template> = Vec::deserialize(SeqAccessDeserializer::new(list))?;
+                match names.len() {
+                    1..=16 => Ok(NameList(names)),
+                    _ => Err(serde::de::Error::custom("an asset has 1 to 16 names")),
+                }
+            }
+        }
+        from.deserialize_any(OneOrMore)
+    }
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct RawAsset {
     url: Option<Template>,
-    name: Option<Template>,
+    name: Option<NameList>,
+    of: Option<String>,
     sha256: Option<Template>,
     #[serde(default)]
     strip_components: usize,
-    when: Option<semver::VersionReq>,
+    when: Option<Requirement>,
     #[serde(default)]
     files: Files,
 }
@@ -133,12 +178,15 @@ impl TryFrom<RawAsset> for AssetRule {
     fn try_from(raw: RawAsset) -> Result<Self, String> {
         let at = match (raw.url, raw.name) {
             (Some(url), None) => {
-                let vars = Vars { name: "n", version: "1", arch: "a", tag: "t", url: "" };
+                let vars = Vars { name: "n", version: "1", arch: "a", tag: "t", ..Vars::default() };
+                if raw.of.is_some() {
+                    return Err("`of` goes with `name`: a `url` says by itself where it is\nhint: it may have {NAME.version} of a [[companion]] in it".to_owned());
+                }
                 HttpUrl::try_from(url.expand(&vars))
                     .map_err(|_| format!("`{url}` is not an http or https URL"))?;
                 AssetAt::Url(url)
             }
-            (None, Some(name)) => AssetAt::Name(name),
+            (None, Some(NameList(names))) => AssetAt::Name(AssetName { of: raw.of, names }),
             _ => return Err("an asset has either `url` or `name`".to_owned()),
         };
         Ok(Self {
@@ -202,17 +250,21 @@ impl From<UnitName> for String {
 /// # Errors
 /// What is wrong and where; relative paths become relative to the folder of `file`.
 pub fn parse(name: ComponentName, file: &Path, text: &str) -> Result<Component, ConfigError> {
-    let raw: Raw =
+    let mut raw: Raw =
         toml::from_str(text).map_err(|error| ConfigError::from_toml(file, text, &error))?;
     let mut source = raw
         .source
         .clone()
         .ok_or_else(|| ConfigError::new(file, "it has no source").with_hint(NO_SOURCE))?;
-    if let SourceRule::Directory(rule) = &mut source {
-        rule.path = file.parent().unwrap_or(Path::new("")).join(&rule.path);
+    for source in raw.companions.sources().chain([&mut source]) {
+        if let SourceRule::Directory(rule) = source {
+            rule.path = file.parent().unwrap_or(Path::new("")).join(&rule.path);
+        }
     }
-    check(&raw, &source).map_err(|message| ConfigError::in_text(file, text, &message))?;
-    Ok(Component {
+    let wrong = |message: String| ConfigError::in_text(file, text, &message);
+    check(&raw, &source).map_err(wrong)?;
+    let companions = std::mem::take(&mut raw.companions);
+    let mut component = Component {
         folder: raw.path.unwrap_or_else(|| Folder::from(&name)),
         name,
         file: file.to_owned(),
@@ -222,13 +274,17 @@ pub fn parse(name: ComponentName, file: &Path, text: &str) -> Result<Component, 
         versions: raw.versions,
         arch: raw.arch,
         assets: raw.assets,
+        companions: Vec::new(),
         files: raw.files,
         services: raw.services,
         extension: raw.extension,
         image: raw.image,
         xattrs: raw.xattrs,
         overlay: None,
-    })
+    };
+    component.companions = companions.of(&component).map_err(wrong)?;
+    check_companions(&component).map_err(wrong)?;
+    Ok(component)
 }
 
 /// What no single value can tell.
@@ -259,9 +315,7 @@ fn check(raw: &Raw, source: &SourceRule) -> Result<(), String> {
     if versions.min_age.is_some() && !matches!(source, SourceRule::Github(_)) {
         return Err("[versions] min-age: this source does not tell when a version was released\nhint: leave it out, or follow the project's releases with [source.github]".to_owned());
     }
-    if let Some(tag) = &versions.tag {
-        tag.require(&["version"]).map_err(|error| format!("[versions] tag: {error}"))?;
-    }
+    versions.check()?;
     if let Some((destination, _)) =
         files.iter().find(|(_, rule)| matches!(rule, FileRule::Pick { .. }))
     {
@@ -277,6 +331,62 @@ fn check(raw: &Raw, source: &SourceRule) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+/// Whatever is said of a companion, there must be one of that name; and what tells versions apart says
+/// nothing of companions.
+fn check_companions(component: &Component) -> Result<(), String> {
+    let known: Vec<&str> = component.companions.iter().map(Companion::name).collect();
+    let unknown = |text: &str, name: &str| {
+        let hint = if known.is_empty() {
+            "there is no [[companion]]".to_owned()
+        } else {
+            format!("there are: {}", known.join(", "))
+        };
+        Err(format!(
+            "`{}` says something of `{name}`, but no companion is called that\nhint: {hint}",
+            text.escape_debug()
+        ))
+    };
+    let mut templates: Vec<&Template> = Vec::new();
+    for AssetRule { at, sha256, .. } in &component.assets {
+        match at {
+            AssetAt::Url(url) => templates.push(url),
+            AssetAt::Name(AssetName { of, names }) => {
+                templates.extend(names);
+                if let Some(of) = of.as_ref().filter(|of| !known.contains(&of.as_str())) {
+                    return unknown(of, of);
+                }
+            }
+        }
+        templates.extend(sha256);
+    }
+    for template in templates {
+        if let Some(name) = template.beside().find(|name| !known.contains(name)) {
+            return unknown(template.as_str(), name);
+        }
+    }
+    // Where there is no companion at all, braces in a text are its own.
+    let files = component.assets.iter().flat_map(|asset| &asset.files).chain(&component.files);
+    for text in files.filter(|_| !known.is_empty()).flat_map(|(_, rule)| rule.texts()) {
+        if let Some(name) = text.beside().iter().find(|name| !known.contains(&name.as_str())) {
+            return unknown(text.as_str(), name);
+        }
+    }
+    let of_companions = component.companions.iter().map(|companion| &companion.follows);
+    let all = || std::iter::once(component).chain(of_companions.clone().map(Box::as_ref));
+    let mut apart: Vec<&Template> = all().filter_map(|all| all.versions.tag.as_ref()).collect();
+    apart.push(&component.image.name);
+    apart.extend(all().filter_map(|all| match &all.source {
+        SourceRule::Directory(rule) => Some(&rule.pattern),
+        _ => None,
+    }));
+    match apart.into_iter().find(|template| template.beside().next().is_some()) {
+        Some(template) => Err(format!(
+            "`{template}` tells the component's versions apart, and cannot say anything of a companion"
+        )),
+        None => Ok(()),
+    }
 }
 
 /// What goes into an image must be where a node looks.

@@ -6,26 +6,32 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
+
+use super::assets::{self, Missing};
+use super::company::{Alone, Because, Recorded};
 use super::inputs::{self, Replaced};
+use super::select::{Asked, Selection, select};
+use super::waiting::{Awaited, awaited};
 use super::{
-    Basis, Build, Candidate, Out, Refusal, Verdict, Why, has, image_name, missing_assets,
-    recipe_of, select,
+    Basis, Build, Candidate, Company, Out, Refusal, Upstream, Verdict, Why, has, image_name,
+    recipe_of, vars,
 };
 use crate::config::Component;
 use crate::name::{Arch, FileName, Sha256};
-use crate::repository::Published;
 use crate::repository::commit::InputRecord;
-use crate::repository::retention::Branch;
 use crate::repository::shelf::Shelf;
-use crate::source::Release;
+use crate::repository::{Published, retention};
 use crate::version::Version;
 
 /// What is known of a component before its releases are selected.
 pub(super) struct Planner<'a> {
     component: &'a Component,
     arches: &'a [(Arch, String)],
+    upstream: &'a Upstream,
     published: &'a Published,
     basis: Basis,
+    now: Timestamp,
     /// Every line there is.
     pub(super) all: Shelf,
     /// The same without what is yanked.
@@ -44,19 +50,100 @@ impl<'a> Planner<'a> {
     pub(super) fn new(
         component: &'a Component,
         arches: &'a [(Arch, String)],
-        releases: &[Release],
+        upstream: &'a Upstream,
         published: &'a Published,
         basis: Basis,
+        now: Timestamp,
     ) -> Self {
-        let upstream = select::versions_of(component, releases);
-        let all = Shelf::new(component, published, &upstream);
+        let all = Shelf::new(component, published, &upstream.versions());
         let shelf = all.without_yanked(&published.catalogue);
-        Self { component, arches, published, basis, all, shelf }
+        Self { component, arches, upstream, published, basis, now, all, shelf }
+    }
+
+    /// Selects what is wanted, by what is published.
+    pub(super) fn select(&self) -> Selection {
+        let asked = Asked {
+            held: &|candidate| self.held_back(candidate),
+            awaited: &|candidate| self.awaited(candidate),
+        };
+        select(&self.component.versions, self.upstream, &asked)
+    }
+
+    /// Which release of each companion goes in with a version.
+    pub(super) fn company(&self, candidate: &Candidate) -> Result<Company, Refusal> {
+        self.accompanied(candidate).map_err(|Alone { lacks, hint }| Refusal {
+            tag: candidate.release.tag.clone(),
+            problem: format!("there is no {lacks}"),
+            hint,
+        })
+    }
+
+    fn accompanied(&self, candidate: &Candidate) -> Result<Company, Alone> {
+        let recorded = self.recorded(&candidate.version);
+        let companions = &self.upstream.companions;
+        Company::choose(self.component, companions, &candidate.upstream, &recorded, self.arches)
+    }
+
+    /// What went into the images of a version: those that are offered, else those whose lines went.
+    fn recorded(&self, version: &Version) -> Recorded {
+        let offered = self.offered(version).map(|(_, files)| files.into_values().collect());
+        let names: Vec<&FileName> = offered.unwrap_or_else(|| {
+            let removed = self.published.catalogue.removed.iter();
+            removed.filter(|(_, gone)| gone.version == *version).map(|(name, _)| name).collect()
+        });
+        let records = names.into_iter().filter_map(|name| self.published.record(name));
+        records.flat_map(|record| record.companions.clone()).collect()
+    }
+
+    /// Whether a version is not all there yet, and may be waited for.
+    fn awaited(&self, candidate: &Candidate) -> Option<Awaited> {
+        let Candidate { version, release, .. } = candidate;
+        let rules = &self.component.versions;
+        let offered = self.offered(version).map(|(_, files)| files).unwrap_or_default();
+        let lacking: Vec<&(Arch, String)> = (0..self.arches.len())
+            .filter(|index| !offered.contains_key(index))
+            .map(|index| &self.arches[index])
+            .collect();
+        let seen = self.published.catalogue.waiting.get(version);
+        if lacking.is_empty() || rules.partial && !offered.is_empty() && seen.is_none() {
+            return None;
+        }
+        let wait = |lacks: String| {
+            // Somebody who begins to follow an upstream wants to know what does not work.
+            let may_begin = self.shelf.slots.keys().any(|published| published < version);
+            let dates = (release.published, seen.map(|waiting| waiting.since));
+            awaited(rules, version, lacks, dates, may_begin, self.now)
+        };
+        let company = match self.accompanied(candidate) {
+            Ok(company) => company,
+            Err(alone) => return wait(format!("a {}", alone.lacks)),
+        };
+        let missing = lacking.iter().map(|at| self.missing(candidate, &company, at));
+        let missing: Vec<Vec<Missing>> = missing.collect();
+        let buildable = missing.iter().any(Vec::is_empty);
+        if let Some(first) = missing.iter().flatten().next()
+            && !(rules.partial && buildable)
+        {
+            return wait(first.to_string());
+        }
+        Some(Awaited { retry: true, ..wait(seen?.lacks.clone())? })
+    }
+
+    fn missing(
+        &self,
+        candidate: &Candidate,
+        company: &Company,
+        (arch, theirs): &(Arch, String),
+    ) -> Vec<Missing> {
+        let beside = company.beside(self.component, *arch, theirs);
+        let vars = vars(self.component, &candidate.upstream, &candidate.release, theirs, &beside);
+        assets::missing(self.component, &candidate.upstream, &candidate.release, company, &vars)
     }
 
     /// A yanked version is out; of one whose revision was yanked, only a changed recipe makes a new
     /// one.
-    pub(super) fn held_back(&self, version: &Version, release: &Release) -> Option<Out> {
+    fn held_back(&self, candidate: &Candidate) -> Option<Out> {
+        let version = &candidate.version;
         let yanked = &self.published.catalogue.yanked;
         if let Some(yank) = yanked.get(version) {
             return Some(Out::Yanked { reason: yank.reason.clone() });
@@ -73,11 +160,13 @@ impl<'a> Planner<'a> {
             .get(version)
             .is_some_and(|slot| slot.keys().any(|revision| *revision > last));
         let shown = version.revised(last).ok()?;
-        let changed = self.arches.iter().any(|(arch, theirs)| {
-            let image = image_name(self.component, &shown, *arch).ok();
+        let company = self.company(candidate).ok();
+        let changed = self.arches.iter().any(|at| {
+            let image = image_name(self.component, &shown, at.0).ok();
             let line = lines.iter().find(|(_, name, ..)| Some(*name) == image.as_ref());
             let before = line.and_then(|(_, _, line, _)| line.recipe);
-            before.is_some_and(|before| before != self.recipe(version, release, *arch, theirs))
+            let now = company.as_ref().map(|company| self.recipe(candidate, company, at));
+            before.is_some_and(|before| now.is_some_and(|now| now != before))
         });
         if newer_is_offered || changed {
             return None;
@@ -86,11 +175,10 @@ impl<'a> Planner<'a> {
         Some(Out::Yanked { reason })
     }
 
-    /// Whether retention would keep a version, for every architecture, if it were published.
-    pub(super) fn is_kept(&self, version: &Version, wanted: &[&Version]) -> bool {
+    /// The versions that retention would keep, for every architecture, if these were published.
+    pub(super) fn staying(&self, wanted: &BTreeSet<&Version>) -> BTreeSet<Version> {
         let rules = &self.component.versions;
-        let branch = Branch::of(rules.per, version);
-        self.arches.iter().all(|(arch, _)| {
+        let staying = self.arches.iter().map(|(arch, _)| {
             let offered = self
                 .shelf
                 .slots
@@ -98,11 +186,10 @@ impl<'a> Planner<'a> {
                 .filter(|(_, slot)| slot.values().any(|files| files.contains_key(arch)));
             let all: BTreeSet<&Version> =
                 offered.map(|(version, _)| version).chain(wanted.iter().copied()).collect();
-            let newer = all
-                .into_iter()
-                .filter(|other| *other > version && Branch::of(rules.per, other) == branch);
-            newer.count() < rules.newest.get()
-        })
+            let stay = retention::staying(all.into_iter().rev(), rules);
+            stay.into_iter().cloned().collect::<BTreeSet<Version>>()
+        });
+        staying.reduce(|all, one| all.intersection(&one).cloned().collect()).unwrap_or_default()
     }
 
     /// What is to be built of a version.
@@ -111,18 +198,16 @@ impl<'a> Planner<'a> {
         candidate: &Candidate,
         verdicts: &[Verdict],
     ) -> Result<Vec<Build>, Refusal> {
-        let Candidate { version, release } = candidate;
+        let Candidate { version, release, .. } = candidate;
         let refuse = |problem: String, hint: &str| Refusal {
             tag: release.tag.clone(),
             problem,
             hint: hint.to_owned(),
         };
-        let recipes: Vec<Sha256> = self
-            .arches
-            .iter()
-            .map(|(arch, theirs)| self.recipe(version, release, *arch, theirs))
-            .collect();
-        let Aim { revision, builds, before } = self.aim(candidate, &recipes)?;
+        let company = self.company(candidate)?;
+        let recipes: Vec<Sha256> =
+            self.arches.iter().map(|at| self.recipe(candidate, &company, at)).collect();
+        let Aim { revision, builds, before } = self.aim(candidate, &company, &recipes)?;
         if builds.is_empty() {
             return Ok(Vec::new());
         }
@@ -133,37 +218,75 @@ impl<'a> Planner<'a> {
         let mut made = Vec::new();
         let mut missing = BTreeSet::new();
         for (index, why) in builds {
-            let (arch, upstream_arch) = self.arches[index].clone();
-            let image = image_name(self.component, &shown, arch).map_err(unnameable)?;
-            let recipe = recipes[index];
-            // Neither a release that was dated anew nor this machine's environment makes another
-            // image of one that is published.
-            let time = self.published.record(&image).map(|record| record.time);
-            let build = Build {
-                release: release.clone(),
-                version: version.clone(),
-                revision,
-                shown: shown.clone(),
-                arch,
-                upstream_arch,
-                image,
-                why,
-                recipe,
-                expects: expects.clone(),
-                time,
-            };
-            missing.extend(missing_assets(self.component, &build));
-            made.push(build);
+            let at = &self.arches[index];
+            let image = image_name(self.component, &shown, at.0).map_err(unnameable)?;
+            if self.basis.plus_is_blank && image.as_str().contains('+') {
+                return Err(refuse(
+                    format!("nobody would find {image}: S3 reads the `+` in a path as a blank"),
+                    "write it otherwise: replace = { \"+\" = \"-\" } in [versions]",
+                ));
+            }
+            let lacks = self.missing(candidate, &company, at);
+            if lacks.is_empty() {
+                let build =
+                    self.build(candidate, revision, &shown, at, image, recipes[index], &company);
+                made.push(Build { why, expects: expects.clone(), ..build });
+            }
+            missing.extend(lacks);
         }
-        if let Some(first) = missing.first() {
-            let known = release.assets.iter().map(|asset| asset.name.as_str()).collect::<Vec<_>>();
-            return Err(refuse(format!("the release has no asset `{first}`"), &has(&known)));
+        if let Some(first) = missing.first()
+            && (made.is_empty() || !self.component.versions.partial)
+        {
+            let theirs = first.of.as_ref().and_then(|of| company.release(of)).unwrap_or(release);
+            let known = theirs.assets.iter().map(|asset| asset.name.as_str()).collect::<Vec<_>>();
+            return Err(refuse(format!("the release has no asset {first}"), &has(&known)));
         }
         Ok(made)
     }
 
-    fn aim(&self, candidate: &Candidate, recipes: &[Sha256]) -> Result<Aim, Refusal> {
-        let Candidate { version, release } = candidate;
+    /// A build of a new version.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is a part of what is built, and none an option"
+    )]
+    pub(super) fn build(
+        &self,
+        candidate: &Candidate,
+        revision: u32,
+        shown: &Version,
+        (arch, upstream_arch): &(Arch, String),
+        image: FileName,
+        recipe: Sha256,
+        company: &Company,
+    ) -> Build {
+        let Candidate { version, upstream, release } = candidate.clone();
+        Build {
+            release,
+            version,
+            upstream,
+            revision,
+            shown: shown.clone(),
+            arch: *arch,
+            upstream_arch: upstream_arch.clone(),
+            company: company.clone(),
+            beside: company.beside(self.component, *arch, upstream_arch),
+            // Neither a release that was dated anew nor this machine's environment makes another
+            // image of one that is published.
+            time: self.published.record(&image).map(|record| record.time),
+            image,
+            why: Why::NewVersion,
+            recipe,
+            expects: Vec::new(),
+        }
+    }
+
+    fn aim(
+        &self,
+        candidate: &Candidate,
+        company: &Company,
+        recipes: &[Sha256],
+    ) -> Result<Aim, Refusal> {
+        let Candidate { version, release, .. } = candidate;
         let catalogue = &self.published.catalogue;
         let all = |why| (0..self.arches.len()).map(|index| (index, why)).collect();
         let removed = catalogue.last_removed(version);
@@ -186,8 +309,13 @@ impl<'a> Planner<'a> {
             return Ok(Aim { revision, builds: all(Why::NewVersion), before });
         };
         let before: Vec<FileName> = files.values().map(|name| (*name).clone()).collect();
-        let replaced =
-            inputs::replaced(self.component, self.arches, candidate, &self.inputs(&before));
+        let replaced = inputs::replaced(
+            self.component,
+            self.arches,
+            candidate,
+            company,
+            &self.inputs(&before),
+        );
         if let Replaced::Refused(problem, hint) = replaced {
             return Err(Refusal { tag: release.tag.clone(), problem, hint });
         }
@@ -198,6 +326,9 @@ impl<'a> Planner<'a> {
         if changed {
             let why = match replaced {
                 Replaced::Accepted => Why::InputsChanged,
+                Replaced::No | Replaced::Refused(..) if self.is_followed(version, company) => {
+                    Why::CompanionChanged
+                }
                 Replaced::No | Replaced::Refused(..) => Why::RecipeChanged,
             };
             return Ok(Aim { revision: next.max(revision + 1), builds: all(why), before });
@@ -255,14 +386,17 @@ impl<'a> Planner<'a> {
             && self.published.record(name).is_some_and(|record| record.recipe == Some(recipe))
     }
 
-    fn recipe(
-        &self,
-        version: &Version,
-        release: &Release,
-        arch: Arch,
-        upstream_arch: &str,
-    ) -> Sha256 {
-        recipe_of(self.component, self.basis.overlay, version, release, arch, upstream_arch)
+    fn recipe(&self, candidate: &Candidate, company: &Company, at: &(Arch, String)) -> Sha256 {
+        recipe_of(self.component, self.basis.overlay, candidate, company, at)
+    }
+
+    /// Whether a companion is another one than in the published images.
+    fn is_followed(&self, version: &Version, company: &Company) -> bool {
+        let recorded = self.recorded(version);
+        company.iter().any(|chosen| {
+            let before = recorded.get(&chosen.name);
+            chosen.why == Because::Newest && before.is_some_and(|b| b.version != chosen.version)
+        })
     }
 
     /// What was fetched for these images.
@@ -284,7 +418,7 @@ impl<'a> Planner<'a> {
         shown: &Version,
         verdicts: &[Verdict],
     ) -> Result<(), Refusal> {
-        let Candidate { version, release } = candidate;
+        let Candidate { version, release, .. } = candidate;
         let refuse = |problem, hint| Err(Refusal { tag: release.tag.clone(), problem, hint });
         if revision > 0 {
             let eligible = verdicts.iter().filter(|verdict| verdict.is_eligible());

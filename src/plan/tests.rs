@@ -27,10 +27,21 @@ fn now() -> Timestamp {
     "2025-01-10T00:00:00Z".parse().unwrap()
 }
 
+fn upstream(component: &Component, releases: Vec<Release>) -> Upstream {
+    Upstream::new(component, releases, Vec::new(), now())
+}
+
+fn selected(component: &Component, releases: Vec<Release>) -> Selection {
+    select(&component.versions, &upstream(component, releases), &Asked::NOTHING)
+}
+
 fn wanted(rules: &str, tags: &[&str]) -> Vec<String> {
     let releases = tags.iter().map(|tag| release(tag)).collect();
-    let selection = select(&component(rules), releases, &|_, _| None, now());
-    selection.wanted.into_iter().map(|candidate| candidate.version.to_string()).collect()
+    selected(&component(rules), releases)
+        .wanted
+        .into_iter()
+        .map(|candidate| candidate.version.to_string())
+        .collect()
 }
 
 fn images(plan: &Plan) -> Vec<(String, Why)> {
@@ -69,11 +80,7 @@ fn a_release_waits_until_it_is_old_enough() {
         dated("v2", Some("2025-01-08T00:00:01Z")),
         dated("v3", None),
     ];
-    let outs: Vec<_> = select(&component, releases, &|_, _| None, now())
-        .verdicts
-        .into_iter()
-        .map(|v| v.out)
-        .collect();
+    let outs: Vec<_> = selected(&component, releases).verdicts.into_iter().map(|v| v.out).collect();
     assert_eq!(outs, [Some(Out::AgeUnknown), Some(Out::TooYoung), None]);
 }
 
@@ -81,7 +88,7 @@ fn a_release_waits_until_it_is_old_enough() {
 fn what_nodes_would_misorder_is_refused() {
     let component = component("[versions]\nprerelease = true\n");
     let releases = ["v1.0.0-rc1", "v1.0~rc2", "v2.0+build", "v2.0.1"].map(release).to_vec();
-    let selection = select(&component, releases, &|_, _| None, now());
+    let selection = selected(&component, releases);
     let mut refused: Vec<_> =
         selection.refusals.iter().map(|refusal| refusal.tag.as_str()).collect();
     refused.sort_unstable();
@@ -100,7 +107,8 @@ fn only_what_is_missing_is_built_and_the_reason_is_told() {
         manifest,
         ["x-1-x86-64.raw", "x-2-x86-64.raw"].map(|name| (name.to_owned(), 1)),
     );
-    let plan = plan(&component, &arches(), releases(), &published, Basis::default(), now());
+    let upstream = upstream(&component, releases());
+    let plan = plan(&component, &arches(), &upstream, &published, Basis::default(), now());
     assert_eq!(
         images(&plan),
         [
@@ -113,9 +121,9 @@ fn only_what_is_missing_is_built_and_the_reason_is_told() {
 #[test]
 fn a_plan_that_was_carried_out_leaves_nothing_to_do() {
     let component = component("");
-    let releases = || ["v1", "v2.1", "v2.0"].map(release).to_vec();
+    let upstream = upstream(&component, ["v1", "v2.1", "v2.0"].map(release).to_vec());
     let first =
-        plan(&component, &arches(), releases(), &Published::default(), Basis::default(), now());
+        plan(&component, &arches(), &upstream, &Published::default(), Basis::default(), now());
     assert_eq!(first.actions.len(), 6);
     let mut manifest = Manifest::default();
     for (name, _) in images(&first) {
@@ -124,7 +132,7 @@ fn a_plan_that_was_carried_out_leaves_nothing_to_do() {
     let names: Vec<_> = manifest.files().map(|(name, _)| (name.to_string(), 1)).collect();
     let published = Published::new(manifest, names);
     assert!(
-        plan(&component, &arches(), releases(), &published, Basis::default(), now())
+        plan(&component, &arches(), &upstream, &published, Basis::default(), now())
             .actions
             .is_empty()
     );
@@ -142,8 +150,9 @@ fn half_a_release_is_refused_whole() {
         size: None,
     };
     let releases = vec![Release { assets: [asset].into(), ..release("v1") }];
+    let upstream = upstream(&component, releases);
     let plan =
-        plan(&component, &arches(), releases, &Published::default(), Basis::default(), now());
+        plan(&component, &arches(), &upstream, &Published::default(), Basis::default(), now());
     assert!(plan.actions.is_empty());
     assert_eq!(plan.refusals[0].problem, "the release has no asset `x-aarch64`");
     assert_eq!(plan.refusals[0].hint, "it has x-amd64");
@@ -179,8 +188,9 @@ mod whole_runs {
     impl World {
         fn plan(&self, component: &Component, tags: &[String], hours: i64) -> Plan {
             let releases = tags.iter().map(|tag| release(tag)).collect();
-            let basis = Basis { overlay: None, retention: AN_HOUR };
-            plan(component, &arches(), releases, &self.published, basis, later(hours))
+            let basis = Basis { retention: AN_HOUR, ..Basis::default() };
+            let upstream = upstream(component, releases);
+            plan(component, &arches(), &upstream, &self.published, basis, later(hours))
         }
 
         /// What sync does with a plan, all builds of `broken` versions failing.
@@ -206,6 +216,7 @@ mod whole_runs {
                     revision: build.revision,
                     recipe: Some(build.recipe),
                     inputs: Vec::new(),
+                    companions: BTreeMap::new(),
                 };
                 published.remember(build.image.clone(), record);
             }
