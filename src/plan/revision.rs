@@ -235,7 +235,7 @@ impl<'a> Planner<'a> {
             missing.extend(lacks);
         }
         if let Some(first) = missing.first()
-            && (made.is_empty() || !self.component.versions.partial)
+            && !(self.component.versions.partial && (!made.is_empty() || !before.is_empty()))
         {
             let theirs = first.of.as_ref().and_then(|of| company.release(of)).unwrap_or(release);
             let known = theirs.assets.iter().map(|asset| asset.name.as_str()).collect::<Vec<_>>();

@@ -46,7 +46,7 @@ fn a_typo_in_a_key() {
             | ^^^^
         "#);
     insta::assert_snapshot!(component(&format!("{SOURCE}\n[versions]\nnewst = 3\n")), @r"
-        error: components/x.toml:6:1: unknown field `newst`, expected one of `tag`, `require`, `exclude`, `accept`, `newest`, `per`, `prerelease`, `min-age`
+        error: components/x.toml:6:1: unknown field `newst`, expected one of `tag`, `require`, `include`, `exclude`, `pin`, `accept`, `newest`, `per`, `branches`, `prerelease`, `min-age`, `wait`, `partial`, `replace`
             |
           6 | newst = 3
             | ^^^^^
@@ -99,6 +99,18 @@ fn a_typo_in_a_value() {
             |         ^^^^^^^^^^^
           hint: there are {version}, {arch}, {tag}, {name} and, for a checksum file, {url}
         "#);
+}
+
+#[test]
+fn what_names_no_version() {
+    let versions = |text: &str| component(&format!("{SOURCE}[versions]\n{text}\n"));
+    insta::assert_snapshot!(versions("exclude = [\"1.0\", \"/1.(/\"]"), @"");
+    insta::assert_snapshot!(versions("include = [\"/1.0\"]"), @"");
+    insta::assert_snapshot!(versions("require = \">=one\""), @"");
+    insta::assert_snapshot!(versions("branches = 4"), @"");
+    insta::assert_snapshot!(versions("pin = \"1.0\"\nexclude = [\"/^1/\"]"), @"");
+    insta::assert_snapshot!(versions("replace = { \"+\" = \"~\" }"), @"");
+    insta::assert_snapshot!(component(&format!("{SOURCE}[[companion]]\nname = \"c\"\nsource.github.repo = \"o/r\"\n[[asset]]\nurl = \"https://e.org/{{d.version}}\"\n[asset.files]\n\"usr/x\" = \"x\"\n")), @"");
 }
 
 #[test]

@@ -19,6 +19,7 @@
 
 mod bucket;
 mod commands;
+mod companions;
 mod config_errors;
 mod crash;
 mod fears;
@@ -47,5 +48,7 @@ mod store;
 mod tailscale;
 mod upstream;
 mod verify;
+mod versions;
+mod waiting;
 mod web;
 mod yank;
