@@ -421,9 +421,9 @@ mod tests {
             &["1.0.2", "1.0.2a", "1.0.2w", "1.0.3"],
         ] {
             for pair in kind.windows(2) {
-                assert_eq!(compare(&pair[0], &pair[1]), Ordering::Less, "{pair:?}");
-                assert!(numbered(&pair[0]) <= numbered(&pair[1]), "{pair:?}");
-                assert_eq!(final_of(&pair[0]), None, "{pair:?}");
+                assert_eq!(compare(pair[0], pair[1]), Ordering::Less, "{pair:?}");
+                assert!(numbered(pair[0]) <= numbered(pair[1]), "{pair:?}");
+                assert_eq!(final_of(pair[0]), None, "{pair:?}");
             }
         }
     }

@@ -65,8 +65,8 @@ pub(super) async fn run(
     let wanted: Vec<_> = survey
         .arches
         .iter()
-        .cloned()
         .filter(|(arch, _)| arches.is_empty() || arches.contains(arch))
+        .cloned()
         .collect();
     if let Some(missing) =
         arches.iter().find(|arch| !wanted.iter().any(|(known, _)| known == *arch))

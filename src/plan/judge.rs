@@ -133,7 +133,7 @@ fn judge_all(
         let version = written.and_then(|written| written.parse::<Version>().ok());
         let judgement = judge(component, &release, text, now);
         let text = text.map(str::to_owned);
-        Judged { version, text, judgement, release }
+        Judged { release, version, text, judgement }
     };
     releases.into_iter().map(judge).collect()
 }

@@ -103,20 +103,7 @@ pub fn fingerprint(
         fields.tell("companion", &companion.name);
         fields.tell("companion-version", &companion.version);
     }
-    for (rule, name) in rules {
-        let AssetRule { at, sha256: _, strip_components, when: _, files } = rule;
-        match at {
-            AssetAt::Url(url) => fields.tell("asset-url", &url.expand(vars)),
-            AssetAt::Name(AssetName { of, names: _ }) => {
-                fields.tell_each("asset-of", of.as_deref());
-                fields.tell_each("asset-name", name.as_deref());
-            }
-        }
-        if *strip_components > 0 {
-            fields.tell("strip-components", &strip_components.to_string());
-        }
-        tell_files(&mut fields, files, vars);
-    }
+    tell_assets(&mut fields, rules, vars);
     if let Some(overlay) = overlay {
         fields.tell("overlay", &overlay.to_string());
     }
@@ -163,6 +150,23 @@ pub fn fingerprint(
     let shown = Vars { arch: arch.as_str(), version, tag: version, ..*vars };
     fields.tell("image", &name.expand(&shown));
     Sha256::from_hasher(fields.0)
+}
+
+fn tell_assets(fields: &mut Fields, rules: &[(&AssetRule, Option<String>)], vars: &Vars<'_>) {
+    for (rule, name) in rules {
+        let AssetRule { at, sha256: _, strip_components, when: _, files } = rule;
+        match at {
+            AssetAt::Url(url) => fields.tell("asset-url", &url.expand(vars)),
+            AssetAt::Name(AssetName { of, names: _ }) => {
+                fields.tell_each("asset-of", of.as_deref());
+                fields.tell_each("asset-name", name.as_deref());
+            }
+        }
+        if *strip_components > 0 {
+            fields.tell("strip-components", &strip_components.to_string());
+        }
+        tell_files(fields, files, vars);
+    }
 }
 
 fn tell_files(fields: &mut Fields, files: &Files, vars: &Vars<'_>) {

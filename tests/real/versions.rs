@@ -40,7 +40,7 @@ fn systemds(pairs: &[[String; 2]]) -> Vec<Ordering> {
         .stdout(Stdio::piped())
         .spawn()
         .expect("python3 runs");
-    let lines: String = pairs.iter().map(|[a, b]| format!("{a} {b}\n")).collect();
+    let lines: String = pairs.iter().flat_map(|[a, b]| [a.as_str(), " ", b, "\n"]).collect();
     let mut stdin = python.stdin.take().expect("a pipe");
     // It reads all before it answers.
     stdin.write_all(lines.as_bytes()).expect("it reads");
