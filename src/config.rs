@@ -14,6 +14,7 @@ use url::Url;
 
 use crate::name::{Arch, ComponentName};
 
+pub mod asset_name;
 pub mod companion;
 pub mod component;
 pub mod diagnose;

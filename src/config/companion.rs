@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::component::Component;
+use super::asset_name::AssetName;
+use super::component::{AssetAt, AssetRule, Component};
 use super::requirement::Requirement;
 use super::source::SourceRule;
 use super::versions::{Named, Versions};
@@ -234,6 +235,62 @@ impl TryFrom<BTreeMap<String, String>> for Matches {
             Ok((left, text))
         };
         lines.into_iter().map(line).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+/// Whatever is said of a companion, there must be one of that name; and what tells versions apart says
+/// nothing of companions.
+pub(super) fn check_companions(component: &Component) -> Result<(), String> {
+    let known: Vec<&str> = component.companions.iter().map(Companion::name).collect();
+    let unknown = |text: &str, name: &str| {
+        let hint = if known.is_empty() {
+            "there is no [[companion]]".to_owned()
+        } else {
+            format!("there are: {}", known.join(", "))
+        };
+        Err(format!(
+            "`{}` says something of `{name}`, but no companion is called that\nhint: {hint}",
+            text.escape_debug()
+        ))
+    };
+    let mut templates: Vec<&Template> = Vec::new();
+    for AssetRule { at, sha256, .. } in &component.assets {
+        match at {
+            AssetAt::Url(url) => templates.push(url),
+            AssetAt::Name(AssetName { of, names }) => {
+                templates.extend(names);
+                if let Some(of) = of.as_ref().filter(|of| !known.contains(&of.as_str())) {
+                    return unknown(of, of);
+                }
+            }
+        }
+        templates.extend(sha256);
+    }
+    for template in templates {
+        if let Some(name) = template.beside().find(|name| !known.contains(name)) {
+            return unknown(template.as_str(), name);
+        }
+    }
+    // Where there is no companion at all, braces in a text are its own.
+    let files = component.assets.iter().flat_map(|asset| &asset.files).chain(&component.files);
+    for text in files.filter(|_| !known.is_empty()).flat_map(|(_, rule)| rule.texts()) {
+        if let Some(name) = text.beside().iter().find(|name| !known.contains(&name.as_str())) {
+            return unknown(text.as_str(), name);
+        }
+    }
+    let of_companions = component.companions.iter().map(|companion| &companion.follows);
+    let all = || std::iter::once(component).chain(of_companions.clone().map(Box::as_ref));
+    let mut apart: Vec<&Template> = all().filter_map(|all| all.versions.tag.as_ref()).collect();
+    apart.push(&component.image.name);
+    apart.extend(all().filter_map(|all| match &all.source {
+        SourceRule::Directory(rule) => Some(&rule.pattern),
+        _ => None,
+    }));
+    match apart.into_iter().find(|template| template.beside().next().is_some()) {
+        Some(template) => Err(format!(
+            "`{template}` tells the component's versions apart, and cannot say anything of a companion"
+        )),
+        None => Ok(()),
     }
 }
 

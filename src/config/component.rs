@@ -4,16 +4,14 @@
 //! is built.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 
-use serde::de::value::SeqAccessDeserializer;
-use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::ConfigError;
-use super::companion::{Companion, Companions};
+use super::asset_name::{AssetName, NameList};
+use super::companion::{Companion, Companions, check_companions};
 use super::extension::{Extension, Kind};
 use super::files::{FileRule, Files};
 use super::image::{Format, ImageRule};
@@ -122,41 +120,6 @@ pub enum AssetAt {
     Url(Template),
     /// An asset of the release, by name.
     Name(AssetName),
-}
-
-/// A file of a release, by whatever name it has there.
-#[derive(Debug, Clone)]
-pub struct AssetName {
-    /// The companion whose release it is of; the component's own, if left out.
-    pub of: Option<String>,
-    /// Its names, in the order in which they are looked for.
-    pub names: Vec<Template>,
-}
-
-/// One name or a list of them.
-struct NameList(Vec<Template>);
-
-impl<'de> Deserialize<'de> for NameList {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct OneOrMore;
-        impl<'de> Visitor<'de> for OneOrMore {
-            type Value = NameList;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("the name of an asset, or a list of the names it may have")
-            }
-            fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<NameList, E> {
-                Template::parse(name).map(|name| NameList(vec![name])).map_err(E::custom)
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<NameList, A::Error> {
-                let names: Vec<Template> = Vec::deserialize(SeqAccessDeserializer::new(list))?;
-                match names.len() {
-                    1..=16 => Ok(NameList(names)),
-                    _ => Err(serde::de::Error::custom("an asset has 1 to 16 names")),
-                }
-            }
-        }
-        from.deserialize_any(OneOrMore)
-    }
 }
 
 #[derive(Deserialize)]
@@ -331,62 +294,6 @@ fn check(raw: &Raw, source: &SourceRule) -> Result<(), String> {
         ));
     }
     Ok(())
-}
-
-/// Whatever is said of a companion, there must be one of that name; and what tells versions apart says
-/// nothing of companions.
-fn check_companions(component: &Component) -> Result<(), String> {
-    let known: Vec<&str> = component.companions.iter().map(Companion::name).collect();
-    let unknown = |text: &str, name: &str| {
-        let hint = if known.is_empty() {
-            "there is no [[companion]]".to_owned()
-        } else {
-            format!("there are: {}", known.join(", "))
-        };
-        Err(format!(
-            "`{}` says something of `{name}`, but no companion is called that\nhint: {hint}",
-            text.escape_debug()
-        ))
-    };
-    let mut templates: Vec<&Template> = Vec::new();
-    for AssetRule { at, sha256, .. } in &component.assets {
-        match at {
-            AssetAt::Url(url) => templates.push(url),
-            AssetAt::Name(AssetName { of, names }) => {
-                templates.extend(names);
-                if let Some(of) = of.as_ref().filter(|of| !known.contains(&of.as_str())) {
-                    return unknown(of, of);
-                }
-            }
-        }
-        templates.extend(sha256);
-    }
-    for template in templates {
-        if let Some(name) = template.beside().find(|name| !known.contains(name)) {
-            return unknown(template.as_str(), name);
-        }
-    }
-    // Where there is no companion at all, braces in a text are its own.
-    let files = component.assets.iter().flat_map(|asset| &asset.files).chain(&component.files);
-    for text in files.filter(|_| !known.is_empty()).flat_map(|(_, rule)| rule.texts()) {
-        if let Some(name) = text.beside().iter().find(|name| !known.contains(&name.as_str())) {
-            return unknown(text.as_str(), name);
-        }
-    }
-    let of_companions = component.companions.iter().map(|companion| &companion.follows);
-    let all = || std::iter::once(component).chain(of_companions.clone().map(Box::as_ref));
-    let mut apart: Vec<&Template> = all().filter_map(|all| all.versions.tag.as_ref()).collect();
-    apart.push(&component.image.name);
-    apart.extend(all().filter_map(|all| match &all.source {
-        SourceRule::Directory(rule) => Some(&rule.pattern),
-        _ => None,
-    }));
-    match apart.into_iter().find(|template| template.beside().next().is_some()) {
-        Some(template) => Err(format!(
-            "`{template}` tells the component's versions apart, and cannot say anything of a companion"
-        )),
-        None => Ok(()),
-    }
 }
 
 /// What goes into an image must be where a node looks.

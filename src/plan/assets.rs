@@ -4,7 +4,8 @@
 
 use super::company::Company;
 use crate::config::Component;
-use crate::config::component::{AssetAt, AssetName, AssetRule};
+use crate::config::asset_name::AssetName;
+use crate::config::component::{AssetAt, AssetRule};
 use crate::source::{Asset, Location, Release};
 use crate::template::{Beside, Vars};
 

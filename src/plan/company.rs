@@ -9,13 +9,15 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::judge::Judged;
-use super::{assets, has};
+use super::revision::Planner;
+use super::{Candidate, Refusal, assets, has};
 use crate::config::Component;
 use crate::config::companion::Companion;
-use crate::name::Arch;
+use crate::name::{Arch, FileName};
 use crate::repository::commit::CompanionRecord;
 use crate::source::Release;
 use crate::template::Beside;
+use crate::version::Version;
 
 /// A companion's release that goes into a version.
 #[derive(Debug, Clone)]
@@ -112,6 +114,43 @@ impl Company {
             (chosen.name.clone(), CompanionRecord { version, tag })
         };
         self.0.iter().map(record).collect()
+    }
+}
+
+impl Planner<'_> {
+    /// Which release of each companion goes in with a version.
+    pub(super) fn company(&self, candidate: &Candidate) -> Result<Company, Refusal> {
+        self.accompanied(candidate).map_err(|Alone { lacks, hint }| Refusal {
+            tag: candidate.release.tag.clone(),
+            problem: format!("there is no {lacks}"),
+            hint,
+        })
+    }
+
+    pub(super) fn accompanied(&self, candidate: &Candidate) -> Result<Company, Alone> {
+        let recorded = self.recorded(&candidate.version);
+        let companions = &self.upstream.companions;
+        Company::choose(self.component, companions, &candidate.upstream, &recorded, self.arches)
+    }
+
+    /// What went into the images of a version: those that are offered, else those whose lines went.
+    fn recorded(&self, version: &Version) -> Recorded {
+        let offered = self.offered(version).map(|(_, files)| files.into_values().collect());
+        let names: Vec<&FileName> = offered.unwrap_or_else(|| {
+            let removed = self.published.catalogue.removed.iter();
+            removed.filter(|(_, gone)| gone.version == *version).map(|(name, _)| name).collect()
+        });
+        let records = names.into_iter().filter_map(|name| self.published.record(name));
+        records.flat_map(|record| record.companions.clone()).collect()
+    }
+
+    /// Whether a companion is another one than in the published images.
+    pub(super) fn is_followed(&self, version: &Version, company: &Company) -> bool {
+        let recorded = self.recorded(version);
+        company.iter().any(|chosen| {
+            let before = recorded.get(&chosen.name);
+            chosen.why == Because::Newest && before.is_some_and(|b| b.version != chosen.version)
+        })
     }
 }
 

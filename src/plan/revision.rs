@@ -8,14 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use super::assets::{self, Missing};
-use super::company::{Alone, Because, Recorded};
 use super::inputs::{self, Replaced};
 use super::select::{Asked, Selection, select};
-use super::waiting::{Awaited, awaited};
 use super::{
     Basis, Build, Candidate, Company, Out, Refusal, Upstream, Verdict, Why, has, image_name,
-    recipe_of, vars,
+    recipe_of,
 };
 use crate::config::Component;
 use crate::name::{Arch, FileName, Sha256};
@@ -26,16 +23,16 @@ use crate::version::Version;
 
 /// What is known of a component before its releases are selected.
 pub(super) struct Planner<'a> {
-    component: &'a Component,
-    arches: &'a [(Arch, String)],
-    upstream: &'a Upstream,
-    published: &'a Published,
+    pub(super) component: &'a Component,
+    pub(super) arches: &'a [(Arch, String)],
+    pub(super) upstream: &'a Upstream,
+    pub(super) published: &'a Published,
     basis: Basis,
-    now: Timestamp,
+    pub(super) now: Timestamp,
     /// Every line there is.
     pub(super) all: Shelf,
     /// The same without what is yanked.
-    shelf: Shelf,
+    pub(super) shelf: Shelf,
 }
 
 /// The revision that a version is published as, and the architectures to build it for.
@@ -67,77 +64,6 @@ impl<'a> Planner<'a> {
             awaited: &|candidate| self.awaited(candidate),
         };
         select(&self.component.versions, self.upstream, &asked)
-    }
-
-    /// Which release of each companion goes in with a version.
-    pub(super) fn company(&self, candidate: &Candidate) -> Result<Company, Refusal> {
-        self.accompanied(candidate).map_err(|Alone { lacks, hint }| Refusal {
-            tag: candidate.release.tag.clone(),
-            problem: format!("there is no {lacks}"),
-            hint,
-        })
-    }
-
-    fn accompanied(&self, candidate: &Candidate) -> Result<Company, Alone> {
-        let recorded = self.recorded(&candidate.version);
-        let companions = &self.upstream.companions;
-        Company::choose(self.component, companions, &candidate.upstream, &recorded, self.arches)
-    }
-
-    /// What went into the images of a version: those that are offered, else those whose lines went.
-    fn recorded(&self, version: &Version) -> Recorded {
-        let offered = self.offered(version).map(|(_, files)| files.into_values().collect());
-        let names: Vec<&FileName> = offered.unwrap_or_else(|| {
-            let removed = self.published.catalogue.removed.iter();
-            removed.filter(|(_, gone)| gone.version == *version).map(|(name, _)| name).collect()
-        });
-        let records = names.into_iter().filter_map(|name| self.published.record(name));
-        records.flat_map(|record| record.companions.clone()).collect()
-    }
-
-    /// Whether a version is not all there yet, and may be waited for.
-    fn awaited(&self, candidate: &Candidate) -> Option<Awaited> {
-        let Candidate { version, release, .. } = candidate;
-        let rules = &self.component.versions;
-        let offered = self.offered(version).map(|(_, files)| files).unwrap_or_default();
-        let lacking: Vec<&(Arch, String)> = (0..self.arches.len())
-            .filter(|index| !offered.contains_key(index))
-            .map(|index| &self.arches[index])
-            .collect();
-        let seen = self.published.catalogue.waiting.get(version);
-        if lacking.is_empty() || rules.partial && !offered.is_empty() && seen.is_none() {
-            return None;
-        }
-        let wait = |lacks: String| {
-            // Somebody who begins to follow an upstream wants to know what does not work.
-            let may_begin = self.shelf.slots.keys().any(|published| published < version);
-            let dates = (release.published, seen.map(|waiting| waiting.since));
-            awaited(rules, version, lacks, dates, may_begin, self.now)
-        };
-        let company = match self.accompanied(candidate) {
-            Ok(company) => company,
-            Err(alone) => return wait(format!("a {}", alone.lacks)),
-        };
-        let missing = lacking.iter().map(|at| self.missing(candidate, &company, at));
-        let missing: Vec<Vec<Missing>> = missing.collect();
-        let buildable = missing.iter().any(Vec::is_empty);
-        if let Some(first) = missing.iter().flatten().next()
-            && !(rules.partial && buildable)
-        {
-            return wait(first.to_string());
-        }
-        Some(Awaited { retry: true, ..wait(seen?.lacks.clone())? })
-    }
-
-    fn missing(
-        &self,
-        candidate: &Candidate,
-        company: &Company,
-        (arch, theirs): &(Arch, String),
-    ) -> Vec<Missing> {
-        let beside = company.beside(self.component, *arch, theirs);
-        let vars = vars(self.component, &candidate.upstream, &candidate.release, theirs, &beside);
-        assets::missing(self.component, &candidate.upstream, &candidate.release, company, &vars)
     }
 
     /// A yanked version is out; of one whose revision was yanked, only a changed recipe makes a new
@@ -358,7 +284,7 @@ impl<'a> Planner<'a> {
     }
 
     /// The newest revision of a version that is offered for any of the architectures.
-    fn offered(&self, version: &Version) -> Option<(u32, BTreeMap<usize, &FileName>)> {
+    pub(super) fn offered(&self, version: &Version) -> Option<(u32, BTreeMap<usize, &FileName>)> {
         let slot = self.shelf.slots.get(version)?;
         slot.iter().rev().find_map(|(revision, files)| {
             let found = |(index, (arch, _)): (usize, &(Arch, String))| {
@@ -388,15 +314,6 @@ impl<'a> Planner<'a> {
 
     fn recipe(&self, candidate: &Candidate, company: &Company, at: &(Arch, String)) -> Sha256 {
         recipe_of(self.component, self.basis.overlay, candidate, company, at)
-    }
-
-    /// Whether a companion is another one than in the published images.
-    fn is_followed(&self, version: &Version, company: &Company) -> bool {
-        let recorded = self.recorded(version);
-        company.iter().any(|chosen| {
-            let before = recorded.get(&chosen.name);
-            chosen.why == Because::Newest && before.is_some_and(|b| b.version != chosen.version)
-        })
     }
 
     /// What was fetched for these images.

@@ -4,8 +4,7 @@ use super::*;
 use crate::config::component;
 use crate::manifest::Manifest;
 use crate::name::Sha256;
-use crate::source::Asset;
-use crate::source::Location;
+use crate::source::{Asset, Location, Release};
 use std::path::Path;
 
 const ARCHES: [(Arch, &str); 2] = [(Arch::X86_64, "amd64"), (Arch::Arm64, "aarch64")];
@@ -634,7 +633,7 @@ mod whole_runs {
         Release(u8, u8),
         Withdraw(usize),
         Recipe(u8),
-        Newest(usize, Option<&'static str>),
+        Newest(usize, Option<usize>),
         Yank(usize),
         Restore(usize),
         Break(usize),
@@ -647,8 +646,8 @@ mod whole_runs {
             4 => (0..3u8, 0..12u8).prop_map(|(minor, patch)| Event::Release(minor, patch)),
             1 => (0..12usize).prop_map(Event::Withdraw),
             2 => (0..4u8).prop_map(Event::Recipe),
-            2 => (1..4usize, prop_oneof![Just(None), Just(Some("minor"))])
-                .prop_map(|(newest, per)| Event::Newest(newest, per)),
+            2 => (1..4usize, prop_oneof![Just(None), (1..4usize).prop_map(Some)])
+                .prop_map(|(newest, branches)| Event::Newest(newest, branches)),
             1 => (0..12usize).prop_map(Event::Yank),
             1 => (0..12usize).prop_map(Event::Restore),
             1 => (0..12usize).prop_map(Event::Break),
@@ -657,8 +656,9 @@ mod whole_runs {
         ]
     }
 
-    fn configured(recipe: u8, newest: usize, per: Option<&str>) -> Component {
-        let per = per.map(|per| format!("per = \"{per}\"\n")).unwrap_or_default();
+    fn configured(recipe: u8, newest: usize, branches: Option<usize>) -> Component {
+        let per = branches.map(|branches| format!("per = \"minor\"\nbranches = {branches}\n"));
+        let per = per.unwrap_or_default();
         component(&format!(
             "[versions]\nnewest = {newest}\n{per}[files]\n\"usr/x\" = {{ text = \"{recipe}\" }}\n"
         ))

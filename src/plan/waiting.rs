@@ -6,8 +6,12 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::assets::{self, Missing};
 use super::judge::age;
+use super::revision::Planner;
+use super::{Candidate, Company, vars};
 use crate::config::versions::Versions;
+use crate::name::Arch;
 use crate::version::Version;
 
 /// A version that is waited for.
@@ -55,4 +59,51 @@ pub fn awaited(
     let until = since.checked_add(rules.wait).unwrap_or(Timestamp::MAX);
     let is_new = published.is_none() && seen.is_none();
     Some(Awaited { version: version.clone(), lacks, since, until, retry: false, is_new })
+}
+
+impl Planner<'_> {
+    /// Whether a version is not all there yet, and may be waited for.
+    pub(super) fn awaited(&self, candidate: &Candidate) -> Option<Awaited> {
+        let Candidate { version, release, .. } = candidate;
+        let rules = &self.component.versions;
+        let offered = self.offered(version).map(|(_, files)| files).unwrap_or_default();
+        let lacking: Vec<&(Arch, String)> = (0..self.arches.len())
+            .filter(|index| !offered.contains_key(index))
+            .map(|index| &self.arches[index])
+            .collect();
+        let seen = self.published.catalogue.waiting.get(version);
+        if lacking.is_empty() || rules.partial && !offered.is_empty() && seen.is_none() {
+            return None;
+        }
+        let wait = |lacks: String| {
+            // Somebody who begins to follow an upstream wants to know what does not work.
+            let may_begin = self.shelf.slots.keys().any(|published| published < version);
+            let dates = (release.published, seen.map(|waiting| waiting.since));
+            awaited(rules, version, lacks, dates, may_begin, self.now)
+        };
+        let company = match self.accompanied(candidate) {
+            Ok(company) => company,
+            Err(alone) => return wait(format!("a {}", alone.lacks)),
+        };
+        let missing = lacking.iter().map(|at| self.missing(candidate, &company, at));
+        let missing: Vec<Vec<Missing>> = missing.collect();
+        let buildable = missing.iter().any(Vec::is_empty);
+        if let Some(first) = missing.iter().flatten().next()
+            && !(rules.partial && buildable)
+        {
+            return wait(first.to_string());
+        }
+        Some(Awaited { retry: true, ..wait(seen?.lacks.clone())? })
+    }
+
+    pub(super) fn missing(
+        &self,
+        candidate: &Candidate,
+        company: &Company,
+        (arch, theirs): &(Arch, String),
+    ) -> Vec<Missing> {
+        let beside = company.beside(self.component, *arch, theirs);
+        let vars = vars(self.component, &candidate.upstream, &candidate.release, theirs, &beside);
+        assets::missing(self.component, &candidate.upstream, &candidate.release, company, &vars)
+    }
 }

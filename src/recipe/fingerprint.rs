@@ -14,7 +14,8 @@ use sha2::Digest;
 
 use super::{RecipeError, normal_mode};
 use crate::config::Component;
-use crate::config::component::{AssetAt, AssetName, AssetRule, UnitName};
+use crate::config::asset_name::AssetName;
+use crate::config::component::{AssetAt, AssetRule, UnitName};
 use crate::config::extension::{Extension, Kind};
 use crate::config::files::{FileRule, Files, Mode};
 use crate::config::image::{Compression, Format, ImageRule};

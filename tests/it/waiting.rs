@@ -39,7 +39,10 @@ fn the_second_architecture_is_waited_for() {
     repo.publish(&["plan"])
         .ok()
         .prints(&["x: 1 version waited for", "1.1 waits for `x-1.1-arm64` since 20"]);
-    repo.sync().ok().prints(&["nothing to do", "1.1 waits for `x-1.1-arm64` since 20"]);
+    repo.sync().ok().prints(&[
+        "nothing to do: 1 component waits for upstream",
+        "1.1 waits for `x-1.1-arm64` since 20",
+    ]);
     assert_eq!(repo.listed("x").len(), 2, "no half set is published");
     let before = repo.snapshot();
     repo.sync().ok();
