@@ -19,7 +19,7 @@ use crate::image::squashfs::Pool;
 use crate::image::{self, Draft, Identity, Image, ImageError};
 use crate::lint;
 use crate::name::Sha256;
-use crate::plan::{self, Build, inputs};
+use crate::plan::{Build, assets, inputs};
 use crate::recipe::archive::Limits;
 use crate::recipe::intake::Intake;
 use crate::recipe::{self, Input, RecipeError};
@@ -28,7 +28,6 @@ use crate::repository::commit::{InputRecord, RECORD, Record};
 use crate::scratch::Scratch;
 use crate::source::{Location, Private};
 use crate::template::Vars;
-use crate::version::Version;
 
 mod judge;
 mod layers;
@@ -57,8 +56,8 @@ pub enum BuildError {
     Replaced {
         /// Where it is.
         from: String,
-        /// The version.
-        version: Version,
+        /// The version, as upstream writes it.
+        version: String,
         /// What was published.
         published: Sha256,
         /// What is there now.
@@ -307,20 +306,21 @@ impl<'w> Bench<'w> {
             revision: build.revision,
             recipe: Some(build.recipe),
             inputs,
+            companions: build.company.record(),
         };
         Ok((image, record))
     }
 
     /// Other bytes than before under the same name are upstream's mistake, or an attack.
     fn check_inputs(&self, build: &Build, inputs: &[InputRecord]) -> Result<(), BuildError> {
-        let accepted = inputs::accepted(&self.component, &build.version);
+        let accepted = inputs::accepted(&self.component, &build.upstream);
         for InputRecord { from, sha256: now, .. } in inputs {
             let before = build.expects.iter().find(|before| before.from == *from);
             let published = before.map_or(*now, |before| before.sha256);
             if published != *now && !accepted.contains(now) {
                 return Err(BuildError::Replaced {
                     from: from.clone(),
-                    version: build.version.clone(),
+                    version: build.upstream.clone(),
                     published,
                     now: *now,
                 });
@@ -493,7 +493,7 @@ impl Located {
 /// The assets of a build, in the order of the recipe.
 fn locate_all(component: &Component, build: &Build) -> Result<Vec<Located>, BuildError> {
     let vars = build.vars(component);
-    let rules = plan::applicable(component, &build.version).map_err(BuildError::Rule)?;
+    let rules = assets::applicable(component, &build.upstream).map_err(BuildError::Rule)?;
     let rules = rules.into_iter().enumerate();
     rules.map(|(number, rule)| locate(number, rule, build, &vars)).collect()
 }
@@ -525,15 +525,14 @@ fn locate(
             let path = url.split(['?', '#']).next().unwrap_or_default();
             let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned();
             let at = Location::Url(url);
-            // The release may know this very file, and its digest.
-            let asset = build.release.assets.iter().find(|asset| asset.at == at);
+            // A release may know this very file, and its digest.
+            let asset = assets::known_at(&at, &build.release, &build.company);
             (name, at, asset)
         }
         AssetAt::Name(name) => {
-            let name = name.expand(vars);
-            let asset = plan::find_asset(&build.release, &name)
-                .ok_or_else(|| BuildError::NoAsset(name.clone()))?;
-            (name, asset.at.clone(), Some(asset))
+            let asset = assets::find(name, &build.release, &build.company, vars)
+                .map_err(|names| BuildError::NoAsset(names.join("` or `")))?;
+            (asset.name.clone(), asset.at.clone(), Some(asset))
         }
         AssetAt::Oci(image) => {
             // A version may have what no tag can have.
@@ -577,7 +576,7 @@ impl Job {
     fn run(&self, progress: &image::Progress<'_>) -> Result<(Image, u64), BuildError> {
         let Self { component, build, limits, folder, .. } = self;
         let vars = build.vars(component);
-        let rules = plan::applicable(component, &build.version).map_err(BuildError::Rule)?;
+        let rules = assets::applicable(component, &build.upstream).map_err(BuildError::Rule)?;
         let inputs: Vec<Input<'_>> = rules
             .into_iter()
             .zip(self.files.chunk_by(|one, other| one.rule == other.rule).filter_map(bytes_of))

@@ -13,6 +13,8 @@ use url::Url;
 
 use crate::name::{Arch, ComponentName};
 
+pub mod asset_name;
+pub mod companion;
 pub mod component;
 pub mod diagnose;
 pub mod extension;
@@ -21,6 +23,7 @@ pub mod image;
 pub mod lint;
 pub mod network;
 mod quantity;
+pub mod requirement;
 pub mod retention;
 pub mod signing;
 pub mod source;

@@ -86,7 +86,7 @@ pub struct Release {
 
 impl Release {
     /// A release of which only the tag is known, and files that may belong to it.
-    fn tagged(tag: &str, assets: &Arc<[Asset]>) -> Self {
+    pub(crate) fn tagged(tag: &str, assets: &Arc<[Asset]>) -> Self {
         Self { tag: tag.to_owned(), published: None, prerelease: false, assets: assets.clone() }
     }
 

@@ -4,8 +4,8 @@
 //! The work itself is done in the other rooms; this file reads like the picture in `lib.rs`.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 
+use anyhow::Context as _;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
@@ -13,23 +13,24 @@ use tokio::sync::Semaphore;
 
 use crate::build::Workshop;
 use crate::config::source::SourceRule;
-use crate::config::{Component, Config, ConfigError, Signing};
+use crate::config::{Component, Config, ConfigError, Service, Signing};
 use crate::fetch::Client;
 use crate::name::{Arch, Sha256};
-use crate::plan::{self, Action, Basis, Plan, Why};
+use crate::plan::{self, Action, Basis, Plan, Upstream, Why};
 use crate::recipe::fingerprint;
 use crate::report::{Progress, Step, Told};
 use crate::repository::commit::{Change, CommitError};
 use crate::repository::seal::{self, Seal};
 use crate::repository::{self, Place, Published, commit};
 use crate::sign::{self, Signer};
-use crate::source::{self, Asset, Listing, Release};
+use crate::source::{self, Listing};
 use crate::store::{Access, Lock, Store, StoreError};
 
 mod attempt;
 mod left;
 mod outcome;
 mod prune;
+mod waiting;
 
 use attempt::{Made, attempt};
 pub use left::{Left, tend};
@@ -43,8 +44,8 @@ pub struct Survey<'c> {
     pub component: &'c Component,
     /// The architectures it is built for, with upstream's names.
     pub arches: Vec<(Arch, String)>,
-    /// What upstream has.
-    pub releases: Vec<Release>,
+    /// What upstreams have.
+    pub upstream: Upstream,
     /// What is published.
     pub published: Published,
     /// What else the plan rests on.
@@ -58,10 +59,7 @@ impl Survey<'_> {
     /// memory.
     fn forget_assets(&mut self) {
         if self.plan.actions.is_empty() {
-            let none: Arc<[Asset]> = [].into();
-            for release in &mut self.releases {
-                release.assets = none.clone();
-            }
+            self.upstream.forget_assets();
         }
     }
 }
@@ -289,18 +287,44 @@ async fn survey_in_turn<'c>(
     let answers = shop.client.answers();
     answers.keep_in(store, repository::ANSWERS);
     let task = shop.progress.begin(Step::Poll, component.name.as_str());
-    let Listing { releases, notes, .. } =
-        source::poll(component, &arches, &shop.client, answers).await?;
+    let (listing, companions) = futures::try_join!(
+        async { Ok(source::poll(component, &arches, &shop.client, answers).await?) },
+        poll_companions(component, &arches, shop)
+    )?;
     task.finish(0);
-    for note in notes {
+    for note in listing.notes.iter().chain(companions.iter().flat_map(|listing| &listing.notes)) {
         shop.progress.line(&format!("warning: {}: {note}", component.name));
     }
+    let companions = companions.into_iter().map(|listing| listing.releases).collect();
+    let mut upstream = Upstream::new(component, listing.releases, companions, Timestamp::now());
+    upstream.complete = listing.complete;
     let _turn = reading.acquire().await.expect("it is never closed");
     let published = Published::read(store, &component.folder).await?;
-    let basis = Basis { overlay: overlay(component).await?, retention: config.document.retention };
+    let basis = Basis {
+        overlay: overlay(component).await?,
+        retention: config.document.retention,
+        plus_is_blank: config.store().service() == Some(Service::S3),
+    };
     let (published, plan) =
-        plan_for(component, &arches, &releases, published, basis, store, signer).await?;
-    Ok(Survey { component, arches, releases, published, basis, plan })
+        plan_for(component, &arches, &upstream, published, basis, store, signer).await?;
+    Ok(Survey { component, arches, upstream, published, basis, plan })
+}
+
+/// Asks the upstream of every companion.
+async fn poll_companions(
+    component: &Component,
+    arches: &[(Arch, String)],
+    shop: &Workshop,
+) -> anyhow::Result<Vec<Listing>> {
+    let polls = component.companions.iter().map(async |companion| {
+        let theirs =
+            |(arch, theirs): &(Arch, String)| (*arch, companion.arch(*arch, theirs).to_owned());
+        let arches: Vec<(Arch, String)> = arches.iter().map(theirs).collect();
+        source::poll(&companion.follows, &arches, &shop.client, shop.client.answers())
+            .await
+            .with_context(|| format!("the companion `{}`", companion.name()))
+    });
+    futures::future::try_join_all(polls).await
 }
 
 /// The digest of a component's overlay.
@@ -315,17 +339,16 @@ async fn overlay(component: &Component) -> anyhow::Result<Option<Sha256>> {
 async fn plan_for(
     component: &Component,
     arches: &[(Arch, String)],
-    releases: &[Release],
+    upstream: &Upstream,
     mut published: Published,
     basis: Basis,
     store: &Store,
     signer: Option<&Signer>,
 ) -> anyhow::Result<(Published, Plan)> {
     let now = Timestamp::now();
-    let releases = || releases.to_vec();
-    let names = plan::worth_knowing(component, arches, releases(), &published, basis, now);
+    let names = plan::worth_knowing(component, arches, upstream, &published, basis, now);
     published.read_records(store, &component.folder, names).await?;
-    let mut plan = plan::plan(component, arches, releases(), &published, basis, now);
+    let mut plan = plan::plan(component, arches, upstream, &published, basis, now);
     if let Some(signer) = signer {
         // First of all: nodes refuse a stale one.
         if let Some(why) = Seal::of(&published).due(signer, now)? {
@@ -453,7 +476,8 @@ async fn carry_out_plan(
                 let component = survey.component.name.as_str();
                 tracing::debug!(component, "another publisher was faster");
             }
-            done => return done,
+            Ok(true) => {}
+            done => return done.map(drop),
         }
     }
     Err(CommitError::Raced { folder: place.folder.clone() }.into())

@@ -14,7 +14,7 @@ use crate::config::Count;
 use crate::image::Image;
 use crate::lint::Finding;
 use crate::name::{Arch, ComponentName, Sha256};
-use crate::plan::{self, Build, Candidate, Why, recipe_of};
+use crate::plan::{self, Asked, Build, Candidate};
 use crate::report::{Told, human_size, say};
 use crate::store::{Access, Store};
 use crate::sync::{self, Survey};
@@ -53,7 +53,7 @@ pub(super) async fn run(
         .await
         .with_context(|| format!("{name}: cannot build"))?;
 
-    let Some(Candidate { version, release }) = find(&survey, version) else {
+    let Some(candidate) = find(&survey, version) else {
         match version {
             Some(version) => {
                 bail!(
@@ -67,8 +67,9 @@ pub(super) async fn run(
     };
     let wanted: Vec<_> = survey
         .arches
-        .into_iter()
+        .iter()
         .filter(|(arch, _)| arches.is_empty() || arches.contains(arch))
+        .cloned()
         .collect();
     if let Some(missing) =
         arches.iter().find(|arch| !wanted.iter().any(|(known, _)| known == *arch))
@@ -79,24 +80,9 @@ pub(super) async fn run(
     }
 
     fs::create_dir_all(output).with_context(|| format!("cannot make {}", output.display()))?;
-    let mut jobs = Vec::new();
-    for (arch, upstream_arch) in wanted {
-        let image = plan::image_name(component, &version, arch).map_err(anyhow::Error::msg)?;
-        let overlay = survey.basis.overlay;
-        jobs.push(Build {
-            recipe: recipe_of(component, overlay, &version, &release, arch, &upstream_arch),
-            release: release.clone(),
-            version: version.clone(),
-            revision: 0,
-            shown: version.clone(),
-            arch,
-            upstream_arch,
-            image,
-            why: Why::Asked,
-            expects: Vec::new(),
-            time: None,
-        });
-    }
+    let version = candidate.version.clone();
+    let jobs = asked_for(&survey, &wanted, &candidate, 0)?;
+    let jobs: Vec<Build> = jobs.into_iter().map(|job| Build { time: None, ..job }).collect();
     let bench = Bench::new(&shop, component, &jobs)?;
     let results = futures::future::join_all(jobs.iter().map(|job| bench.build(job))).await;
     let mut built = Vec::new();
@@ -131,14 +117,33 @@ pub(super) fn find(survey: &Survey<'_>, version: Option<&str>) -> Option<Candida
         wide.versions.newest = Count::MOST;
         wide.versions.per = None;
         wide.versions.min_age = None;
+        wide.versions.pin = None;
     }
-    let releases = survey.releases.clone();
-    let selection = plan::select(&wide, releases, &|_, _| None, Timestamp::now());
+    let upstream = survey.upstream.by(&wide, Timestamp::now());
+    let selection = plan::select(&wide.versions, &upstream, &Asked::NOTHING);
     selection.wanted.into_iter().find(|candidate| {
         version.is_none_or(|wanted| {
-            candidate.version.as_str() == wanted || candidate.release.tag == wanted
+            [candidate.version.as_str(), &candidate.upstream, &candidate.release.tag]
+                .contains(&wanted)
         })
     })
+}
+
+/// The builds of a release that somebody asks for.
+///
+/// # Errors
+/// It has no image that could be built.
+pub(super) fn asked_for(
+    survey: &Survey<'_>,
+    arches: &[(Arch, String)],
+    candidate: &Candidate,
+    revision: u32,
+) -> anyhow::Result<Vec<Build>> {
+    let Survey { component, upstream, published, basis, .. } = survey;
+    let builds =
+        plan::asked_for(component, arches, upstream, published, *basis, candidate, revision);
+    builds
+        .map_err(|refusal| anyhow::anyhow!("{}: {refusal}\nhint: {}", component.name, refusal.hint))
 }
 
 /// Copies a finished image to its place, where it appears whole or not at all.

@@ -5,9 +5,11 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::plan::{newer_than, no_longer_listed};
 use super::{Context, Ended, print, print_json};
 use crate::fetch::Quota;
 use crate::name::{Arch, ComponentName, FileName, Folder};
+use crate::plan::Awaited;
 use crate::report::{Told, count, say};
 use crate::repository::commit::Gone;
 use crate::repository::{self, Published, retention};
@@ -55,6 +57,13 @@ struct Status {
     expires: Option<Timestamp>,
     /// When the manifest was last written.
     changed: Option<Timestamp>,
+    /// What is wanted, but not all there yet.
+    waiting: Vec<Awaited>,
+    /// What the component holds to, and what is newer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pinned: Option<Pinned>,
+    /// What is published, but upstream lists no more.
+    withdrawn: Vec<Version>,
     yanked: Vec<YankedVersion>,
     /// Files that go when their grace is over.
     pending: Vec<Pending>,
@@ -69,6 +78,12 @@ struct YankedVersion {
 }
 
 #[derive(Serialize)]
+struct Pinned {
+    version: String,
+    newer: Vec<Version>,
+}
+
+#[derive(Serialize)]
 struct Pending {
     file: FileName,
     /// When it may be deleted.
@@ -79,6 +94,8 @@ struct Pending {
 #[serde(rename_all = "kebab-case")]
 enum State {
     Current,
+    /// Upstream's newest is not all there yet.
+    Waiting,
     /// It expires soon.
     Expiring,
     /// Something is to be built.
@@ -93,6 +110,7 @@ impl State {
     fn text(self) -> &'static str {
         match self {
             Self::Current => "current",
+            Self::Waiting => "waiting",
             Self::Expiring => "expires soon",
             Self::Behind => "behind",
             Self::Expired => "expired",
@@ -166,6 +184,9 @@ fn unknown(failed: &Unsurveyed<'_>) -> Status {
         missing_architectures: Vec::new(),
         expires: published.and_then(|published| freshness::expiry(&published.manifest)),
         changed: published.and_then(Published::changed),
+        waiting: Vec::new(),
+        pinned: None,
+        withdrawn: Vec::new(),
         yanked: Vec::new(),
         pending: Vec::new(),
         errors: vec![failed.error.clone()],
@@ -200,11 +221,7 @@ fn text_of_left(left: &Left, now: Timestamp) -> String {
 
 fn status(survey: &Survey<'_>, limit: Limit, now: Timestamp) -> Status {
     let Survey { component, arches, published, plan, basis, .. } = survey;
-    let shelf = repository::shelf::Shelf::new(
-        component,
-        published,
-        &crate::plan::versions_of(component, &survey.releases),
-    );
+    let shelf = repository::shelf::Shelf::new(component, published, &survey.upstream.versions());
     let newest = shelf.slots.values().next_back().and_then(|slot| slot.values().next_back());
     let missing_architectures = newest.map_or_else(Vec::new, |files| {
         let lacks = arches.iter().filter(|(arch, _)| !files.contains_key(arch));
@@ -212,7 +229,9 @@ fn status(survey: &Survey<'_>, limit: Limit, now: Timestamp) -> Status {
     });
     let expires = freshness::expiry(&published.manifest);
     let left = expires.map(|end| end.duration_since(now));
-    let missing: Vec<FileName> = plan.builds().map(|build| build.image.clone()).collect();
+    // Another try at what is waited for is nothing that a sync owes anybody.
+    let owed = plan.builds().filter(|build| !plan.is_awaited(build));
+    let missing: Vec<FileName> = owed.map(|build| build.image.clone()).collect();
     let mut errors = sync::refusals(survey);
     // A sync says so, too, and deletes nothing.
     let exceeded = limit.exceeded(&component.name);
@@ -224,6 +243,7 @@ fn status(survey: &Survey<'_>, limit: Limit, now: Timestamp) -> Status {
         (left.is_some_and(|left| !left.is_positive()), State::Expired),
         (!missing.is_empty() || plan.sign().is_some() || is_yanked, State::Behind),
         (left.is_some_and(|left| left < WARN), State::Expiring),
+        (!plan.waiting.is_empty(), State::Waiting),
     ];
     let state = state.into_iter().find(|(holds, _)| *holds).map_or(State::Current, |(_, s)| s);
     let grace = basis.retention.grace;
@@ -240,6 +260,13 @@ fn status(survey: &Survey<'_>, limit: Limit, now: Timestamp) -> Status {
         missing_architectures,
         expires,
         changed: published.changed(),
+        waiting: plan.waiting.clone(),
+        pinned: component
+            .versions
+            .pin
+            .clone()
+            .map(|version| Pinned { version, newer: plan.newer.clone() }),
+        withdrawn: plan.withdrawn.clone(),
         yanked: yanked
             .map(|(version, yank)| YankedVersion {
                 version: version.clone(),
@@ -277,6 +304,17 @@ fn text(status: &Status) -> String {
     for arch in &status.missing_architectures {
         let _ = writeln!(out, "  lacks      {arch} of {}", or_none(&status.published));
     }
+    for awaited in &status.waiting {
+        let _ = writeln!(out, "  waiting    {awaited}");
+    }
+    if let Some(Pinned { version, newer }) = &status.pinned
+        && !newer.is_empty()
+    {
+        let _ = writeln!(out, "  pinned     {}", newer_than(version, newer));
+    }
+    if !status.withdrawn.is_empty() {
+        let _ = writeln!(out, "  withdrawn  {}", no_longer_listed(&status.withdrawn));
+    }
     for YankedVersion { version, at, reason } in &status.yanked {
         let reason =
             reason.as_ref().map(|text| format!(": {}", text.escape_debug())).unwrap_or_default();
@@ -287,6 +325,10 @@ fn text(status: &Status) -> String {
         let _ = writeln!(out, "  to delete  {files}, from {first:.0} on");
     }
     out
+}
+
+fn waits(number: usize) -> String {
+    format!("{number} {}", if number == 1 { "waits" } else { "wait" })
 }
 
 /// One line, as monitoring systems want it.
@@ -310,12 +352,17 @@ fn line(components: &[Status], left: &[Left], now: Timestamp) -> String {
     }
     let states = components.iter().map(of_component).chain(left.iter().map(of_left));
     let (states, bad): (Vec<State>, Vec<String>) =
-        states.filter(|(state, _)| *state > State::Current).unzip();
-    match states.into_iter().max() {
-        None => format!("OK: {all} current\n"),
-        Some(worst) => {
-            let level = if worst >= State::Behind { "BEHIND" } else { "WARNING" };
-            format!("{level}: {} of {all}: {}\n", bad.len(), bad.join(", "))
-        }
-    }
+        states.filter(|(state, _)| *state > State::Waiting).unzip();
+    let Some(worst) = states.into_iter().max() else {
+        let waiting = components.iter().filter(|status| status.state == State::Waiting);
+        let waiting: Vec<&str> = waiting.map(|status| status.component.as_str()).collect();
+        let told = if waiting.is_empty() {
+            String::new()
+        } else {
+            format!(", {} for upstream: {}", waits(waiting.len()), waiting.join(", "))
+        };
+        return format!("OK: {all} current{told}\n");
+    };
+    let level = if worst >= State::Behind { "BEHIND" } else { "WARNING" };
+    format!("{level}: {} of {all}: {}\n", bad.len(), bad.join(", "))
 }

@@ -105,13 +105,16 @@ fn summary(config: &Config, run: Run, outcomes: &[Outcome]) -> String {
         }
         (0, _) if !unchanged => {}
         (0, _) => {
-            let current = outcomes.len() - failed;
-            if current > 0 {
-                let _ = writeln!(
-                    out,
-                    "nothing to do: {} up to date in {store}",
-                    are(current, "component")
-                );
+            let waiting = outcomes.iter().filter(|outcome| is_waiting(outcome)).count();
+            let current = outcomes.len() - failed - waiting;
+            let current = (current > 0)
+                .then(|| format!("{} up to date in {store}", are(current, "component")));
+            let waits = if waiting == 1 { "waits" } else { "wait" };
+            let waiting = (waiting > 0)
+                .then(|| format!("{} {waits} for upstream", count(waiting, "component")));
+            let told: Vec<String> = current.into_iter().chain(waiting).collect();
+            if !told.is_empty() {
+                let _ = writeln!(out, "nothing to do: {}", told.join(", "));
             }
         }
         (_, Run::Dry) => {
@@ -126,9 +129,9 @@ fn summary(config: &Config, run: Run, outcomes: &[Outcome]) -> String {
         }
     }
     out.push_str(&gone(run, outcomes));
-    for outcome in
-        outcomes.iter().filter(|outcome| !outcome.is_unchanged() || outcome.newest.is_some())
-    {
+    for outcome in outcomes.iter().filter(|outcome| {
+        !outcome.is_unchanged() || outcome.newest.is_some() || !outcome.waiting.is_empty()
+    }) {
         let newest =
             outcome.newest.as_ref().map(|newest| format!(", newest {newest}")).unwrap_or_default();
         let _ = writeln!(out, "\n  {} in {}/{newest}", outcome.component, outcome.folder);
@@ -142,6 +145,9 @@ fn summary(config: &Config, run: Run, outcomes: &[Outcome]) -> String {
             let _ = writeln!(out, "    {:width$}  {size:>9}  {}", image.image, image.why);
         }
         out.push_str(&gone_from(outcome));
+        for awaited in &outcome.waiting {
+            let _ = writeln!(out, "    {awaited}");
+        }
     }
     if failed > 0 {
         let _ = writeln!(
@@ -204,6 +210,11 @@ pub(super) fn gone_from(outcome: &Outcome) -> String {
         let _ = writeln!(out, "    {name:width$}  deleted: its grace is over");
     }
     out
+}
+
+/// Whether nothing is wrong with a component but that upstream is not ready.
+fn is_waiting(outcome: &Outcome) -> bool {
+    outcome.errors.is_empty() && !outcome.waiting.is_empty()
 }
 
 fn are(number: usize, noun: &str) -> String {

@@ -10,10 +10,13 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::ConfigError;
+use super::asset_name::{AssetName, NameList};
+use super::companion::{Companion, Companions, check_companions};
 use super::extension::{Extension, Kind};
 use super::files::{FileRule, Files};
 use super::image::{Format, ImageRule};
 use super::lint::{LintRules, Require};
+use super::requirement::Requirement;
 use super::source::{HttpUrl, NO_SOURCE, SourceRule};
 use super::versions::Versions;
 use super::xattrs::XattrRules;
@@ -44,6 +47,8 @@ pub struct Component {
     pub arch: BTreeMap<Arch, String>,
     /// What is fetched.
     pub assets: Vec<AssetRule>,
+    /// What other projects release, and goes in too.
+    pub companions: Vec<Companion>,
     /// Files of the image that come from no asset.
     pub files: Files,
     /// Units that run once the image is merged.
@@ -75,6 +80,8 @@ struct Raw {
     arch: BTreeMap<Arch, String>,
     #[serde(default, rename = "asset")]
     assets: Vec<AssetRule>,
+    #[serde(default, rename = "companion")]
+    companions: Companions,
     #[serde(default)]
     files: Files,
     #[serde(default)]
@@ -104,7 +111,7 @@ pub struct AssetRule {
     /// How many leading folders of the archive do not count.
     pub strip_components: usize,
     /// For which versions it is wanted.
-    pub when: Option<semver::VersionReq>,
+    pub when: Option<Requirement>,
     /// What of it goes where.
     pub files: Files,
 }
@@ -122,7 +129,7 @@ pub enum AssetAt {
     /// Anywhere.
     Url(Template),
     /// An asset of the release, by name.
-    Name(Template),
+    Name(AssetName),
     /// A container image in a registry.
     Oci(Template),
 }
@@ -131,12 +138,13 @@ pub enum AssetAt {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct RawAsset {
     url: Option<Template>,
-    name: Option<Template>,
+    name: Option<NameList>,
+    of: Option<String>,
     oci: Option<Template>,
     sha256: Option<Template>,
     #[serde(default)]
     strip_components: usize,
-    when: Option<semver::VersionReq>,
+    when: Option<Requirement>,
     #[serde(default)]
     files: Files,
 }
@@ -144,14 +152,19 @@ struct RawAsset {
 impl TryFrom<RawAsset> for AssetRule {
     type Error = String;
     fn try_from(raw: RawAsset) -> Result<Self, String> {
-        let vars = Vars { name: "n", version: "1", arch: "a", tag: "t", url: "" };
+        let vars = Vars { name: "n", version: "1", arch: "a", tag: "t", ..Vars::default() };
+        if raw.of.is_some() && raw.name.is_none() {
+            return Err("`of` goes with `name`: a `url` says by itself where it is\nhint: it may have {NAME.version} of a [[companion]] in it".to_owned());
+        }
         let at = match (raw.url, raw.name, raw.oci) {
             (Some(url), None, None) => {
                 HttpUrl::try_from(url.expand(&vars))
                     .map_err(|_| format!("`{url}` is not an http or https URL"))?;
                 AssetAt::Url(url)
             }
-            (None, Some(name), None) => AssetAt::Name(name),
+            (None, Some(NameList(names)), None) => {
+                AssetAt::Name(AssetName { of: raw.of, names })
+            }
             (None, None, Some(image)) => {
                 image.expand(&vars).parse::<Reference>().map_err(|error| error.to_string())?;
                 if raw.sha256.is_some() {
@@ -222,15 +235,19 @@ impl From<UnitName> for String {
 /// # Errors
 /// What is wrong and where; relative paths become relative to the folder of `file`.
 pub fn parse(name: ComponentName, file: &Path, text: &str) -> Result<Component, ConfigError> {
-    let raw: Raw =
+    let mut raw: Raw =
         toml::from_str(text).map_err(|error| ConfigError::from_toml(file, text, &error))?;
     let mut source = raw
         .source
         .clone()
         .ok_or_else(|| ConfigError::new(file, "it has no source").with_hint(NO_SOURCE))?;
-    source.settle(file.parent().unwrap_or(Path::new("")));
-    check(&raw, &source).map_err(|message| ConfigError::in_text(file, text, &message))?;
-    Ok(Component {
+    for source in raw.companions.sources().chain([&mut source]) {
+        source.settle(file.parent().unwrap_or(Path::new("")));
+    }
+    let wrong = |message: String| ConfigError::in_text(file, text, &message);
+    check(&raw, &source).map_err(wrong)?;
+    let companions = std::mem::take(&mut raw.companions);
+    let mut component = Component {
         folder: raw.path.unwrap_or_else(|| Folder::from(&name)),
         name,
         file: file.to_owned(),
@@ -240,6 +257,7 @@ pub fn parse(name: ComponentName, file: &Path, text: &str) -> Result<Component, 
         versions: raw.versions,
         arch: raw.arch,
         assets: raw.assets,
+        companions: Vec::new(),
         files: raw.files,
         services: raw.services,
         extension: raw.extension,
@@ -248,7 +266,10 @@ pub fn parse(name: ComponentName, file: &Path, text: &str) -> Result<Component, 
         lint: raw.lint,
         require: raw.require,
         overlay: None,
-    })
+    };
+    component.companions = companions.of(&component).map_err(wrong)?;
+    check_companions(&component).map_err(wrong)?;
+    Ok(component)
 }
 
 /// What no single value can tell.
@@ -279,9 +300,7 @@ fn check(raw: &Raw, source: &SourceRule) -> Result<(), String> {
     if versions.min_age.is_some() && !source.tells_dates() {
         return Err("[versions] min-age: this source does not tell when a version was released\nhint: leave it out, or follow the project's releases, or a page that has dates".to_owned());
     }
-    if let Some(tag) = &versions.tag {
-        tag.require(&["version"]).map_err(|error| format!("[versions] tag: {error}"))?;
-    }
+    versions.check()?;
     if let Some((destination, _)) =
         files.iter().find(|(_, rule)| matches!(rule, FileRule::Pick { .. }))
     {

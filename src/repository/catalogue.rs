@@ -43,10 +43,23 @@ pub struct Catalogue {
     /// The lowest revision that a version may be built as now that nothing of it is left: a name
     /// that nodes may know never gets other bytes.
     pub floor: BTreeMap<Version, u32>,
+    /// Versions that were not all there when they were first seen, and tell no date themselves or did
+    /// not say beforehand what they lack.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub waiting: BTreeMap<Version, Waiting>,
     /// Signatures of manifests that were about to be written, armored, the newest first: what tells
     /// ours from somebody else's where a crash left the old signature in place.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pledges: Vec<String>,
+}
+
+/// A version that is waited for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// Since when.
+    pub since: Timestamp,
+    /// What it lacks.
+    pub lacks: String,
 }
 
 /// A file whose line went.

@@ -22,6 +22,7 @@
 //! later than that, so an older publisher never replaces it; and a newer publisher that finds an
 //! older signature in its way replaces that.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 
 use bytes::Bytes;
@@ -137,6 +138,18 @@ pub struct Record {
     pub recipe: Option<Sha256>,
     /// What was fetched for it, in the order of the recipe.
     pub inputs: Vec<InputRecord>,
+    /// Which releases of its companions went in, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub companions: BTreeMap<String, CompanionRecord>,
+}
+
+/// A companion's release that went into an image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompanionRecord {
+    /// Its version, as its upstream writes it.
+    pub version: String,
+    /// Its tag.
+    pub tag: String,
 }
 
 /// The version of the record's format.

@@ -15,7 +15,7 @@ use super::shelf::{Shelf, Slot};
 use super::{Place, Published, path, record_path};
 use crate::config::versions::{Per, Versions};
 use crate::name::{Arch, FileName};
-use crate::version::Version;
+use crate::version::{Version, numbered};
 
 /// A branch of versions: each holds its own newest ones.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,7 +24,7 @@ pub enum Branch {
     All,
     /// `1.x` or `1.31.x`
     Number(u64, Option<u64>),
-    /// Not semver: a branch of its own.
+    /// Without a number: a branch of its own.
     Odd(String),
 }
 
@@ -32,18 +32,47 @@ impl Branch {
     /// The branch that a version belongs to.
     #[must_use]
     pub fn of(per: Option<Per>, version: &Version) -> Self {
-        match (per, version.semver()) {
+        match (per, numbered(version.as_str())) {
             (None, _) => Self::All,
-            (Some(Per::Major), Some(semver)) => Self::Number(semver.major, None),
-            (Some(Per::Minor), Some(semver)) => Self::Number(semver.major, Some(semver.minor)),
+            (Some(Per::Major), Some(numbers)) => Self::Number(numbers.major, None),
+            (Some(Per::Minor), Some(numbers)) => Self::Number(numbers.major, Some(numbers.minor)),
             (Some(_), None) => Self::Odd(version.to_string()),
         }
     }
 }
 
-/// The images whose place newer ones took: for each architecture and branch all but the newest
-/// versions, and all but the newest revision of those. The newest version that is there for every
-/// architecture always stays.
+/// The versions that have a place, of those that are given, the newest first: the newest of each of the
+/// newest branches, and the pinned one.
+#[must_use]
+pub fn staying<'v>(
+    newest_first: impl Iterator<Item = &'v Version>,
+    rules: &Versions,
+) -> BTreeSet<&'v Version> {
+    let branches = rules.branches().filter(|_| rules.per.is_some());
+    let pin = rules.pin.as_deref().map(|pin| (pin, rules.written(pin)));
+    let mut held: BTreeMap<Branch, usize> = BTreeMap::new();
+    let mut staying = BTreeSet::new();
+    for version in newest_first {
+        let branch = Branch::of(rules.per, version);
+        let is_pinned = pin
+            .as_ref()
+            .is_some_and(|(pin, written)| version.as_str() == *pin || version.as_str() == written);
+        let is_old = branches.is_some_and(|most| held.len() >= most) && !held.contains_key(&branch);
+        if is_old && !is_pinned {
+            continue;
+        }
+        let held = held.entry(branch).or_default();
+        *held += 1;
+        if *held <= rules.newest.get() || is_pinned {
+            staying.insert(version);
+        }
+    }
+    staying
+}
+
+/// The images whose place newer ones took: for each architecture all but the versions that
+/// [stay](staying), and all but the newest revision of those. The newest version that is there for
+/// every architecture always stays.
 #[must_use]
 pub fn surplus(shelf: &Shelf, rules: &Versions, arches: &[Arch]) -> Vec<FileName> {
     let has_one_revision = |slot: &Slot| slot.len() == 1;
@@ -51,18 +80,20 @@ pub fn surplus(shelf: &Shelf, rules: &Versions, arches: &[Arch]) -> Vec<FileName
         return Vec::new();
     }
     let complete = shelf.newest_complete(arches);
-    let mut held: BTreeMap<(Arch, Branch), usize> = BTreeMap::new();
+    let mut there: BTreeMap<Arch, BTreeSet<&Version>> = BTreeMap::new();
+    for (version, _, arch, _) in shelf.images() {
+        there.entry(arch).or_default().insert(version);
+    }
+    let staying: BTreeMap<Arch, BTreeSet<&Version>> = there
+        .into_iter()
+        .map(|(arch, versions)| (arch, staying(versions.into_iter().rev(), rules)))
+        .collect();
     let mut surplus = Vec::new();
     for (version, slot) in shelf.slots.iter().rev() {
-        let branch = Branch::of(rules.per, version);
         let mut seen = BTreeSet::new();
         for (revision, files) in slot.iter().rev() {
             for (arch, name) in files {
-                let wanted = seen.insert(*arch) && {
-                    let held = held.entry((*arch, branch.clone())).or_default();
-                    *held += 1;
-                    *held <= rules.newest.get()
-                };
+                let wanted = seen.insert(*arch) && staying[arch].contains(version);
                 if !wanted && complete != Some((version, *revision)) {
                     surplus.push(name.clone());
                 }
@@ -289,6 +320,25 @@ mod tests {
         let lines = ["1.30.9", "1.30.10", "1.31.0", "nightly"].map(|v| (v, 0, "x86-64"));
         assert_eq!(gone("newest = 1\nper = \"minor\"", &lines), ["1.30.9-r0-x86-64"]);
         assert_eq!(gone("newest = 1\nper = \"major\"", &lines).len(), 2);
+    }
+
+    #[test]
+    fn a_branch_that_is_too_old_goes_as_a_whole() {
+        let lines = ["1.28.1", "1.29.9", "1.30.2", "1.31.0", "1.31.1", "1.32.0"];
+        let lines = lines.map(|version| (version, 0, "x86-64"));
+        let minor = "newest = 1\nper = \"minor\"\n";
+        // Without `require` a few branches are enough.
+        assert_eq!(gone(minor, &lines), ["1.28.1-r0-x86-64", "1.31.0-r0-x86-64"]);
+        assert_eq!(gone(&format!("{minor}require = \">=1\""), &lines), ["1.31.0-r0-x86-64"]);
+        assert_eq!(gone(&format!("{minor}branches = 2"), &lines).len(), 4);
+        // The pinned one stays wherever it is.
+        let pinned = gone(&format!("{minor}branches = 1\npin = \"1.28.1\""), &lines);
+        assert_eq!(pinned.len(), 4);
+        assert!(!pinned.contains(&"1.28.1-r0-x86-64".to_owned()));
+        // Dates and four numbers have branches, too.
+        let dates = ["2023-12-01", "2024-05-01", "2024-05-30", "2024-06-02"];
+        let dates = dates.map(|version| (version, 0, "x86-64"));
+        assert_eq!(gone(minor, &dates), ["2024-05-01-r0-x86-64"]);
     }
 
     #[test]

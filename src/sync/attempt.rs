@@ -4,20 +4,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Limit, Outcome, PublishedImage, Survey, newest, plan_for, retire};
-use crate::build::{Bench, Workshop};
+use super::{Limit, Outcome, PublishedImage, Survey, newest, plan_for, retire, waiting};
+use crate::build::{Bench, BuildError, Workshop};
 use crate::config::Component;
 use crate::image::Image;
 use crate::lint::{self, Finding, Level};
 use crate::name::FileName;
-use crate::plan::{self, Build};
+use crate::plan::Build;
 use crate::report::{Step, Told};
 use crate::repository::commit::{self, Change, CommitError, Record};
 use crate::repository::shelf::Names;
 use crate::repository::{Place, Published, retention};
 use crate::version::Version;
 
-/// Plans and does what the plan says. What was made stays made if another publisher was faster.
+/// Plans and does what the plan says. What was made stays made if another publisher was faster. Says
+/// whether something turned out not to be there yet: then it is worth another attempt, because an older
+/// version may take its place.
 pub(super) async fn attempt<'s>(
     survey: &Survey<'_>,
     shop: &'s Workshop,
@@ -25,21 +27,29 @@ pub(super) async fn attempt<'s>(
     limit: Limit,
     made: &mut Made<'s>,
     outcome: &mut Outcome,
-) -> anyhow::Result<()> {
-    let Survey { component, arches, releases, basis, .. } = survey;
+) -> anyhow::Result<bool> {
+    let Survey { component, arches, upstream, basis, .. } = survey;
     let Place { store, lock, folder, signer } = *place;
     // The plan was made before we had the lock, and a bucket has none: whoever wrote since then
     // may have done our work.
     let published = Published::read(store, folder).await?;
     let (mut published, plan) =
-        plan_for(component, arches, releases, published, *basis, store, Some(signer)).await?;
+        plan_for(component, arches, upstream, published, *basis, store, Some(signer)).await?;
     if let Some(why) = plan.sign() {
         let change = Change { sign: true, ..Change::default() };
         published = commit::commit(store, lock, folder, &published, &change, signer).await?;
         outcome.signed = Some(why);
     }
+    if waiting::begin(&mut published, &plan) {
+        published.keep_catalogue(place).await?;
+    }
+    outcome.waiting.clone_from(&plan.waiting);
     let builds: Vec<&Build> = plan.builds().collect();
-    build_all(component, shop, &published, &builds, made, outcome).await?;
+    let absent = build_all(component, shop, &published, &builds, made, outcome).await?;
+    let begins = waiting::tell(component, &absent, &mut published, outcome);
+    if begins {
+        published.keep_catalogue(place).await?;
+    }
     let ready: Vec<&Build> = builds
         .into_iter()
         .filter(|build| made.images.contains_key(&build.image))
@@ -49,8 +59,7 @@ pub(super) async fn attempt<'s>(
 
     // What became surplus goes by what is published now: a version that could not be built pushes
     // nothing out.
-    let upstream = plan::versions_of(component, releases);
-    let removed = retire(component, arches, &upstream, place, &mut published).await;
+    let removed = retire(component, arches, &upstream.versions(), place, &mut published).await;
     // Files last, when nothing that is listed can need them any more.
     let due: Vec<FileName> = plan.deletions().cloned().collect();
     let told = limit.exceeded(&component.name).filter(|_| !due.is_empty());
@@ -64,7 +73,7 @@ pub(super) async fn attempt<'s>(
     outcome.removed.extend(removed?);
     outcome.deleted.extend(deleted?);
     outcome.errors.extend(told);
-    Ok(())
+    Ok(begins)
 }
 
 /// What was built for a component, however often it is planned.
@@ -74,27 +83,31 @@ pub(super) struct Made<'s> {
     benches: Vec<Bench<'s>>,
     images: BTreeMap<FileName, (Image, Record)>,
     /// A version goes out for all architectures or for none: half of one would tell half of the
-    /// nodes that they are behind, for good if nobody looks.
+    /// nodes that they are behind, for good if nobody looks. `partial` says that they may.
     broken: BTreeSet<Version>,
+    /// Whose files are not there yet: not asked for again in this run.
+    absent: BTreeSet<FileName>,
 }
 
-/// Builds what is not built yet.
-async fn build_all<'s>(
+/// Builds what is not built yet; gives the builds whose files are not there.
+async fn build_all<'s, 'b>(
     component: &Component,
     shop: &'s Workshop,
     published: &Published,
-    builds: &[&Build],
+    builds: &[&'b Build],
     made: &mut Made<'s>,
     outcome: &mut Outcome,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Vec<(&'b Build, BuildError)>> {
     let missing: Vec<&Build> = builds
         .iter()
         .copied()
         .filter(|build| !made.images.contains_key(&build.image))
         .filter(|build| !made.broken.contains(&build.shown))
+        .filter(|build| !made.absent.contains(&build.image))
         .collect();
+    let mut absent = Vec::new();
     if missing.is_empty() {
-        return Ok(());
+        return Ok(absent);
     }
     let bench = Bench::new(shop, component, missing.iter().copied())?;
     let running = missing.into_iter().map(async |build| (build, bench.build(build).await));
@@ -118,6 +131,13 @@ async fn build_all<'s>(
                 }
                 made.images.insert(build.image.clone(), (image, record));
             }
+            Err(error) if waiting::is_absent(build, &error) => {
+                made.absent.insert(build.image.clone());
+                if !component.versions.partial {
+                    made.broken.insert(build.shown.clone());
+                }
+                absent.push((build, error));
+            }
             Err(error) => {
                 let subject = format!("{} {} {}", component.name, build.shown, build.arch);
                 outcome.errors.push(Told::of(&subject, &error));
@@ -126,7 +146,7 @@ async fn build_all<'s>(
         }
     }
     made.benches.push(bench);
-    Ok(())
+    Ok(absent)
 }
 
 /// Compares an image's size with that of the version before, as clients order them.

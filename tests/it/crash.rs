@@ -359,6 +359,7 @@ pub fn image(folder: &Path, name: &str, bytes: &[u8]) -> (Image, Record) {
         revision: 0,
         recipe: None,
         inputs: Vec::new(),
+        companions: std::collections::BTreeMap::new(),
     };
     (Image { name: name.parse().unwrap(), path, sha256, size, findings: Vec::new() }, record)
 }

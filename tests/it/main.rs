@@ -20,6 +20,7 @@
 mod bucket;
 mod command_source;
 mod commands;
+mod companions;
 mod config_errors;
 mod crash;
 mod fears;
@@ -61,5 +62,7 @@ mod tailscale;
 mod tls;
 mod upstream;
 mod verify;
+mod versions;
+mod waiting;
 mod web;
 mod yank;
