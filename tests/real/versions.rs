@@ -84,7 +84,7 @@ fn versions_order_as_systemd_orders_them() {
         seen[index] += 1;
     }
     // The generator must not have made only easy ones.
-    assert!(seen[0] > 5000 && seen[1] > 100 && seen[2] > 5000, "{seen:?}");
+    assert!(seen[0] > 5000 && seen[1] > 50 && seen[2] > 5000, "{seen:?}");
     // The library is what the program uses.
     for [a, b] in &pairs[..50] {
         assert_eq!(publish::version::compare(a, b), analyze(a, b), "{a} against {b}");
