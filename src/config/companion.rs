@@ -138,7 +138,7 @@ struct Choice {
 }
 
 fn some_duration<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
-    super::duration(from).map(Some)
+    super::quantity::duration(from).map(Some)
 }
 
 impl From<Choice> for Versions {
@@ -256,7 +256,7 @@ pub(super) fn check_companions(component: &Component) -> Result<(), String> {
     let mut templates: Vec<&Template> = Vec::new();
     for AssetRule { at, sha256, .. } in &component.assets {
         match at {
-            AssetAt::Url(url) => templates.push(url),
+            AssetAt::Url(at) | AssetAt::Oci(at) => templates.push(at),
             AssetAt::Name(AssetName { of, names }) => {
                 templates.extend(names);
                 if let Some(of) = of.as_ref().filter(|of| !known.contains(&of.as_str())) {

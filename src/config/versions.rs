@@ -49,7 +49,7 @@ pub struct Versions {
     #[serde(deserialize_with = "some_duration")]
     pub min_age: Option<Duration>,
     /// How long a release is waited for whose files are not all there.
-    #[serde(deserialize_with = "super::duration")]
+    #[serde(deserialize_with = "super::quantity::duration")]
     pub wait: Duration,
     /// Whether a version is published for the architectures that are there.
     pub partial: bool,
@@ -114,7 +114,7 @@ impl Versions {
 }
 
 fn some_duration<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
-    super::duration(from).map(Some)
+    super::quantity::duration(from).map(Some)
 }
 
 /// A branch of versions.

@@ -83,7 +83,7 @@ pub(super) fn missing(
     let rules = applicable(component, version).unwrap_or_default();
     let names = rules.into_iter().filter_map(|rule| match &rule.at {
         AssetAt::Name(name) => Some(name),
-        AssetAt::Url(_) => None,
+        AssetAt::Url(_) | AssetAt::Oci(_) => None,
     });
     names
         .filter_map(|name| {
@@ -126,6 +126,6 @@ pub(super) fn is_whole(
         AssetAt::Name(asset) if asset.of.as_ref() == Some(&beside.name) => {
             among(asset, &release.assets, &vars).is_ok()
         }
-        AssetAt::Name(_) | AssetAt::Url(_) => true,
+        AssetAt::Name(_) | AssetAt::Url(_) | AssetAt::Oci(_) => true,
     })
 }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use url::Url;
 
 use super::Reference;
-use crate::fetch::{Client, FetchError, refusal, retry};
+use crate::fetch::{Client, FetchError};
 
 #[derive(Deserialize)]
 struct Token {
@@ -20,22 +20,24 @@ impl Client {
     pub(super) async fn token(&self, reference: &Reference) -> Result<HeaderMap, FetchError> {
         let mut headers = HeaderMap::new();
         let url = reference.url("");
-        let response = retry(
-            async || self.ask(Method::GET, &url, HeaderMap::new()).await,
-            |error| Some(error),
-        )
-        .await?;
-        let status = response.status();
-        if status == StatusCode::OK {
+        let mut tries = 0;
+        let answer = loop {
+            match self.ask(Method::GET, &url, HeaderMap::new()).await {
+                Err(error) => self.try_again(&url, error, &mut tries).await?,
+                Ok(answer) => break answer,
+            }
+        };
+        if answer.status() == StatusCode::OK {
             return Ok(headers);
         }
-        let wanted = response.headers().get(header::WWW_AUTHENTICATE);
+        let wanted = answer.headers().get(header::WWW_AUTHENTICATE);
         let wanted = wanted.and_then(|wanted| Challenge::parse(wanted.to_str().ok()?));
-        let Some(Challenge { realm, service }) =
-            wanted.filter(|_| status == StatusCode::UNAUTHORIZED)
-        else {
-            return Err(refusal(self.shown(&url), status, response.headers()));
+        let wanted = wanted.filter(|_| answer.status() == StatusCode::UNAUTHORIZED);
+        let Some(Challenge { realm, service }) = wanted else {
+            return Err(self.refused(&url, answer).await);
         };
+        // The one who gives out tokens may be the same host, which counts as busy till then.
+        drop(answer);
         let refuse = |problem: &str| FetchError::Image {
             image: reference.to_string(),
             problem: problem.to_owned(),
@@ -53,7 +55,7 @@ impl Client {
         if let Some(service) = service {
             realm.query_pairs_mut().append_pair("service", &service);
         }
-        let (_, body) = self.small(realm.as_str(), HeaderMap::new()).await?;
+        let (_, body) = self.small(realm.as_str(), &HeaderMap::new()).await?;
         let token: Option<Token> = serde_json::from_slice(&body).ok();
         let token = token.and_then(|token| token.token.or(token.access_token));
         let value = token.and_then(|token| HeaderValue::try_from(format!("Bearer {token}")).ok());
