@@ -162,9 +162,7 @@ impl TryFrom<RawAsset> for AssetRule {
                     .map_err(|_| format!("`{url}` is not an http or https URL"))?;
                 AssetAt::Url(url)
             }
-            (None, Some(NameList(names)), None) => {
-                AssetAt::Name(AssetName { of: raw.of, names })
-            }
+            (None, Some(NameList(names)), None) => AssetAt::Name(AssetName { of: raw.of, names }),
             (None, None, Some(image)) => {
                 image.expand(&vars).parse::<Reference>().map_err(|error| error.to_string())?;
                 if raw.sha256.is_some() {
