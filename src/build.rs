@@ -7,14 +7,14 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use bytes::Bytes;
 use http::HeaderMap;
 use thiserror::Error;
 use tokio::sync::{OnceCell, Semaphore};
 
-use crate::config::component::{AssetAt, AssetRule};
-use crate::config::{self, Component};
+use crate::config::{Component, Config};
 use crate::fetch::arriving::Arriving;
-use crate::fetch::{self, Client, FetchError, Fetched, Promise};
+use crate::fetch::{Client, FetchError, Fetched};
 use crate::image::squashfs::Pool;
 use crate::image::{self, Draft, Identity, Image, ImageError};
 use crate::name::Sha256;
@@ -25,8 +25,14 @@ use crate::recipe::{self, Input, RecipeError};
 use crate::report::{Progress, Step};
 use crate::repository::commit::{InputRecord, RECORD, Record};
 use crate::source::{Location, github};
-use crate::template::Vars;
+use crate::trust::{Guard, TrustError};
 use crate::version::Version;
+
+mod proof;
+mod wanted;
+
+pub(crate) use wanted::from;
+use wanted::{Wanted, locate_all};
 
 /// An image that could not be built.
 #[derive(Debug, Error)]
@@ -38,6 +44,14 @@ pub enum BuildError {
         asset: String,
         /// Why.
         source: FetchError,
+    },
+    /// Nothing vouches for an asset as it must.
+    #[error("cannot trust {asset}")]
+    Trust {
+        /// The asset's file name.
+        asset: String,
+        /// Why.
+        source: TrustError,
     },
     /// The release has no such asset.
     #[error("the release has no asset `{0}`")]
@@ -84,6 +98,7 @@ impl BuildError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Fetch { source, .. } => source.hint(),
+            Self::Trust { source, .. } => source.hint(),
             Self::Recipe(source) => source.hint(),
             Self::Replaced { version, now, .. } => Some(inputs::way_out(version, *now)),
             Self::Disk { .. } | Self::Image(ImageError::Disk { .. }) => {
@@ -103,6 +118,8 @@ pub struct Workshop {
     pub client: Client,
     /// How bytes from outside are bounded.
     pub limits: Limits,
+    /// What must vouch for what comes from outside.
+    pub guard: Arc<Guard>,
     /// How a person follows it.
     pub progress: Progress,
     /// Builds under way, from the first byte fetched: what they fetched lies on the disk until they
@@ -117,7 +134,8 @@ pub struct Workshop {
 impl Workshop {
     /// A workshop with the configured limits, building on every core.
     #[must_use]
-    pub fn new(client: Client, document: &config::Document, progress: Progress) -> Self {
+    pub fn new(client: Client, config: &Config, progress: Progress) -> Self {
+        let document = &config.document;
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self {
             client,
@@ -125,6 +143,7 @@ impl Workshop {
                 bytes: document.limits.unpacked.bytes(),
                 entries: document.limits.entries,
             },
+            guard: Arc::new(Guard::new(config)),
             progress,
             under_way: Arc::new(Semaphore::new(document.network.concurrency.get())),
             cores: Arc::new(Semaphore::new(cores)),
@@ -150,7 +169,12 @@ pub struct Bench<'w> {
     component: Arc<Component>,
     folder: tempfile::TempDir,
     shared: Mutex<HashMap<String, Shared>>,
+    /// What was read of the files beside the assets: each is asked for once.
+    beside: Mutex<HashMap<String, Beside>>,
 }
+
+/// A checksum file or a signature, for all assets that need it.
+type Beside = Arc<OnceCell<Result<Bytes, Arc<FetchError>>>>;
 
 /// A download, for all builds that need it.
 #[derive(Debug)]
@@ -161,17 +185,6 @@ struct Shared {
     arriving: Arriving,
     /// Builds that are not done with it.
     users: usize,
-}
-
-/// An asset of a build: where it is, and all that is known of it beforehand.
-struct Wanted {
-    name: String,
-    at: Location,
-    /// What the source itself says.
-    sha256: Option<Sha256>,
-    size: Option<u64>,
-    private: Option<String>,
-    checksums: Option<String>,
 }
 
 impl<'w> Bench<'w> {
@@ -189,7 +202,8 @@ impl<'w> Bench<'w> {
             .tempdir()
             .map_err(|source| BuildError::Disk { path: std::env::temp_dir(), source })?;
         let component = Arc::new(component.clone());
-        let bench = Self { shop, component, folder, shared: Mutex::default() };
+        let shared = Mutex::default();
+        let bench = Self { shop, component, folder, shared, beside: Mutex::default() };
         for build in builds {
             // What is wrong with a build is told when its turn comes.
             let wanted = locate_all(&bench.component, build);
@@ -231,7 +245,7 @@ impl<'w> Bench<'w> {
             wanted.iter().map(|asset| (asset.name.clone(), self.arriving(asset))).collect();
         let fetch = async {
             let assets = wanted.iter().zip(&files);
-            let fetched = assets.map(|(asset, (_, file))| self.fetch(asset, file));
+            let fetched = assets.map(|(asset, (_, file))| self.fetch(build, asset, file));
             let fetched = futures::future::try_join_all(fetched).await;
             if fetched.is_err() {
                 for (_, file) in &files {
@@ -277,20 +291,23 @@ impl<'w> Bench<'w> {
 
     /// Other bytes than before under the same name are upstream's mistake, or an attack.
     fn check_inputs(&self, build: &Build, inputs: &[InputRecord]) -> Result<(), BuildError> {
+        inputs.iter().try_for_each(|input| self.check_input(build, &input.from, input.sha256))
+    }
+
+    fn check_input(&self, build: &Build, from: &str, now: Sha256) -> Result<(), BuildError> {
         let accepted = inputs::accepted(&self.component, &build.version);
-        for InputRecord { from, sha256: now, .. } in inputs {
-            let before = build.expects.iter().find(|before| before.from == *from);
-            let published = before.map_or(*now, |before| before.sha256);
-            if published != *now && !accepted.contains(now) {
-                return Err(BuildError::Replaced {
-                    from: from.clone(),
+        let before = build.expects.iter().find(|before| before.from == from);
+        match before.map(|before| before.sha256) {
+            Some(published) if published != now && !accepted.contains(&now) => {
+                Err(BuildError::Replaced {
+                    from: from.to_owned(),
                     version: build.version.clone(),
                     published,
-                    now: *now,
-                });
+                    now,
+                })
             }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     fn job(&self, build: &Build, files: &[(String, Arriving)]) -> Result<Job, BuildError> {
@@ -321,48 +338,6 @@ impl<'w> Bench<'w> {
             Location::Url(url) => self.with_shared(url, |download| download.arriving.for_one()),
             Location::File(path) => Arriving::at(path.clone()),
         }
-    }
-
-    async fn fetch(&self, asset: &Wanted, file: &Arriving) -> Result<InputRecord, BuildError> {
-        let failed = |source| BuildError::Fetch { asset: asset.name.clone(), source };
-        let mut promises: Vec<Promise> = asset
-            .sha256
-            .map(|sha256| Promise { sha256, by: "the release".to_owned() })
-            .into_iter()
-            .collect();
-        if let Some(url) = &asset.checksums {
-            promises.push(self.checksum(url, &asset.name).await.map_err(failed)?);
-        }
-        let fetched = match &asset.at {
-            Location::Url(url) => self.download(url, asset).await.map_err(failed)?,
-            Location::File(_) => hash(file.clone()).await?,
-        };
-        if let Some(expected) = asset.size.filter(|size| *size != fetched.size) {
-            let url = asset.at.to_string();
-            return Err(failed(FetchError::Length { url, expected, got: fetched.size }));
-        }
-        for promise in &promises {
-            promise.check(&asset.at.to_string(), fetched.sha256).map_err(failed)?;
-        }
-        let record = InputRecord {
-            from: match &asset.at {
-                Location::Url(url) => fetch::without_password(url),
-                Location::File(_) => asset.name.clone(),
-            },
-            sha256: fetched.sha256,
-            size: fetched.size,
-            promised_by: promises.into_iter().map(|promise| promise.by).collect(),
-        };
-        Ok(record)
-    }
-
-    async fn checksum(&self, url: &str, name: &str) -> Result<Promise, FetchError> {
-        let Some(path) = url.strip_prefix("file:") else {
-            return self.shop.client.checksum(url, name).await;
-        };
-        let disk = |source| FetchError::Disk { path: path.into(), source };
-        let text = tokio::fs::read(path).await.map_err(disk)?;
-        Promise::read(&text, path, name)
     }
 
     async fn download(&self, url: &str, asset: &Wanted) -> Result<Fetched, FetchError> {
@@ -416,22 +391,6 @@ impl<'w> Bench<'w> {
     }
 }
 
-impl Wanted {
-    fn url(&self) -> Option<&str> {
-        match &self.at {
-            Location::Url(url) => Some(url),
-            Location::File(_) => None,
-        }
-    }
-}
-
-/// The assets of a build, in the order of the recipe.
-fn locate_all(component: &Component, build: &Build) -> Result<Vec<Wanted>, BuildError> {
-    let vars = build.vars(component);
-    let rules = plan::applicable(component, &build.version).map_err(BuildError::Rule)?;
-    rules.into_iter().map(|rule| locate(rule, build, &vars)).collect()
-}
-
 /// Digest and size of a file that is here already.
 async fn hash(file: Arriving) -> Result<Fetched, BuildError> {
     let path = file.path().to_owned();
@@ -445,41 +404,6 @@ async fn hash(file: Arriving) -> Result<Fetched, BuildError> {
         Ok(Err(source)) => Err(BuildError::Disk { path, source }),
         Err(error) => Err(BuildError::Crashed(error.to_string())),
     }
-}
-
-fn locate(rule: &AssetRule, build: &Build, vars: &Vars<'_>) -> Result<Wanted, BuildError> {
-    let (name, at, asset) = match &rule.at {
-        AssetAt::Url(url) => {
-            let url = url.expand(vars);
-            let path = url.split(['?', '#']).next().unwrap_or_default();
-            let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned();
-            let at = Location::Url(url);
-            // The release may know this very file, and its digest.
-            let asset = build.release.assets.iter().find(|asset| asset.at == at);
-            (name, at, asset)
-        }
-        AssetAt::Name(name) => {
-            let name = name.expand(vars);
-            let asset = plan::find_asset(&build.release, &name)
-                .ok_or_else(|| BuildError::NoAsset(name.clone()))?;
-            (name, asset.at.clone(), Some(asset))
-        }
-    };
-    let checksums = rule.sha256.as_ref().map(|template| {
-        let url = match &at {
-            Location::Url(url) => url.clone(),
-            Location::File(path) => format!("file:{}", path.display()),
-        };
-        template.expand(&Vars { url: &url, ..*vars })
-    });
-    Ok(Wanted {
-        name,
-        at,
-        sha256: asset.and_then(|asset| asset.sha256),
-        size: asset.and_then(|asset| asset.size),
-        private: asset.and_then(|asset| asset.private.clone()),
-        checksums,
-    })
 }
 
 /// The part of a build that only computes, for a thread of its own.

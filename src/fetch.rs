@@ -19,7 +19,6 @@ use crate::name::Sha256;
 
 pub mod arriving;
 pub mod cache;
-pub mod checksum;
 mod error;
 
 pub use error::{FetchError, refusal};
@@ -28,7 +27,7 @@ use arriving::{Arriving, Feed};
 use cache::{Cache, Entry};
 use error::CRAWL;
 
-/// The largest page, listing or checksum file that is read, in bytes.
+/// The largest page or listing that is read, in bytes.
 const DOCUMENT: u64 = 64 << 20;
 
 /// How much of a download is written at once, in bytes.
@@ -81,45 +80,6 @@ pub struct Document {
     pub body: Bytes,
     /// The page after this one, where the server names one (`Link: <…>; rel="next"`, RFC 8288).
     pub next: Option<Url>,
-}
-
-/// What an asset must turn out to be, and who says so.
-#[derive(Debug, Clone)]
-pub struct Promise {
-    /// The digest.
-    pub sha256: Sha256,
-    /// `the release` or the URL of a checksum file.
-    pub by: String,
-}
-
-impl Promise {
-    /// What a checksum file, fetched from `from`, says of the file called `name`.
-    ///
-    /// # Errors
-    /// [`FetchError::Checksum`]
-    pub fn read(text: &[u8], from: &str, name: &str) -> Result<Self, FetchError> {
-        let by = without_password(from);
-        match checksum::find(text, name) {
-            Ok(sha256) => Ok(Self { sha256, by }),
-            Err(problem) => Err(FetchError::Checksum { url: by, problem: problem.to_string() }),
-        }
-    }
-
-    /// Checks what came against what was promised.
-    ///
-    /// # Errors
-    /// [`FetchError::Digest`]
-    pub fn check(&self, url: &str, got: Sha256) -> Result<(), FetchError> {
-        if self.sha256 == got {
-            return Ok(());
-        }
-        Err(FetchError::Digest {
-            url: url.to_owned(),
-            promised_by: self.by.clone(),
-            expected: self.sha256,
-            got,
-        })
-    }
 }
 
 /// The one client for all upstreams.
@@ -209,7 +169,7 @@ impl Client {
         if let Some(entry) = &known {
             entry.add_conditions(&mut headers);
         }
-        let (response, body) = self.small(url.as_str(), headers).await?;
+        let (response, body) = self.small(url.as_str(), headers, DOCUMENT).await?;
         match known {
             Some(entry) if response.status == StatusCode::NOT_MODIFIED => {
                 Ok(Document { next: entry.next(url), body: entry.body.into() })
@@ -223,21 +183,30 @@ impl Client {
         }
     }
 
-    /// The digest that a checksum file gives for the file called `name`.
+    /// A small file as it is, such as a checksum file or a signature, of so many bytes at most.
     ///
     /// # Errors
-    /// As [`Client::download`], or the file says nothing of `name`.
-    pub async fn checksum(&self, url: &str, name: &str) -> Result<Promise, FetchError> {
-        let (_, body) = self.small(url, HeaderMap::new()).await?;
-        Promise::read(&body, url, name)
+    /// As [`Client::download`].
+    pub async fn bytes(
+        &self,
+        url: &str,
+        headers: HeaderMap,
+        limit: u64,
+    ) -> Result<Bytes, FetchError> {
+        self.small(url, headers, limit).await.map(|(_, body)| body)
     }
 
-    async fn small(&self, url: &str, headers: HeaderMap) -> Result<(Head, Bytes), FetchError> {
+    async fn small(
+        &self,
+        url: &str,
+        headers: HeaderMap,
+        limit: u64,
+    ) -> Result<(Head, Bytes), FetchError> {
         retry(
             async || {
                 let mut body = Vec::new();
                 let head = self
-                    .stream(url, headers.clone(), DOCUMENT, async |_: &Head, chunk: &Bytes| {
+                    .stream(url, headers.clone(), limit, async |_: &Head, chunk: &Bytes| {
                         body.extend_from_slice(chunk);
                         Ok(())
                     })

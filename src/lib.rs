@@ -30,7 +30,8 @@
 //! | [`name`], [`version`], [`template`] | what names look like, how clients order versions | who uses them |
 //! | [`source`] | asking upstreams what they released | which releases are wanted |
 //! | [`plan`] | choosing releases, comparing with what is published | I/O, time |
-//! | [`fetch`] | URL → verified file: retries, limits, digests, cache | what the bytes are |
+//! | [`fetch`] | URL → file: retries, limits, cache | what the bytes are |
+//! | [`trust`] | checksums, signatures, first use: what lets bytes in | how they come, what they are for |
 //! | [`recipe`] | assets → tree of files; every hostile archive ends here | where images go |
 //! | [`image`] | contents and a tree → `.raw`, and what is in one | where trees come from |
 //! | [`build`] | one action: fetch, recipe, image, record | stores |
@@ -76,4 +77,5 @@ pub mod source;
 pub mod store;
 pub mod sync;
 pub mod template;
+pub mod trust;
 pub mod version;

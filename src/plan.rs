@@ -11,23 +11,26 @@ use jiff::Timestamp;
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::config::component::{AssetAt, AssetRule};
+use crate::config::asset::{AssetAt, AssetRule, Place};
+use crate::config::trust::Strength;
 use crate::config::{Component, Retention};
 use crate::name::{Arch, ComponentName, FileName, Sha256};
 use crate::recipe::fingerprint;
 use crate::repository::commit::{InputRecord, Removal};
 use crate::repository::shelf::Names;
 use crate::repository::{Published, retention};
-use crate::source::{Asset, Release};
+use crate::source::{Asset, Location, Release};
 use crate::template::Vars;
 use crate::version::Version;
 
 pub(crate) mod inputs;
 mod revision;
 mod select;
+mod trust;
 
 use revision::Planner;
 pub use select::{Candidate, Out, Selection, Verdict, select, versions_of};
+pub use trust::{Vouched, worth_remembering};
 
 /// What a sync will do for one component.
 #[derive(Debug, Clone)]
@@ -42,6 +45,8 @@ pub struct Plan {
     pub refusals: Vec<Refusal>,
     /// The newest version that is wanted.
     pub newest: Option<Version>,
+    /// What vouches for the assets of the versions that are wanted.
+    pub vouched: Vec<Vouched>,
 }
 
 /// One thing to do.
@@ -84,6 +89,14 @@ impl Plan {
             Action::Remove(removal) => Some(removal),
             Action::Build(_) | Action::Sign { .. } | Action::Delete(_) => None,
         })
+    }
+
+    /// The assets that nothing vouches for, each once.
+    #[must_use]
+    pub fn unverified(&self) -> Vec<&str> {
+        let nothing = self.vouched.iter().filter(|asset| asset.strength == Strength::Nothing);
+        let names: BTreeSet<&str> = nothing.map(|asset| asset.asset.as_str()).collect();
+        names.into_iter().collect()
     }
 
     /// The files that go.
@@ -202,6 +215,8 @@ pub struct Basis {
     pub overlay: Option<Sha256>,
     /// How long what is no longer offered is kept.
     pub retention: Retention,
+    /// The least that must vouch for an asset.
+    pub require: Strength,
 }
 
 /// Compares what upstream has with what is published.
@@ -222,13 +237,16 @@ pub fn plan(
         select(component, releases, &|version, release| planner.held_back(version, release), now);
     let newest = wanted.first().map(|candidate| candidate.version.clone());
     let versions: Vec<&Version> = wanted.iter().map(|candidate| &candidate.version).collect();
+    let vouched = trust::vouched(component, arches, &wanted);
     let mut actions = Vec::new();
     let mut shelf = planner.all.clone();
     for candidate in &wanted {
         if !planner.is_kept(&candidate.version, &versions) {
             continue;
         }
+        let too_weak = || trust::refusal(candidate, &vouched, basis.require);
         match planner.builds(candidate, &verdicts) {
+            Ok(builds) if !builds.is_empty() && too_weak().is_some() => refusals.extend(too_weak()),
             Ok(builds) => {
                 for build in builds {
                     let Build { version, revision, arch, image, .. } = &build;
@@ -248,7 +266,7 @@ pub fn plan(
     };
     let due: Vec<FileName> = due.into_iter().filter(|name| !comes_back(name)).collect();
     actions.extend(due.into_iter().map(Action::Delete));
-    Plan { component: component.name.clone(), actions, verdicts, refusals, newest }
+    Plan { component: component.name.clone(), actions, verdicts, refusals, newest, vouched }
 }
 
 /// The images whose making a plan wants to know: those of the versions that are wanted, and what
@@ -345,6 +363,46 @@ pub fn find_asset<'r>(release: &'r Release, name: &str) -> Option<&'r Asset> {
     release.assets.iter().find(|asset| asset.name == name)
 }
 
+/// An asset of a rule, in a release.
+#[derive(Debug)]
+pub struct Located<'r> {
+    /// Its file name.
+    pub name: String,
+    /// Where it is.
+    pub at: Location,
+    /// What the release knows of it, if it knows it.
+    pub asset: Option<&'r Asset>,
+}
+
+/// Where a rule's asset is.
+///
+/// # Errors
+/// The name that the release has no asset of.
+pub fn locate<'r>(
+    rule: &AssetRule,
+    release: &'r Release,
+    vars: &Vars<'_>,
+) -> Result<Located<'r>, String> {
+    match &rule.at {
+        AssetAt::Url(url) => {
+            let url = url.expand(vars);
+            let path = url.split(['?', '#']).next().unwrap_or_default();
+            let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned();
+            let at = Location::Url(url);
+            // The release may know this very file, and its digest.
+            let asset = release.assets.iter().find(|asset| asset.at == at);
+            Ok(Located { name, at, asset })
+        }
+        AssetAt::Name(name) => {
+            let name = name.expand(vars);
+            match find_asset(release, &name) {
+                Some(asset) => Ok(Located { name, at: asset.at.clone(), asset: Some(asset) }),
+                None => Err(name),
+            }
+        }
+    }
+}
+
 /// The recipe of an image, as a number.
 #[must_use]
 pub fn recipe_of(
@@ -361,18 +419,22 @@ pub fn recipe_of(
     fingerprint::fingerprint(component, &rules, overlay, &vars, arch)
 }
 
-/// The names of assets that the build picks from the release, but that are not there.
+/// The names of files that the build needs of the release, but that are not there.
 fn missing_assets(component: &Component, build: &Build) -> Vec<String> {
     let vars = build.vars(component);
     let rules = applicable(component, &build.version).unwrap_or_default();
-    rules
-        .into_iter()
-        .filter_map(|rule| match &rule.at {
-            AssetAt::Name(name) => Some(name.expand(&vars)),
-            AssetAt::Url(_) => None,
-        })
-        .filter(|name| find_asset(&build.release, name).is_none())
-        .collect()
+    let mut names = Vec::new();
+    for rule in rules {
+        if let AssetAt::Name(name) = &rule.at {
+            names.push(name.expand(&vars));
+        }
+        names.extend(rule.trust.places().filter_map(|place| match place {
+            Place::Name(name) => Some(name.expand(&vars)),
+            Place::Url(_) => None,
+        }));
+    }
+    names.retain(|name| find_asset(&build.release, name).is_none());
+    names
 }
 
 #[cfg(test)]

@@ -23,11 +23,13 @@ use crate::repository::{self, Place, Published, commit};
 use crate::sign::{self, Signer};
 use crate::source::{self, Release};
 use crate::store::{Access, Lock, Store, StoreError};
+use crate::trust;
 
 mod attempt;
 mod outcome;
 mod prune;
 
+pub(crate) use attempt::remember;
 use attempt::{Made, attempt};
 pub use outcome::{Outcome, PublishedImage, newest, refusals};
 pub use prune::{Limit, prune, retire};
@@ -158,7 +160,7 @@ pub fn signer_to_look(config: &Config, progress: &Progress) -> Result<Option<Sig
 #[must_use]
 pub fn workshop(config: &Config, progress: &Progress) -> Workshop {
     let client = Client::new(&config.document.network, &config.document.limits);
-    Workshop::new(client, &config.document, progress.clone())
+    Workshop::new(client, config, progress.clone())
 }
 
 /// A component that could not even be planned for.
@@ -230,7 +232,12 @@ pub async fn survey<'c>(
     let task = shop.progress.begin(Step::Poll, component.name.as_str());
     let releases = source::poll(component, &arches, &shop.client, &cache).await?;
     task.finish(0);
-    let basis = Basis { overlay: overlay(component).await?, retention: config.document.retention };
+    trust::check_keys(component)?;
+    let basis = Basis {
+        overlay: overlay(component).await?,
+        retention: config.document.retention,
+        require: config.document.trust.require,
+    };
     let (published, plan) =
         plan_for(component, &arches, &releases, published, basis, store, signer).await?;
     Ok(Survey { component, arches, releases, published, basis, plan, cache })

@@ -40,6 +40,8 @@ struct Status {
     expires: Option<Timestamp>,
     /// When the manifest was last written.
     changed: Option<Timestamp>,
+    /// Assets of the wanted versions that nothing vouches for.
+    unverified: Vec<String>,
     yanked: Vec<YankedVersion>,
     /// Files that go when their grace is over.
     pending: Vec<Pending>,
@@ -126,6 +128,7 @@ fn unknown(failed: &Unsurveyed<'_>) -> Status {
         missing_architectures: Vec::new(),
         expires: published.and_then(|published| freshness::expiry(&published.manifest)),
         changed: published.and_then(Published::changed),
+        unverified: Vec::new(),
         yanked: Vec::new(),
         pending: Vec::new(),
         errors: vec![failed.error.clone()],
@@ -171,6 +174,7 @@ fn status(survey: &Survey<'_>, now: Timestamp) -> Status {
         missing_architectures,
         expires,
         changed: published.changed(),
+        unverified: plan.unverified().into_iter().map(str::to_owned).collect(),
         yanked: yanked
             .map(|(version, yank)| YankedVersion {
                 version: version.clone(),
@@ -207,6 +211,10 @@ fn text(status: &Status) -> String {
     }
     for arch in &status.missing_architectures {
         let _ = writeln!(out, "  lacks      {arch} of {}", or_none(&status.published));
+    }
+    let unverified: Vec<&str> = status.unverified.iter().map(String::as_str).collect();
+    if let Some(unverified) = super::plan::unverified(&unverified) {
+        let _ = writeln!(out, "  unverified {unverified}");
     }
     for YankedVersion { version, at, reason } in &status.yanked {
         let reason =

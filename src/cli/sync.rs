@@ -19,8 +19,14 @@ struct Result<'a> {
     components: &'a [Outcome],
 }
 
-pub(super) async fn run(context: &Context, dry_run: bool, adopt: bool) -> anyhow::Result<Ended> {
+pub(super) async fn run(
+    context: &Context,
+    dry_run: bool,
+    adopt: bool,
+    locked: bool,
+) -> anyhow::Result<Ended> {
     let mut config = context.load()?;
+    config.document.trust.locked |= locked;
     if let Some(signing) = &mut config.document.signing {
         signing.adopt = adopt;
     }

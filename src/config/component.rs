@@ -10,15 +10,15 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::ConfigError;
+pub use super::asset::{AssetAt, AssetRule};
 use super::extension::{Extension, Kind};
 use super::files::{FileRule, Files};
 use super::image::{Format, ImageRule};
-use super::source::{HttpUrl, NO_SOURCE, SourceRule};
+use super::source::{NO_SOURCE, SourceRule};
 use super::versions::Versions;
 use super::xattrs::XattrRules;
 use crate::manifest::BEST_BEFORE;
 use crate::name::{Arch, ComponentName, Folder};
-use crate::template::{Template, Vars};
 
 /// A component, read and checked.
 #[derive(Debug, Clone)]
@@ -81,74 +81,11 @@ struct Raw {
     xattrs: XattrRules,
 }
 
-/// `[[asset]]`
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(try_from = "RawAsset")]
-pub struct AssetRule {
-    /// Where it is.
-    #[serde(serialize_with = "as_text")]
-    pub at: AssetAt,
-    /// A checksum file for it.
-    #[serde(serialize_with = "as_text")]
-    pub sha256: Option<Template>,
-    /// How many leading folders of the archive do not count.
-    pub strip_components: usize,
-    /// For which versions it is wanted.
-    pub when: Option<semver::VersionReq>,
-    /// What of it goes where.
-    pub files: Files,
-}
-
 pub(super) fn as_text<S: serde::Serializer>(
     value: &impl std::fmt::Debug,
     to: S,
 ) -> Result<S::Ok, S::Error> {
     to.collect_str(&format_args!("{value:?}"))
-}
-
-/// Where an asset is.
-#[derive(Debug, Clone)]
-pub enum AssetAt {
-    /// Anywhere.
-    Url(Template),
-    /// An asset of the release, by name.
-    Name(Template),
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct RawAsset {
-    url: Option<Template>,
-    name: Option<Template>,
-    sha256: Option<Template>,
-    #[serde(default)]
-    strip_components: usize,
-    when: Option<semver::VersionReq>,
-    #[serde(default)]
-    files: Files,
-}
-
-impl TryFrom<RawAsset> for AssetRule {
-    type Error = String;
-    fn try_from(raw: RawAsset) -> Result<Self, String> {
-        let at = match (raw.url, raw.name) {
-            (Some(url), None) => {
-                let vars = Vars { name: "n", version: "1", arch: "a", tag: "t", url: "" };
-                HttpUrl::try_from(url.expand(&vars))
-                    .map_err(|_| format!("`{url}` is not an http or https URL"))?;
-                AssetAt::Url(url)
-            }
-            (None, Some(name)) => AssetAt::Name(name),
-            _ => return Err("an asset has either `url` or `name`".to_owned()),
-        };
-        Ok(Self {
-            at,
-            sha256: raw.sha256,
-            strip_components: raw.strip_components,
-            when: raw.when,
-            files: raw.files,
-        })
-    }
 }
 
 /// `[services]`
@@ -202,14 +139,18 @@ impl From<UnitName> for String {
 /// # Errors
 /// What is wrong and where; relative paths become relative to the folder of `file`.
 pub fn parse(name: ComponentName, file: &Path, text: &str) -> Result<Component, ConfigError> {
-    let raw: Raw =
+    let mut raw: Raw =
         toml::from_str(text).map_err(|error| ConfigError::from_toml(file, text, &error))?;
     let mut source = raw
         .source
         .clone()
         .ok_or_else(|| ConfigError::new(file, "it has no source").with_hint(NO_SOURCE))?;
+    let folder = file.parent().unwrap_or(Path::new(""));
     if let SourceRule::Directory(rule) = &mut source {
-        rule.path = file.parent().unwrap_or(Path::new("")).join(&rule.path);
+        rule.path = folder.join(&rule.path);
+    }
+    for asset in &mut raw.assets {
+        asset.trust.relative_to(folder);
     }
     check(&raw, &source).map_err(|message| ConfigError::in_text(file, text, &message))?;
     Ok(Component {
@@ -255,6 +196,11 @@ fn check(raw: &Raw, source: &SourceRule) -> Result<(), String> {
         rule.pattern
             .require(&["version"])
             .map_err(|error| format!("[source.directory] match: {error}"))?;
+    }
+    for attestation in raw.assets.iter().filter_map(|asset| asset.trust.attestation.as_ref()) {
+        if attestation.repo.is_none() && !matches!(source, SourceRule::Github(_)) {
+            return Err("[[asset]] attestation: of which repository?\nhint: add repo = \"OWNER/REPOSITORY\"".to_owned());
+        }
     }
     if versions.min_age.is_some() && !matches!(source, SourceRule::Github(_)) {
         return Err("[versions] min-age: this source does not tell when a version was released\nhint: leave it out, or follow the project's releases with [source.github]".to_owned());

@@ -10,8 +10,6 @@ use http::{HeaderMap, StatusCode, header};
 use jiff::Timestamp;
 use thiserror::Error;
 
-use crate::name::Sha256;
-
 /// The longest that a server may ask us to wait before we rather report it.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -98,26 +96,6 @@ pub enum FetchError {
         /// What it has.
         got: u64,
     },
-    /// The bytes are not those that were promised.
-    #[error("{url} has SHA-256 {got}, but {promised_by} says {expected}")]
-    Digest {
-        /// What was fetched.
-        url: String,
-        /// Who said what it should be.
-        promised_by: String,
-        /// What it should be.
-        expected: Sha256,
-        /// What it is.
-        got: Sha256,
-    },
-    /// A checksum file that says nothing of the asset.
-    #[error("{url}: {problem}")]
-    Checksum {
-        /// The checksum file.
-        url: String,
-        /// What is wrong with it.
-        problem: String,
-    },
     /// The file could not be written or read on this machine.
     #[error("cannot store {path}", path = path.display())]
     Disk {
@@ -164,14 +142,13 @@ impl FetchError {
                 "raise [network] timeout if the server is just slow"
             }
             Self::Truncated { .. } => "the next sync tries again",
-            Self::TooLarge { limit, .. } if *limit == super::DOCUMENT => {
-                "no page that lists versions, and no checksum file, is that long"
+            Self::TooLarge { limit, .. } if *limit <= super::DOCUMENT => {
+                "no page that lists versions, no checksum file and no signature is that long"
             }
             Self::TooLarge { .. } => "raise [limits] download if the upstream is trusted",
-            Self::Digest { .. } | Self::Length { .. } => {
+            Self::Length { .. } => {
                 "the file changed upstream or on the way; do not publish it before you know why"
             }
-            Self::Checksum { .. } => "check the template in `sha256`",
             Self::Disk { .. } => {
                 "downloads go to the folder of temporary files; $TMPDIR names another"
             }

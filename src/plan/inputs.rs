@@ -4,13 +4,11 @@
 //! nobody but a person can tell. What the source itself says of a file is enough to see it; what it
 //! does not say is seen when the file is fetched again.
 
-use super::{Candidate, applicable, find_asset, vars};
+use super::{Candidate, Located, applicable, locate, vars};
+use crate::build::from;
 use crate::config::Component;
-use crate::config::component::AssetAt;
-use crate::fetch::without_password;
 use crate::name::{Arch, Sha256};
 use crate::repository::commit::InputRecord;
-use crate::source::Location;
 use crate::version::Version;
 
 /// What became of the files.
@@ -37,18 +35,10 @@ pub(super) fn replaced(
     for (_, theirs) in arches {
         let vars = vars(component, version, release, theirs);
         for rule in applicable(component, version).unwrap_or_default() {
-            let asset = match &rule.at {
-                AssetAt::Url(url) => {
-                    let at = Location::Url(url.expand(&vars));
-                    release.assets.iter().find(|asset| asset.at == at)
-                }
-                AssetAt::Name(name) => find_asset(release, &name.expand(&vars)),
+            let Ok(Located { name, at, asset: Some(asset) }) = locate(rule, release, &vars) else {
+                continue;
             };
-            let Some(asset) = asset else { continue };
-            let from = match &asset.at {
-                Location::Url(url) => without_password(url),
-                Location::File(_) => asset.name.clone(),
-            };
+            let from = from(&name, &at);
             let Some(before) = recorded.iter().find(|input| input.from == from) else { continue };
             match (asset.sha256, asset.size) {
                 (Some(now), _) if now == before.sha256 => {}

@@ -14,7 +14,8 @@ use sha2::Digest;
 
 use super::{RecipeError, normal_mode};
 use crate::config::Component;
-use crate::config::component::{AssetAt, AssetRule, UnitName};
+use crate::config::asset::{AssetAt, AssetRule};
+use crate::config::component::UnitName;
 use crate::config::extension::{Extension, Kind};
 use crate::config::files::{FileRule, Files, Mode};
 use crate::config::image::{Compression, Format, ImageRule};
@@ -92,7 +93,7 @@ pub fn fingerprint(
         fields.tell("accept", &accepted.to_string());
     }
     for rule in rules {
-        let AssetRule { at, sha256: _, strip_components, when: _, files } = rule;
+        let AssetRule { at, trust: _, strip_components, when: _, files } = rule;
         match at {
             AssetAt::Url(url) => fields.tell("asset-url", &url.expand(vars)),
             AssetAt::Name(name) => fields.tell("asset-name", &name.expand(vars)),
@@ -261,6 +262,11 @@ url = "https://e.org/{version}-{arch}.tgz"
             ("[source", "description = \"d\"\nhomepage = \"https://e.org/\"\n[source"),
             ("[files]", "[versions]\nnewest = 1\nmin-age = \"2d\"\nexclude = [\"1.1\"]\n[files]"),
             ("[asset.files]", "sha256 = \"{url}.sha256\"\nwhen = \">=1\"\n[asset.files]"),
+            ("[asset.files]", "trust = \"first-use\"\nsha512 = { name = \"x\" }\n[asset.files]"),
+            (
+                "[asset.files]",
+                "signature = { openpgp = \"{url}.asc\", keyring = \"k\" }\nattestation = { workflow = \"w\" }\n[asset.files]",
+            ),
             ("{ text = \"{version}\" }", "{ text = \"1.0\" }"),
             ("[files]", "[extension]\nreload = false\n[image]\ncompression = \"zstd\"\n[files]"),
             (

@@ -99,6 +99,14 @@ pub fn download_headers() -> Option<HeaderMap> {
     ]))
 }
 
+/// The API's address, and what to ask it with.
+pub fn api() -> (String, HeaderMap) {
+    let mut headers = download_headers().unwrap_or_default();
+    headers.insert(header::ACCEPT, HeaderValue::from_static("application/vnd.github+json"));
+    let api = variable("GITHUB_API_URL").unwrap_or_else(|| "https://api.github.com".to_owned());
+    (api.trim_end_matches('/').to_owned(), headers)
+}
+
 /// An environment variable; CI systems set those they have nothing for to the empty string.
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
@@ -106,8 +114,7 @@ fn variable(name: &str) -> Option<String> {
 
 fn read(rule: &GithubRule, release: GithubRelease) -> Release {
     let GithubRepo { owner, name } = &rule.repo;
-    let api = variable("GITHUB_API_URL").unwrap_or_else(|| "https://api.github.com".to_owned());
-    let api = api.trim_end_matches('/');
+    let (api, _) = api();
     let assets =
         release.assets.into_iter().filter(|asset| asset.state == "uploaded").map(|asset| Asset {
             at: Location::Url(asset.browser_download_url.into()),

@@ -9,9 +9,10 @@ use crate::build::{Bench, Workshop};
 use crate::config::Component;
 use crate::image::Image;
 use crate::name::FileName;
-use crate::plan::{self, Build};
-use crate::report::{Step, Told};
+use crate::plan::{self, Build, Plan};
+use crate::report::{Step, Told, count};
 use crate::repository::commit::{self, Change, CommitError, Record};
+use crate::repository::shelf::Shelf;
 use crate::repository::{Place, Published, retention};
 use crate::version::Version;
 
@@ -58,10 +59,43 @@ pub(super) async fn attempt<'s>(
         }
         _ => Ok(Vec::new()),
     };
+    if removed.is_ok() {
+        let kept = kept(component, &plan, &published, &upstream);
+        let keep = plan::worth_remembering(component, arches, releases, &plan.verdicts, &kept);
+        shop.guard.ledger.retain(&component.name, keep)?;
+        remember(shop).await?;
+    }
     outcome.newest = newest(component, &published);
     outcome.removed.extend(removed?);
     outcome.deleted.extend(deleted?);
     outcome.errors.extend(told);
+    Ok(())
+}
+
+/// The versions whose first uses are worth remembering.
+fn kept(
+    component: &Component,
+    plan: &Plan,
+    published: &Published,
+    upstream: &BTreeSet<Version>,
+) -> BTreeSet<Version> {
+    let wanted = plan.verdicts.iter().filter(|verdict| verdict.out.is_none());
+    let mut kept: BTreeSet<Version> =
+        wanted.filter_map(|verdict| verdict.version.clone()).collect();
+    kept.extend(Shelf::new(component, published, upstream).slots.into_keys());
+    kept.extend(published.catalogue.yanked.keys().cloned());
+    kept
+}
+
+/// Writes down what was met for the first time.
+pub(crate) async fn remember(shop: &Workshop) -> anyhow::Result<()> {
+    let guard = shop.guard.clone();
+    // It may wait for another run.
+    let added = tokio::task::spawn_blocking(move || guard.ledger.save()).await??;
+    if added > 0 {
+        let what = count(added, "digest");
+        shop.progress.line(&format!("{:>10} {what} in publish.lock: commit it", "noted"));
+    }
     Ok(())
 }
 
@@ -108,7 +142,8 @@ async fn build_all<'s>(
         }
     }
     made.benches.push(bench);
-    Ok(())
+    // Before anything of it is published.
+    remember(shop).await
 }
 
 /// Publishes version by version, the newest first: one that does not fit on the disk any more must
