@@ -179,7 +179,7 @@ mod whole_runs {
     impl World {
         fn plan(&self, component: &Component, tags: &[String], hours: i64) -> Plan {
             let releases = tags.iter().map(|tag| release(tag)).collect();
-            let basis = Basis { overlay: None, retention: AN_HOUR };
+            let basis = Basis { overlay: None, retention: AN_HOUR, ..Basis::default() };
             plan(component, &arches(), releases, &self.published, basis, later(hours))
         }
 

@@ -45,6 +45,7 @@ mod signing;
 mod status;
 mod store;
 mod tailscale;
+mod trust;
 mod upstream;
 mod verify;
 mod web;
