@@ -314,7 +314,9 @@ impl TryFrom<PlaceTable> for ChecksumAt {
 
 impl Place {
     fn url(url: Template) -> Result<Self, String> {
-        check_url(&url)?;
+        check_url(&url).map_err(|problem| {
+            format!("{problem}\nhint: a file of the release is {{ name = \"{url}\" }}")
+        })?;
         Ok(Self::Url(url))
     }
 }

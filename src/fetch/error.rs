@@ -142,8 +142,8 @@ impl FetchError {
                 "raise [network] timeout if the server is just slow"
             }
             Self::Truncated { .. } => "the next sync tries again",
-            Self::TooLarge { limit, .. } if *limit <= super::DOCUMENT => {
-                "no page that lists versions, no checksum file and no signature is that long"
+            Self::TooLarge { limit, .. } if *limit == super::DOCUMENT => {
+                "no page that lists versions is that long"
             }
             Self::TooLarge { .. } => "raise [limits] download if the upstream is trusted",
             Self::Length { .. } => {
@@ -160,6 +160,15 @@ impl FetchError {
     #[must_use]
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Status { status, .. } if *status == StatusCode::NOT_FOUND)
+    }
+
+    /// Whether it is larger than it may be.
+    #[must_use]
+    pub fn is_too_large(&self) -> bool {
+        match self {
+            Self::Shared(error) => error.is_too_large(),
+            other => matches!(other, Self::TooLarge { .. }),
+        }
     }
 
     /// How long to wait before the try after this one, where another might go better.

@@ -165,6 +165,9 @@ impl TrustError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         let text = match self {
+            Self::Fetch(error) if error.is_too_large() => {
+                "no checksum file and no signature is that long"
+            }
             Self::Fetch(error) => return error.hint(),
             Self::NoFile(_) => "check the `name` of the checksum file or signature",
             Self::Checksum { problem, .. } => return Some(problem.hint()),

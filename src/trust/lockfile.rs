@@ -321,7 +321,9 @@ impl Ledger {
         let lockfile = state.read(&self.path)?;
         let assets = lockfile.entries.get(component).into_iter().flat_map(BTreeMap::keys);
         let going: Vec<String> = assets.filter(|from| !keep(from)).cloned().collect();
-        going.iter().for_each(|from| lockfile.remove(component, from));
+        for from in &going {
+            lockfile.remove(component, from);
+        }
         let gone = going.into_iter().map(|from| ((component.clone(), from), Pending::Gone));
         state.pending.extend(gone);
         Ok(())

@@ -215,7 +215,8 @@ fn find(
     release: &Release,
     vars: &Vars<'_>,
 ) -> Result<Beside, String> {
-    let listed = match place {
+    let url = match place {
+        Place::Url(url) => url,
         Place::Name(name) => {
             let name = name.expand(vars);
             let listed = release.assets.iter().find(|asset| asset.name == name);
@@ -224,26 +225,21 @@ fn find(
                 None => Err(name),
             };
         }
-        Place::Url(url) => {
-            let at = match subject {
-                Location::Url(subject) => {
-                    Location::Url(url.expand(&Vars { url: subject, ..*vars }))
-                }
-                Location::File(path) => {
-                    // Beside a file of this machine lies another one.
-                    let subject = format!("file:{}", path.display());
-                    let text = url.expand(&Vars { url: &subject, ..*vars });
-                    match text.strip_prefix("file:") {
-                        Some(path) => Location::File(path.into()),
-                        None => Location::Url(text),
-                    }
-                }
-            };
-            let listed = release.assets.iter().find(|asset| asset.at == at);
-            Beside { at, private: listed.and_then(|asset| asset.private.clone()) }
+    };
+    let at = match subject {
+        Location::Url(subject) => Location::Url(url.expand(&Vars { url: subject, ..*vars })),
+        // Beside a file of this machine lies another one.
+        Location::File(path) => {
+            let subject = format!("file:{}", path.display());
+            let text = url.expand(&Vars { url: &subject, ..*vars });
+            match text.strip_prefix("file:") {
+                Some(path) => Location::File(path.into()),
+                None => Location::Url(text),
+            }
         }
     };
-    Ok(listed)
+    let listed = release.assets.iter().find(|asset| asset.at == at);
+    Ok(Beside { private: listed.and_then(|asset| asset.private.clone()), at })
 }
 
 fn whose(scheme: &Scheme, vars: &Vars<'_>) -> Whose {

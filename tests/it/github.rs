@@ -722,20 +722,9 @@ impl State {
                     }
                 }
             }
-            ["attestations", digest] => match repo.attestations.get(*digest) {
+            ["attestations", digest] => match self.attestations_json(repo, digest) {
                 None => not_found(),
-                Some(bundles) => {
-                    let all = bundles.iter().map(|bundle| {
-                        json!({
-                            "bundle": bundle,
-                            "repository_id": repo.id,
-                            "bundle_url": format!("{}/bundles/{digest}", self.storage),
-                            "initiator": "user",
-                        })
-                    });
-                    let all: Vec<Value> = all.collect();
-                    tagged(call, who, &json!({ "attestations": all }))
-                }
+                Some(answer) => tagged(call, who, &answer),
             },
             ["tags"] => {
                 let names = repo.tag_names();
@@ -894,6 +883,19 @@ impl State {
             "updated_at": asset.updated,
             "browser_download_url": format!("{}/{}/releases/download/{tag}/{name}", self.web, repo.full),
         })
+    }
+
+    fn attestations_json(&self, repo: &Repo, digest: &str) -> Option<Value> {
+        let bundles = repo.attestations.get(digest)?.iter();
+        let all = bundles.map(|bundle| {
+            json!({
+                "bundle": bundle,
+                "repository_id": repo.id,
+                "bundle_url": format!("{}/bundles/{digest}", self.storage),
+                "initiator": "user",
+            })
+        });
+        Some(json!({ "attestations": all.collect::<Vec<Value>>() }))
     }
 
     fn tag_json(&self, repo: &Repo, name: &str) -> Value {

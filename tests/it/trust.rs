@@ -352,7 +352,7 @@ fn minisign_signatures() {
     for (wrong, why) in [
         (data("minisign/tool-1.0.minisig"), "does not fit"),
         (data("minisign/tool-1.1.other.minisig"), "is by another key than RW"),
-        (data("minisign/tool-1.1.legacy.minisig"), "old form"),
+        (data("minisign/tool-1.1.legacy.minisig"), "is of minisign's old form"),
         (spoilt, " "),
         (renamed.into_bytes(), "does not fit"),
         (Vec::new(), "is no signature of minisign"),
