@@ -7,14 +7,13 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use bytes::Bytes;
 use thiserror::Error;
 use tokio::sync::{OnceCell, Semaphore};
 
-use crate::config::component::{AssetAt, AssetRule};
-use crate::config::{self, Component};
+use crate::config::{Component, Config};
 use crate::fetch::arriving::Arriving;
-use crate::fetch::oci::{Reference, ReferenceError};
-use crate::fetch::{self, Client, FetchError, Fetched, Promise};
+use crate::fetch::{Client, FetchError, Fetched};
 use crate::image::squashfs::Pool;
 use crate::image::{self, Draft, Identity, Image, ImageError};
 use crate::lint;
@@ -26,14 +25,19 @@ use crate::recipe::{self, Input, RecipeError};
 use crate::report::{Progress, Step};
 use crate::repository::commit::{InputRecord, RECORD, Record};
 use crate::scratch::Scratch;
-use crate::source::{Location, Private};
-use crate::template::Vars;
+use crate::source::Location;
+use crate::trust::{Guard, TrustError};
 
 mod judge;
 mod layers;
 
+mod proof;
+mod wanted;
+
 use judge::judge;
-use layers::{Fetching, LayerOf, bytes_of};
+use layers::{Fetching, bytes_of};
+pub(crate) use wanted::from;
+use wanted::{Found, Wanted, locate_all};
 
 /// An image that could not be built.
 #[derive(Debug, Error)]
@@ -45,6 +49,14 @@ pub enum BuildError {
         asset: String,
         /// Why.
         source: FetchError,
+    },
+    /// Nothing vouches for an asset as it must.
+    #[error("cannot trust {asset}")]
+    Trust {
+        /// The asset's file name.
+        asset: String,
+        /// Why.
+        source: TrustError,
     },
     /// The release has no such asset.
     #[error("the release has no asset `{0}`")]
@@ -94,6 +106,7 @@ impl BuildError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Fetch { source, .. } => source.hint(),
+            Self::Trust { source, .. } => source.hint(),
             Self::Recipe(source) => source.hint(),
             Self::Replaced { version, now, .. } => Some(inputs::way_out(version, *now)),
             Self::Disk { .. } | Self::Image(ImageError::Disk { .. }) => {
@@ -116,6 +129,8 @@ pub struct Workshop {
     pub client: Client,
     /// How bytes from outside are bounded.
     pub limits: Limits,
+    /// What must vouch for what comes from outside.
+    pub guard: Arc<Guard>,
     /// How a person follows it.
     pub progress: Progress,
     /// Builds under way, from the first byte fetched: what they fetched lies on the disk until they
@@ -130,7 +145,8 @@ pub struct Workshop {
 impl Workshop {
     /// A workshop with the configured limits, building on every core.
     #[must_use]
-    pub fn new(client: Client, document: &config::Document, progress: Progress) -> Self {
+    pub fn new(client: Client, config: &Config, progress: Progress) -> Self {
+        let document = &config.document;
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self {
             client,
@@ -138,6 +154,7 @@ impl Workshop {
                 bytes: document.limits.unpacked.bytes(),
                 entries: document.limits.entries,
             },
+            guard: Arc::new(Guard::new(config)),
             progress,
             under_way: Arc::new(Semaphore::new(document.network.concurrency.get())),
             cores: Arc::new(Semaphore::new(cores)),
@@ -163,7 +180,12 @@ pub struct Bench<'w> {
     component: Arc<Component>,
     folder: Scratch,
     shared: Mutex<HashMap<String, Shared>>,
+    /// What was read of the files beside the assets: each is asked for once.
+    beside: Mutex<HashMap<String, Beside>>,
 }
+
+/// A checksum file or a signature, for all assets that need it.
+type Beside = Arc<OnceCell<Result<Bytes, Arc<FetchError>>>>;
 
 /// A download, for all builds that need it.
 #[derive(Debug)]
@@ -174,29 +196,6 @@ struct Shared {
     arriving: Arriving,
     /// Builds that are not done with it.
     users: usize,
-}
-
-/// A file for a build: where it is, and all that is known of it beforehand.
-struct Wanted {
-    /// Which of the recipe's assets it belongs to.
-    rule: usize,
-    name: String,
-    at: Location,
-    /// What the source itself says.
-    sha256: Option<Sha256>,
-    size: Option<u64>,
-    private: Option<Private>,
-    checksums: Option<String>,
-    /// Set for a layer of an image, of which more is known.
-    layer: Option<LayerOf>,
-}
-
-/// Where the asset of a rule is.
-enum Located {
-    /// In one place.
-    File(Box<Wanted>),
-    /// In a registry, which knows of what layers it is made.
-    Image(Reference),
 }
 
 impl<'w> Bench<'w> {
@@ -212,11 +211,12 @@ impl<'w> Bench<'w> {
         let folder = Scratch::new()
             .map_err(|source| BuildError::Disk { path: std::env::temp_dir(), source })?;
         let component = Arc::new(component.clone());
-        let bench = Self { shop, component, folder, shared: Mutex::default() };
+        let shared = Mutex::default();
+        let bench = Self { shop, component, folder, shared, beside: Mutex::default() };
         for build in builds {
             // What is wrong with a build is told when its turn comes.
             let wanted = locate_all(&bench.component, build);
-            for url in wanted.iter().flatten().filter_map(Located::url) {
+            for url in wanted.iter().flatten().filter_map(Found::url) {
                 bench.with_shared(url, |download| download.users += 1);
             }
         }
@@ -262,7 +262,8 @@ impl<'w> Bench<'w> {
             .collect();
         let fetch = async {
             let assets = wanted.iter().zip(&files);
-            let fetched = assets.map(|(asset, fetching)| self.fetch(asset, &fetching.file));
+            let fetched =
+                assets.map(|(asset, fetching)| self.fetch(build, asset, &fetching.file));
             let fetched = futures::future::try_join_all(fetched).await;
             if fetched.is_err() {
                 for fetching in &files {
@@ -313,20 +314,23 @@ impl<'w> Bench<'w> {
 
     /// Other bytes than before under the same name are upstream's mistake, or an attack.
     fn check_inputs(&self, build: &Build, inputs: &[InputRecord]) -> Result<(), BuildError> {
+        inputs.iter().try_for_each(|input| self.check_input(build, &input.from, input.sha256))
+    }
+
+    fn check_input(&self, build: &Build, from: &str, now: Sha256) -> Result<(), BuildError> {
         let accepted = inputs::accepted(&self.component, &build.upstream);
-        for InputRecord { from, sha256: now, .. } in inputs {
-            let before = build.expects.iter().find(|before| before.from == *from);
-            let published = before.map_or(*now, |before| before.sha256);
-            if published != *now && !accepted.contains(now) {
-                return Err(BuildError::Replaced {
-                    from: from.clone(),
+        let before = build.expects.iter().find(|before| before.from == from);
+        match before.map(|before| before.sha256) {
+            Some(published) if published != now && !accepted.contains(&now) => {
+                Err(BuildError::Replaced {
+                    from: from.to_owned(),
                     version: build.upstream.clone(),
                     published,
-                    now: *now,
-                });
+                    now,
+                })
             }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     fn job(&self, build: &Build, files: &[Fetching]) -> Result<Job, BuildError> {
@@ -357,56 +361,6 @@ impl<'w> Bench<'w> {
             Location::Url(url) => self.with_shared(url, |download| download.arriving.for_one()),
             Location::File(path) => Arriving::at(path.clone()),
         }
-    }
-
-    async fn fetch(
-        &self,
-        asset: &Wanted,
-        file: &Arriving,
-    ) -> Result<Option<InputRecord>, BuildError> {
-        let failed = |source| BuildError::Fetch { asset: asset.name.clone(), source };
-        let mut promises: Vec<Promise> = asset
-            .sha256
-            .map(|sha256| Promise { sha256, by: asset.promised_by().to_owned() })
-            .into_iter()
-            .collect();
-        if let Some(url) = &asset.checksums {
-            promises.push(self.checksum(url, &asset.name).await.map_err(failed)?);
-        }
-        let fetched = match &asset.at {
-            Location::Url(url) => self.download(url, asset).await.map_err(failed)?,
-            Location::File(_) => hash(file.clone()).await?,
-        };
-        if let Some(expected) = asset.size.filter(|size| *size != fetched.size) {
-            let url = asset.at.to_string();
-            return Err(failed(FetchError::Length { url, expected, got: fetched.size }));
-        }
-        for promise in &promises {
-            promise.check(&asset.at.to_string(), fetched.sha256).map_err(failed)?;
-        }
-        // An image is known by its manifest, which names all of its layers.
-        if let Some(layer) = &asset.layer {
-            return Ok(layer.record.clone());
-        }
-        let record = InputRecord {
-            from: match &asset.at {
-                Location::Url(url) => fetch::without_password(url),
-                Location::File(_) => asset.name.clone(),
-            },
-            sha256: fetched.sha256,
-            size: fetched.size,
-            promised_by: promises.into_iter().map(|promise| promise.by).collect(),
-        };
-        Ok(Some(record))
-    }
-
-    async fn checksum(&self, url: &str, name: &str) -> Result<Promise, FetchError> {
-        let Some(path) = url.strip_prefix("file:") else {
-            return self.shop.client.checksum(url, name).await;
-        };
-        let disk = |source| FetchError::Disk { path: path.into(), source };
-        let text = tokio::fs::read(path).await.map_err(disk)?;
-        Promise::read(&text, path, name)
     }
 
     async fn download(&self, url: &str, asset: &Wanted) -> Result<Fetched, FetchError> {
@@ -467,37 +421,6 @@ impl<'w> Bench<'w> {
     }
 }
 
-impl Wanted {
-    fn url(&self) -> Option<&str> {
-        match &self.at {
-            Location::Url(url) => Some(url),
-            Location::File(_) => None,
-        }
-    }
-
-    /// Who said what its digest is, where it is known beforehand.
-    fn promised_by(&self) -> &'static str {
-        if self.layer.is_some() { "the image's manifest" } else { "the release" }
-    }
-}
-
-impl Located {
-    fn url(&self) -> Option<&str> {
-        match self {
-            Self::File(file) => file.url(),
-            Self::Image(_) => None,
-        }
-    }
-}
-
-/// The assets of a build, in the order of the recipe.
-fn locate_all(component: &Component, build: &Build) -> Result<Vec<Located>, BuildError> {
-    let vars = build.vars(component);
-    let rules = assets::applicable(component, &build.upstream).map_err(BuildError::Rule)?;
-    let rules = rules.into_iter().enumerate();
-    rules.map(|(number, rule)| locate(number, rule, build, &vars)).collect()
-}
-
 /// Digest and size of a file that is here already.
 async fn hash(file: Arriving) -> Result<Fetched, BuildError> {
     let path = file.path().to_owned();
@@ -511,54 +434,6 @@ async fn hash(file: Arriving) -> Result<Fetched, BuildError> {
         Ok(Err(source)) => Err(BuildError::Disk { path, source }),
         Err(error) => Err(BuildError::Crashed(error.to_string())),
     }
-}
-
-fn locate(
-    number: usize,
-    rule: &AssetRule,
-    build: &Build,
-    vars: &Vars<'_>,
-) -> Result<Located, BuildError> {
-    let (name, at, asset) = match &rule.at {
-        AssetAt::Url(url) => {
-            let url = url.expand(vars);
-            let path = url.split(['?', '#']).next().unwrap_or_default();
-            let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned();
-            let at = Location::Url(url);
-            // A release may know this very file, and its digest.
-            let asset = assets::known_at(&at, &build.release, &build.company);
-            (name, at, asset)
-        }
-        AssetAt::Name(name) => {
-            let asset = assets::find(name, &build.release, &build.company, vars)
-                .map_err(|names| BuildError::NoAsset(names.join("` or `")))?;
-            (asset.name.clone(), asset.at.clone(), Some(asset))
-        }
-        AssetAt::Oci(image) => {
-            // A version may have what no tag can have.
-            let reference = image.expand(vars).parse();
-            let reference =
-                reference.map_err(|error: ReferenceError| BuildError::Rule(error.to_string()))?;
-            return Ok(Located::Image(reference));
-        }
-    };
-    let checksums = rule.sha256.as_ref().map(|template| {
-        let url = match &at {
-            Location::Url(url) => url.clone(),
-            Location::File(path) => format!("file:{}", path.display()),
-        };
-        template.expand(&Vars { url: &url, ..*vars })
-    });
-    Ok(Located::File(Box::new(Wanted {
-        rule: number,
-        name,
-        at,
-        sha256: asset.and_then(|asset| asset.sha256),
-        size: asset.and_then(|asset| asset.size),
-        private: asset.and_then(|asset| asset.private.clone()),
-        checksums,
-        layer: None,
-    })))
 }
 
 /// The part of a build that only computes, for a thread of its own.

@@ -86,6 +86,9 @@ enum Command {
         /// signed them: somebody has looked at each line
         #[arg(long)]
         adopt: bool,
+        /// Refuse what publish.lock does not know; it stays as it is
+        #[arg(long)]
+        locked: bool,
         #[command(flatten)]
         only: Only,
     },
@@ -109,6 +112,9 @@ enum Command {
         /// Build a published version again, and compare; nothing is kept
         #[arg(long, requires = "version")]
         check: bool,
+        /// Refuse what publish.lock does not know; it stays as it is
+        #[arg(long)]
+        locked: bool,
     },
     /// What upstream has and what is published; exit 3 if something is behind
     Status {
@@ -285,13 +291,15 @@ async fn run(args: Args) -> anyhow::Result<Ended> {
         progress: Progress::new(args.quiet),
     };
     match args.command {
-        Command::Sync { dry_run, adopt, .. } => sync::run(&context, dry_run, adopt).await,
+        Command::Sync { dry_run, adopt, locked, .. } => {
+            sync::run(&context, dry_run, adopt, locked).await
+        }
         Command::Plan { .. } => plan::run(&context).await,
         Command::Build { name, version: Some(version), arch, check: true, .. } => {
             check::run(&context, &name, &version, &arch).await
         }
-        Command::Build { name, version, arch, output, .. } => {
-            build::run(&context, &name, version.as_deref(), &arch, &output).await
+        Command::Build { name, version, arch, output, locked, .. } => {
+            build::run(&context, &name, version.as_deref(), &arch, &output, locked).await
         }
         Command::Status { check, .. } => status::run(&context, check).await,
         Command::Prune { dry_run, max_delete, .. } => {

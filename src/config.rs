@@ -13,6 +13,7 @@ use url::Url;
 
 use crate::name::{Arch, ComponentName};
 
+pub mod asset;
 pub mod asset_name;
 pub mod companion;
 pub mod component;
@@ -28,6 +29,7 @@ pub mod retention;
 pub mod signing;
 pub mod source;
 mod store;
+pub mod trust;
 pub mod versions;
 pub mod xattrs;
 
@@ -38,6 +40,7 @@ pub use quantity::{Count, Size};
 pub use retention::Retention;
 pub use signing::{SecretAt, Signing};
 pub use store::{BucketUrl, CacheControl, Service, StoreUrl};
+pub use trust::Trust;
 
 /// The longest configuration file that is read, in bytes.
 const LONGEST: u64 = 1 << 20;
@@ -67,6 +70,9 @@ pub struct Document {
     /// How long what is no longer offered is kept.
     #[serde(default)]
     pub retention: Retention,
+    /// What must vouch for what upstreams give.
+    #[serde(default)]
+    pub trust: Trust,
     /// How upstreams are reached.
     #[serde(default)]
     pub network: Network,

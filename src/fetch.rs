@@ -24,11 +24,9 @@ use tokio::sync::Semaphore;
 use url::Url;
 
 use crate::config::{Limits, Network};
-use crate::name::Sha256;
 
 pub mod arriving;
 pub mod cache;
-pub mod checksum;
 mod credentials;
 mod document;
 mod download;
@@ -50,7 +48,7 @@ use credentials::Credentials;
 use error::{CRAWL, TRIES};
 use gate::Gate;
 
-/// The largest page, listing or checksum file that is read, in bytes.
+/// The largest page or listing that is read, in bytes.
 const DOCUMENT: u64 = 64 << 20;
 
 /// The longest refusal whose words are read, in bytes.
@@ -64,45 +62,6 @@ const SOCKETS: u64 = 8192;
 
 /// The longest that one request may take, in time limits: an hour at the default of 30 s.
 const LONGEST: u32 = 120;
-
-/// What an asset must turn out to be, and who says so.
-#[derive(Debug, Clone)]
-pub struct Promise {
-    /// The digest.
-    pub sha256: Sha256,
-    /// `the release` or the URL of a checksum file.
-    pub by: String,
-}
-
-impl Promise {
-    /// What a checksum file, fetched from `from`, says of the file called `name`.
-    ///
-    /// # Errors
-    /// [`FetchError::Checksum`]
-    pub fn read(text: &[u8], from: &str, name: &str) -> Result<Self, FetchError> {
-        let by = without_password(from);
-        match checksum::find(text, name) {
-            Ok(sha256) => Ok(Self { sha256, by }),
-            Err(problem) => Err(FetchError::Checksum { url: by, problem: problem.to_string() }),
-        }
-    }
-
-    /// Checks what came against what was promised.
-    ///
-    /// # Errors
-    /// [`FetchError::Digest`]
-    pub fn check(&self, url: &str, got: Sha256) -> Result<(), FetchError> {
-        if self.sha256 == got {
-            return Ok(());
-        }
-        Err(FetchError::Digest {
-            url: url.to_owned(),
-            promised_by: self.by.clone(),
-            expected: self.sha256,
-            got,
-        })
-    }
-}
 
 /// The one client for all upstreams. Clones are the same one.
 #[derive(Debug, Clone)]
@@ -228,15 +187,6 @@ impl Client {
             Some((from, to)) => format!("{to}{}", &url[from.len()..]),
             None => url.to_owned(),
         }
-    }
-
-    /// The digest that a checksum file gives for the file called `name`.
-    ///
-    /// # Errors
-    /// As [`Client::download`], or the file says nothing of `name`.
-    pub async fn checksum(&self, url: &str, name: &str) -> Result<Promise, FetchError> {
-        let (_, body) = self.small(url, &HeaderMap::new()).await?;
-        Promise::read(&body, url, name)
     }
 
     /// The length of a file in bytes, without fetching it; `None` if the server does not tell.

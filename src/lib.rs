@@ -30,7 +30,8 @@
 //! | [`name`], [`version`], [`template`] | what names look like, how clients order versions | who uses them |
 //! | [`source`] | asking upstreams what they released | which releases are wanted |
 //! | [`plan`] | choosing releases, comparing with what is published | I/O, time |
-//! | [`fetch`] | URL → verified file: one gate and one cache for all, retries, limits, digests | what the bytes are |
+//! | [`fetch`] | URL → file: one gate and one cache for all, retries, limits | what the bytes are |
+//! | [`trust`] | checksums, signatures, first use: what lets bytes in | how they come, what they are for |
 //! | [`recipe`] | assets → tree of files; every hostile archive ends here | where images go |
 //! | [`image`] | contents and a tree → `.raw`, and what is in one | where trees come from |
 //! | [`lint`] | what images had better not be, and what that is called | how they are stored |
@@ -85,4 +86,5 @@ pub mod source;
 pub mod store;
 pub mod sync;
 pub mod template;
+pub mod trust;
 pub mod version;

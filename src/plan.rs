@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use crate::config::component::AssetAt;
 use crate::config::source::SourceRule;
+use crate::config::trust::Strength;
 use crate::config::{Component, Retention};
 use crate::name::{Arch, ComponentName, FileName, Sha256};
 use crate::recipe::fingerprint;
@@ -26,6 +27,7 @@ pub(crate) mod inputs;
 mod judge;
 mod revision;
 mod select;
+mod trust;
 mod verdict;
 mod waiting;
 
@@ -35,6 +37,7 @@ pub use company::{Because, Chosen, Company};
 pub use judge::{Judged, Upstream};
 use revision::Planner;
 pub use select::{Asked, Candidate, Selection, select};
+pub use trust::{Vouched, worth_remembering};
 pub use verdict::{Out, Verdict};
 pub use waiting::{Awaited, awaited};
 
@@ -57,6 +60,8 @@ pub struct Plan {
     pub newer: Vec<Version>,
     /// Published versions that upstream no longer lists, the newest first.
     pub withdrawn: Vec<Version>,
+    /// What vouches for the assets of the versions that are wanted.
+    pub vouched: Vec<Vouched>,
 }
 
 impl Plan {
@@ -83,6 +88,14 @@ impl Plan {
             Action::Remove(removal) => Some(removal),
             Action::Build(_) | Action::Sign { .. } | Action::Delete(_) | Action::Await(_) => None,
         })
+    }
+
+    /// The assets that nothing vouches for, each once.
+    #[must_use]
+    pub fn unverified(&self) -> Vec<&str> {
+        let nothing = self.vouched.iter().filter(|asset| asset.strength == Strength::Nothing);
+        let names: BTreeSet<&str> = nothing.map(|asset| asset.asset.as_str()).collect();
+        names.into_iter().collect()
     }
 
     /// The files that go.
@@ -129,6 +142,8 @@ pub struct Basis {
     pub retention: Retention,
     /// Whether the store reads a `+` in a path as a blank.
     pub plus_is_blank: bool,
+    /// The least that must vouch for an asset.
+    pub require: Strength,
 }
 
 /// Compares what upstream has with what is published.
@@ -156,6 +171,7 @@ pub fn plan(
     // What is waited for takes no place from what is there.
     let places = wanted.iter().map(|candidate| &candidate.version);
     let staying = planner.staying(&places.filter(|version| !is_awaited(version)).collect());
+    let vouched = trust::vouched(&planner, &wanted);
     let mut actions = Vec::new();
     let mut shelf = planner.all.clone();
     for candidate in &wanted {
@@ -163,7 +179,9 @@ pub fn plan(
         if !awaited && !staying.contains(&candidate.version) {
             continue;
         }
+        let too_weak = || trust::refusal(candidate, &vouched, basis.require);
         match planner.builds(candidate, &verdicts) {
+            Ok(builds) if !builds.is_empty() && too_weak().is_some() => refusals.extend(too_weak()),
             Ok(builds) => {
                 for build in builds {
                     let Build { version, revision, arch, image, .. } = &build;
@@ -191,7 +209,7 @@ pub fn plan(
     let newer = newer_than_pin(component, &verdicts);
     let withdrawn = withdrawn(component, upstream, &planner.all);
     let component = component.name.clone();
-    Plan { component, actions, verdicts, refusals, newest, waiting, newer, withdrawn }
+    Plan { component, actions, verdicts, refusals, newest, waiting, newer, withdrawn, vouched }
 }
 
 /// The versions that would be wanted, if an older one were not pinned.

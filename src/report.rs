@@ -24,6 +24,8 @@ use crate::repository::yank::YankError;
 use crate::sign::{KeyError, KeyringError};
 use crate::source::SourceError;
 use crate::store::StoreError;
+use crate::trust::TrustError;
+use crate::trust::lockfile::LockfileError;
 
 /// What is going on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -262,6 +264,8 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
             .or_else(|| error.downcast_ref::<SourceError>()?.hint())
             .or_else(|| error.downcast_ref::<FetchError>()?.hint())
             .or_else(|| error.downcast_ref::<BuildError>()?.hint())
+            .or_else(|| error.downcast_ref::<TrustError>()?.hint())
+            .or_else(|| error.downcast_ref::<LockfileError>().map(LockfileError::hint))
             .or_else(|| error.downcast_ref::<RecipeError>()?.hint())
             .or_else(|| error.downcast_ref::<ArchiveError>()?.hint())
             .or_else(|| error.downcast_ref::<YankError>()?.hint())

@@ -25,6 +25,7 @@ use crate::repository::{self, Place, Published, commit};
 use crate::sign::{self, Signer};
 use crate::source::{self, Listing};
 use crate::store::{Access, Lock, Store, StoreError};
+use crate::trust;
 
 mod attempt;
 mod left;
@@ -32,6 +33,7 @@ mod outcome;
 mod prune;
 mod waiting;
 
+pub(crate) use attempt::remember;
 use attempt::{Made, attempt};
 pub use left::{Left, tend};
 pub use outcome::{Outcome, PublishedImage, newest, refusals};
@@ -189,7 +191,7 @@ pub fn signer_to_look(config: &Config, progress: &Progress) -> Result<Option<Sig
 #[must_use]
 pub fn workshop(config: &Config, progress: &Progress) -> Workshop {
     let client = Client::new(&config.document.network, &config.document.limits);
-    Workshop::new(client, &config.document, progress.clone())
+    Workshop::new(client, config, progress.clone())
 }
 
 /// A component that could not even be planned for.
@@ -300,10 +302,12 @@ async fn survey_in_turn<'c>(
     upstream.complete = listing.complete;
     let _turn = reading.acquire().await.expect("it is never closed");
     let published = Published::read(store, &component.folder).await?;
+    trust::check_keys(component)?;
     let basis = Basis {
         overlay: overlay(component).await?,
         retention: config.document.retention,
         plus_is_blank: config.store().service() == Some(Service::S3),
+        require: config.document.trust.require,
     };
     let (published, plan) =
         plan_for(component, &arches, &upstream, published, basis, store, signer).await?;

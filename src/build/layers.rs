@@ -5,12 +5,14 @@
 
 use http::HeaderMap;
 
-use super::{Bench, BuildError, Located, Wanted};
+use super::wanted::{Found, Wanted};
+use super::{Bench, BuildError};
 use crate::fetch::arriving::Arriving;
 use crate::plan::Build;
 use crate::recipe::Bytes;
 use crate::repository::commit::InputRecord;
 use crate::source::Location;
+use crate::trust::vouchers::Vouchers;
 
 /// What is known of a layer of an image.
 pub(super) struct LayerOf {
@@ -24,26 +26,28 @@ impl Bench<'_> {
     /// Asks registries for the layers of images.
     pub(super) async fn look_up(
         &self,
-        located: Vec<Located>,
+        found: Vec<Found>,
         build: &Build,
     ) -> Result<Vec<Wanted>, BuildError> {
         let mut wanted = Vec::new();
-        for (rule, located) in located.into_iter().enumerate() {
-            let reference = match located {
-                Located::File(file) => {
+        for (rule, found) in found.into_iter().enumerate() {
+            let (reference, vouchers) = match found {
+                Found::File(file) => {
                     wanted.push(*file);
                     continue;
                 }
-                Located::Image(reference) => reference,
+                Found::Image(reference, vouchers) => (reference, vouchers),
             };
             let name = reference.to_string();
+            self.check_strength(&name, &vouchers)?;
             let failed = |source| BuildError::Fetch { asset: name.clone(), source };
             let image = self.shop.client.image(&reference, build.arch).await.map_err(failed)?;
+            let promised_by = self.check_image(build, &name, &vouchers, image.manifest)?;
             let mut record = Some(InputRecord {
                 from: name.clone(),
                 sha256: image.manifest,
                 size: image.size,
-                promised_by: Vec::new(),
+                promised_by,
             });
             for layer in image.layers {
                 self.with_shared(&layer.url, |download| download.users += 1);
@@ -51,10 +55,10 @@ impl Bench<'_> {
                     rule,
                     name: name.clone(),
                     at: Location::Url(layer.url),
-                    sha256: Some(layer.sha256),
+                    from: name.clone(),
                     size: Some(layer.size),
                     private: None,
-                    checksums: None,
+                    vouchers: Vouchers { release: Some(layer.sha256), ..Vouchers::default() },
                     layer: Some(LayerOf { record: record.take(), headers: image.headers.clone() }),
                 });
             }

@@ -44,8 +44,10 @@ pub(super) async fn run(
     version: Option<&str>,
     arches: &[Arch],
     output: &Path,
+    locked: bool,
 ) -> anyhow::Result<Ended> {
-    let config = context.load()?;
+    let mut config = context.load()?;
+    config.document.trust.locked |= locked;
     let component = config.component(name)?;
     let shop = sync::workshop(&config, &context.progress);
     let store = Store::configured(&config, Access::Read)?;
@@ -97,6 +99,7 @@ pub(super) async fn run(
             }
         }
     }
+    sync::remember(&shop).await?;
     if context.json {
         print_json("build", &Result { component: name.clone(), release: version, images: built })?;
     } else {

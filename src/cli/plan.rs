@@ -1,13 +1,13 @@
 //! `publish plan`
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use serde::Serialize;
 
 use super::{Context, Ended, print, print_json};
 use crate::name::{ComponentName, FileName};
-use crate::plan::{Awaited, Because, Build, Chosen, Out, Refusal, Verdict, Why};
+use crate::plan::{Awaited, Because, Build, Chosen, Out, Refusal, Verdict, Vouched, Why};
 use crate::report::{Told, count, say};
 use crate::repository::commit::Removal;
 use crate::store::{Access, Store};
@@ -36,6 +36,10 @@ struct Planned<'a> {
     /// What is published, but upstream lists no more.
     withdrawn: &'a [Version],
     releases: &'a [Verdict],
+    /// What vouches for each asset of the versions that are wanted.
+    assets: &'a [Vouched],
+    /// The assets that nothing vouches for.
+    unverified: Vec<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -124,7 +128,33 @@ fn planned<'s>(survey: &'s Survey<'_>) -> Planned<'s> {
         newer: &survey.plan.newer,
         withdrawn: &survey.plan.withdrawn,
         releases: &survey.plan.verdicts,
+        assets: &survey.plan.vouched,
+        unverified: survey.plan.unverified(),
     }
+}
+
+/// `nothing vouches for a and 2 more assets`, if there are any.
+pub(super) fn unverified(assets: &[&str]) -> Option<String> {
+    let (first, more) = assets.split_first()?;
+    let first = first.escape_debug();
+    Some(match more.len() {
+        0 => format!("nothing vouches for {first}"),
+        more => format!("nothing vouches for {first} and {}", count(more, "more asset")),
+    })
+}
+
+/// What vouches for each asset, one after the other.
+fn vouched(assets: &[Vouched]) -> String {
+    let mut out = String::new();
+    if !assets.is_empty() {
+        out.push_str("  what vouches for the assets\n");
+    }
+    let mut told = BTreeSet::new();
+    for Vouched { asset, by, .. } in assets.iter().filter(|vouched| told.insert(&vouched.asset)) {
+        let by = if by.is_empty() { "nothing".to_owned() } else { by.join(", ") };
+        let _ = writeln!(out, "    {}: {}", asset.escape_debug(), by.escape_debug());
+    }
+    out
 }
 
 fn text(survey: &Survey<'_>, verbose: bool) -> String {
@@ -165,7 +195,11 @@ fn text(survey: &Survey<'_>, verbose: bool) -> String {
     if !plan.withdrawn.is_empty() {
         let _ = writeln!(out, "  {}", no_longer_listed(&plan.withdrawn));
     }
+    if let Some(unverified) = unverified(&plan.unverified()) {
+        let _ = writeln!(out, "  unverified: {unverified}");
+    }
     if verbose {
+        out.push_str(&vouched(&plan.vouched));
         out.push_str(&releases(&plan.verdicts));
     } else {
         let mut reasons: BTreeMap<String, usize> = BTreeMap::new();

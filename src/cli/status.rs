@@ -64,6 +64,8 @@ struct Status {
     pinned: Option<Pinned>,
     /// What is published, but upstream lists no more.
     withdrawn: Vec<Version>,
+    /// Assets of the wanted versions that nothing vouches for.
+    unverified: Vec<String>,
     yanked: Vec<YankedVersion>,
     /// Files that go when their grace is over.
     pending: Vec<Pending>,
@@ -187,6 +189,7 @@ fn unknown(failed: &Unsurveyed<'_>) -> Status {
         waiting: Vec::new(),
         pinned: None,
         withdrawn: Vec::new(),
+        unverified: Vec::new(),
         yanked: Vec::new(),
         pending: Vec::new(),
         errors: vec![failed.error.clone()],
@@ -267,6 +270,7 @@ fn status(survey: &Survey<'_>, limit: Limit, now: Timestamp) -> Status {
             .clone()
             .map(|version| Pinned { version, newer: plan.newer.clone() }),
         withdrawn: plan.withdrawn.clone(),
+        unverified: plan.unverified().into_iter().map(str::to_owned).collect(),
         yanked: yanked
             .map(|(version, yank)| YankedVersion {
                 version: version.clone(),
@@ -314,6 +318,10 @@ fn text(status: &Status) -> String {
     }
     if !status.withdrawn.is_empty() {
         let _ = writeln!(out, "  withdrawn  {}", no_longer_listed(&status.withdrawn));
+    }
+    let unverified: Vec<&str> = status.unverified.iter().map(String::as_str).collect();
+    if let Some(unverified) = super::plan::unverified(&unverified) {
+        let _ = writeln!(out, "  unverified {unverified}");
     }
     for YankedVersion { version, at, reason } in &status.yanked {
         let reason =

@@ -23,8 +23,14 @@ struct Result<'a> {
     left: &'a [Left],
 }
 
-pub(super) async fn run(context: &Context, dry_run: bool, adopt: bool) -> anyhow::Result<Ended> {
+pub(super) async fn run(
+    context: &Context,
+    dry_run: bool,
+    adopt: bool,
+    locked: bool,
+) -> anyhow::Result<Ended> {
     let mut config = context.load()?;
+    config.document.trust.locked |= locked;
     if let Some(signing) = &mut config.document.signing {
         signing.adopt = adopt;
     }

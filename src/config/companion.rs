@@ -254,7 +254,7 @@ pub(super) fn check_companions(component: &Component) -> Result<(), String> {
         ))
     };
     let mut templates: Vec<&Template> = Vec::new();
-    for AssetRule { at, sha256, .. } in &component.assets {
+    for AssetRule { at, trust, .. } in &component.assets {
         match at {
             AssetAt::Url(at) | AssetAt::Oci(at) => templates.push(at),
             AssetAt::Name(AssetName { of, names }) => {
@@ -264,7 +264,7 @@ pub(super) fn check_companions(component: &Component) -> Result<(), String> {
                 }
             }
         }
-        templates.extend(sha256);
+        templates.extend(trust.templates());
     }
     for template in templates {
         if let Some(name) = template.beside().find(|name| !known.contains(name)) {

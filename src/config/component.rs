@@ -10,20 +10,17 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::ConfigError;
-use super::asset_name::{AssetName, NameList};
+pub use super::asset::{AssetAt, AssetRule};
 use super::companion::{Companion, Companions, check_companions};
 use super::extension::{Extension, Kind};
 use super::files::{FileRule, Files};
 use super::image::{Format, ImageRule};
 use super::lint::{LintRules, Require};
-use super::requirement::Requirement;
-use super::source::{HttpUrl, NO_SOURCE, SourceRule};
+use super::source::{NO_SOURCE, SourceRule};
 use super::versions::Versions;
 use super::xattrs::XattrRules;
-use crate::fetch::oci::Reference;
 use crate::manifest::BEST_BEFORE;
 use crate::name::{Arch, ComponentName, Folder};
-use crate::template::{Template, Vars};
 
 /// A component, read and checked.
 #[derive(Debug, Clone)]
@@ -98,88 +95,11 @@ struct Raw {
     require: Require,
 }
 
-/// `[[asset]]`
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(try_from = "RawAsset")]
-pub struct AssetRule {
-    /// Where it is.
-    #[serde(serialize_with = "as_text")]
-    pub at: AssetAt,
-    /// A checksum file for it.
-    #[serde(serialize_with = "as_text")]
-    pub sha256: Option<Template>,
-    /// How many leading folders of the archive do not count.
-    pub strip_components: usize,
-    /// For which versions it is wanted.
-    pub when: Option<Requirement>,
-    /// What of it goes where.
-    pub files: Files,
-}
-
 pub(super) fn as_text<S: serde::Serializer>(
     value: &impl std::fmt::Debug,
     to: S,
 ) -> Result<S::Ok, S::Error> {
     to.collect_str(&format_args!("{value:?}"))
-}
-
-/// Where an asset is.
-#[derive(Debug, Clone)]
-pub enum AssetAt {
-    /// Anywhere.
-    Url(Template),
-    /// An asset of the release, by name.
-    Name(AssetName),
-    /// A container image in a registry.
-    Oci(Template),
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct RawAsset {
-    url: Option<Template>,
-    name: Option<NameList>,
-    of: Option<String>,
-    oci: Option<Template>,
-    sha256: Option<Template>,
-    #[serde(default)]
-    strip_components: usize,
-    when: Option<Requirement>,
-    #[serde(default)]
-    files: Files,
-}
-
-impl TryFrom<RawAsset> for AssetRule {
-    type Error = String;
-    fn try_from(raw: RawAsset) -> Result<Self, String> {
-        let vars = Vars { name: "n", version: "1", arch: "a", tag: "t", ..Vars::default() };
-        if raw.of.is_some() && raw.name.is_none() {
-            return Err("`of` goes with `name`: a `url` says by itself where it is\nhint: it may have {NAME.version} of a [[companion]] in it".to_owned());
-        }
-        let at = match (raw.url, raw.name, raw.oci) {
-            (Some(url), None, None) => {
-                HttpUrl::try_from(url.expand(&vars))
-                    .map_err(|_| format!("`{url}` is not an http or https URL"))?;
-                AssetAt::Url(url)
-            }
-            (None, Some(NameList(names)), None) => AssetAt::Name(AssetName { of: raw.of, names }),
-            (None, None, Some(image)) => {
-                image.expand(&vars).parse::<Reference>().map_err(|error| error.to_string())?;
-                if raw.sha256.is_some() {
-                    return Err("an image's digest is checked without `sha256`\nhint: to pin one, `oci = \"REGISTRY/NAME@sha256:…\"`".to_owned());
-                }
-                AssetAt::Oci(image)
-            }
-            _ => return Err("an asset has one of `url`, `name` and `oci`".to_owned()),
-        };
-        Ok(Self {
-            at,
-            sha256: raw.sha256,
-            strip_components: raw.strip_components,
-            when: raw.when,
-            files: raw.files,
-        })
-    }
 }
 
 /// `[services]`
@@ -239,8 +159,12 @@ pub fn parse(name: ComponentName, file: &Path, text: &str) -> Result<Component, 
         .source
         .clone()
         .ok_or_else(|| ConfigError::new(file, "it has no source").with_hint(NO_SOURCE))?;
+    let folder = file.parent().unwrap_or(Path::new(""));
     for source in raw.companions.sources().chain([&mut source]) {
-        source.settle(file.parent().unwrap_or(Path::new("")));
+        source.settle(folder);
+    }
+    for asset in &mut raw.assets {
+        asset.trust.relative_to(folder);
     }
     let wrong = |message: String| ConfigError::in_text(file, text, &message);
     check(&raw, &source).map_err(wrong)?;
@@ -294,6 +218,14 @@ fn check(raw: &Raw, source: &SourceRule) -> Result<(), String> {
         rule.pattern
             .require(&["version"])
             .map_err(|error| format!("[source.directory] match: {error}"))?;
+    }
+    for asset in &raw.assets {
+        // The companion's own source may be a GitHub repository; else it is told where it is read.
+        let own = matches!(&asset.at, AssetAt::Name(name) if name.of.is_some());
+        let named = asset.trust.attestation.as_ref().is_none_or(|rule| rule.repo.is_some());
+        if !named && (own || !matches!(source, SourceRule::Github(_))) {
+            return Err("[[asset]] attestation: of which repository?\nhint: add repo = \"OWNER/REPOSITORY\"".to_owned());
+        }
     }
     if versions.min_age.is_some() && !source.tells_dates() {
         return Err("[versions] min-age: this source does not tell when a version was released\nhint: leave it out, or follow the project's releases, or a page that has dates".to_owned());

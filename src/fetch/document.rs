@@ -78,7 +78,7 @@ impl Client {
         if let Some(entry) = known {
             let mut conditional = headers.clone();
             entry.add_conditions(&mut conditional);
-            let (head, body) = self.small(url.as_str(), &conditional).await?;
+            let (head, body) = self.small(url.as_str(), &conditional, DOCUMENT).await?;
             if head.status != StatusCode::NOT_MODIFIED {
                 return Ok(landed(url, headers, cache, keep, &head.headers, body).await);
             }
@@ -87,8 +87,21 @@ impl Client {
             }
             tracing::debug!(url = self.shown(url.as_str()), "what was kept of it is broken");
         }
-        let (head, body) = self.small(url.as_str(), headers).await?;
+        let (head, body) = self.small(url.as_str(), headers, DOCUMENT).await?;
         Ok(landed(url, headers, cache, keep, &head.headers, body).await)
+    }
+
+    /// A small file as it is, such as a checksum file or a signature, of so many bytes at most.
+    ///
+    /// # Errors
+    /// As [`Client::download`].
+    pub async fn bytes(
+        &self,
+        url: &str,
+        headers: HeaderMap,
+        limit: u64,
+    ) -> Result<Bytes, FetchError> {
+        self.small(url, &headers, limit).await.map(|(_, body)| body)
     }
 
     /// A document of the server's, tried a few times.
@@ -96,6 +109,7 @@ impl Client {
         &self,
         url: &str,
         headers: &HeaderMap,
+        limit: u64,
     ) -> Result<(Head, Bytes), FetchError> {
         let mut headers = headers.clone();
         headers
@@ -103,14 +117,19 @@ impl Client {
             .or_insert(const { HeaderValue::from_static("gzip") });
         let mut tries = 0;
         loop {
-            match self.small_once(url, headers.clone()).await {
+            match self.small_once(url, headers.clone(), limit).await {
                 Err(error) => self.try_again(url, error, &mut tries).await?,
                 done => return done,
             }
         }
     }
 
-    async fn small_once(&self, url: &str, headers: HeaderMap) -> Result<(Head, Bytes), FetchError> {
+    async fn small_once(
+        &self,
+        url: &str,
+        headers: HeaderMap,
+        limit: u64,
+    ) -> Result<(Head, Bytes), FetchError> {
         let conditional = [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE]
             .iter()
             .any(|name| headers.contains_key(name));
@@ -126,14 +145,14 @@ impl Client {
         let encoding = head.headers.get(header::CONTENT_ENCODING).map(HeaderValue::as_bytes);
         let mut body = match encoding {
             Some(b"gzip" | b"x-gzip") => {
-                Body::Packed(MultiGzDecoder::new(Bounded::default()).into())
+                Body::Packed(MultiGzDecoder::new(Bounded::to(limit)).into())
             }
-            _ => Body::Plain(Bounded::default()),
+            _ => Body::Plain(Bounded::to(limit)),
         };
         let mut large: Option<SemaphorePermit<'_>> = None;
-        let too_large = || FetchError::TooLarge { url: self.shown(url), limit: DOCUMENT };
+        let too_large = || FetchError::TooLarge { url: self.shown(url), limit };
         let bad = |received| FetchError::Truncated { url: self.shown(url), received };
-        let mut flow = Flow::of(answer, DOCUMENT, 0);
+        let mut flow = Flow::of(answer, limit, 0);
         while let Some(chunk) = self.piece(url, &mut flow).await? {
             body.add(&chunk)
                 .map_err(|()| if body.is_full() { too_large() } else { bad(flow.received) })?;
@@ -172,15 +191,21 @@ pub(super) struct Head {
 }
 
 /// A body that grows to the limit and no further, however little of it comes over the network.
-#[derive(Default)]
 struct Bounded {
     bytes: Vec<u8>,
     full: bool,
+    limit: u64,
+}
+
+impl Bounded {
+    fn to(limit: u64) -> Self {
+        Self { bytes: Vec::new(), full: false, limit }
+    }
 }
 
 impl Write for Bounded {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        if (self.bytes.len() + bytes.len()) as u64 > DOCUMENT {
+        if (self.bytes.len() + bytes.len()) as u64 > self.limit {
             self.full = true;
             return Err(std::io::ErrorKind::FileTooLarge.into());
         }

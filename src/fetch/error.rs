@@ -12,7 +12,6 @@ use rand::Rng;
 use thiserror::Error;
 
 use super::quota;
-use crate::name::Sha256;
 use crate::sign::secret::SecretError;
 
 /// The longest that a server may ask us to wait before we rather report it.
@@ -144,26 +143,6 @@ pub enum FetchError {
         /// What it has.
         got: u64,
     },
-    /// The bytes are not those that were promised.
-    #[error("{url} has SHA-256 {got}, but {promised_by} says {expected}")]
-    Digest {
-        /// What was fetched.
-        url: String,
-        /// Who said what it should be.
-        promised_by: String,
-        /// What it should be.
-        expected: Sha256,
-        /// What it is.
-        got: Sha256,
-    },
-    /// A checksum file that says nothing of the asset.
-    #[error("{url}: {problem}")]
-    Checksum {
-        /// The checksum file.
-        url: String,
-        /// What is wrong with it.
-        problem: String,
-    },
     /// A registry that has no image of use.
     #[error("{image}: {problem}")]
     Image {
@@ -223,13 +202,12 @@ impl FetchError {
             }
             Self::Truncated { .. } => "the next sync tries again",
             Self::TooLarge { limit, .. } if *limit == super::DOCUMENT => {
-                "no page that lists versions, and no checksum file, is that long"
+                "no page that lists versions is that long"
             }
             Self::TooLarge { .. } => "raise [limits] download if the upstream is trusted",
-            Self::Digest { .. } | Self::Length { .. } => {
+            Self::Length { .. } => {
                 "the file changed upstream or on the way; do not publish it before you know why"
             }
-            Self::Checksum { .. } => "check the template in `sha256`",
             Self::Image { .. } => "check `oci`, and what the registry shows of the image",
             Self::Disk { .. } => {
                 "downloads go to the folder of temporary files; $TMPDIR names another"
@@ -245,6 +223,15 @@ impl FetchError {
             Self::Status { status, .. } => *status == StatusCode::NOT_FOUND,
             Self::Shared(error) => error.is_not_found(),
             _ => false,
+        }
+    }
+
+    /// Whether it is larger than it may be.
+    #[must_use]
+    pub fn is_too_large(&self) -> bool {
+        match self {
+            Self::Shared(error) => error.is_too_large(),
+            other => matches!(other, Self::TooLarge { .. }),
         }
     }
 

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
 use serde::Deserialize;
 
-use super::{Client, FetchError};
+use super::{Client, DOCUMENT, FetchError};
 use crate::name::{Arch, Sha256};
 
 mod token;
@@ -247,13 +247,15 @@ impl Asked<'_> {
         headers: HeaderMap,
         expected: Option<Sha256>,
     ) -> Result<Bytes, FetchError> {
-        let (_, body) = self.client.small(url, &headers).await?;
+        let (_, body) = self.client.small(url, &headers, DOCUMENT).await?;
         if body.len() > LONGEST {
             return Err(FetchError::TooLarge { url: url.to_owned(), limit: LONGEST as u64 });
         }
         if let Some(expected) = expected {
-            let promise = super::Promise { sha256: expected, by: self.reference.to_string() };
-            promise.check(url, Sha256::of(&body))?;
+            let got = Sha256::of(&body);
+            if got != expected {
+                return Err(self.refuse(format!("{url} has SHA-256 {got}, not {expected}")));
+            }
         }
         Ok(body)
     }

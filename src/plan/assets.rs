@@ -4,8 +4,8 @@
 
 use super::company::Company;
 use crate::config::Component;
+use crate::config::asset::{AssetAt, AssetRule, Place};
 use crate::config::asset_name::AssetName;
-use crate::config::component::{AssetAt, AssetRule};
 use crate::source::{Asset, Location, Release};
 use crate::template::{Beside, Vars};
 
@@ -70,8 +70,62 @@ pub fn known_at<'r>(
     releases.flat_map(|release| &*release.assets).find(|asset| asset.at == *at)
 }
 
-/// The files that rules pick by name, but that no release has: all names of each, and whose it
-/// would be.
+/// A file that a rule means, among what the sources tell.
+#[derive(Debug)]
+pub struct Located<'r> {
+    /// Its file name.
+    pub name: String,
+    /// Where it is.
+    pub at: Location,
+    /// What a release knows of it, if one knows it.
+    pub asset: Option<&'r Asset>,
+    /// The releases that it may be of, and the files beside it.
+    pub releases: Vec<&'r Release>,
+}
+
+/// What a rule means.
+#[derive(Debug)]
+pub enum Found<'r> {
+    /// A file.
+    File(Located<'r>),
+    /// A container image, whose files its registry knows.
+    Image(String),
+}
+
+/// Finds what a rule means.
+///
+/// # Errors
+/// The names of which no release has a file.
+pub fn locate<'r>(
+    rule: &AssetRule,
+    release: &'r Release,
+    company: &'r Company,
+    vars: &Vars<'_>,
+) -> Result<Found<'r>, Vec<String>> {
+    let located = match &rule.at {
+        AssetAt::Url(url) => {
+            let url = url.expand(vars);
+            let path = url.split(['?', '#']).next().unwrap_or_default();
+            let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned();
+            let at = Location::Url(url);
+            // A release may know this very file, and its digest.
+            let asset = known_at(&at, release, company);
+            let all = std::iter::once(release).chain(company.iter().map(|chosen| &*chosen.release));
+            Located { name, at, asset, releases: all.collect() }
+        }
+        AssetAt::Name(name) => {
+            let asset = find(name, release, company, vars)?;
+            let of = name.of.as_ref().map_or(Some(release), |of| company.release(of));
+            let releases = of.into_iter().collect();
+            Located { name: asset.name.clone(), at: asset.at.clone(), asset: Some(asset), releases }
+        }
+        AssetAt::Oci(image) => return Ok(Found::Image(image.expand(vars))),
+    };
+    Ok(Found::File(located))
+}
+
+/// The files that rules pick by name, or that should vouch for them, but that no release has: all names
+/// of each, and whose it would be.
 pub(super) fn missing(
     component: &Component,
     version: &str,
@@ -81,16 +135,26 @@ pub(super) fn missing(
 ) -> Vec<Missing> {
     // What is wrong with a rule is told by the build.
     let rules = applicable(component, version).unwrap_or_default();
-    let names = rules.into_iter().filter_map(|rule| match &rule.at {
-        AssetAt::Name(name) => Some(name),
-        AssetAt::Url(_) | AssetAt::Oci(_) => None,
-    });
-    names
-        .filter_map(|name| {
-            let names = find(name, release, company, vars).err()?;
-            Some(Missing { names, of: name.of.clone() })
-        })
-        .collect()
+    let mut missing = Vec::new();
+    for rule in rules {
+        let of = match &rule.at {
+            AssetAt::Name(name) => {
+                if let Err(names) = find(name, release, company, vars) {
+                    missing.push(Missing { names, of: name.of.clone() });
+                }
+                &name.of
+            }
+            AssetAt::Url(_) | AssetAt::Oci(_) => &None,
+        };
+        for place in rule.trust.places() {
+            let Place::Name(name) = place else { continue };
+            let beside = AssetName { of: of.clone(), names: vec![name.clone()] };
+            if let Err(names) = find(&beside, release, company, vars) {
+                missing.push(Missing { names, of: beside.of });
+            }
+        }
+    }
+    missing
 }
 
 /// A file that a release should have.

@@ -5,13 +5,12 @@
 //! does not say is seen when the file is fetched again.
 
 use super::company::Company;
-use super::{Candidate, assets, vars};
+use super::assets::{self, Found, Located};
+use super::{Candidate, vars};
+use crate::build::from;
 use crate::config::Component;
-use crate::config::component::AssetAt;
-use crate::fetch::without_password;
 use crate::name::{Arch, Sha256};
 use crate::repository::commit::InputRecord;
-use crate::source::Location;
 
 /// What became of the files.
 #[derive(Debug, PartialEq, Eq)]
@@ -39,19 +38,13 @@ pub(super) fn replaced(
         let beside = company.beside(component, *arch, theirs);
         let vars = vars(component, version, release, theirs, &beside);
         for rule in assets::applicable(component, version).unwrap_or_default() {
-            let asset = match &rule.at {
-                AssetAt::Url(url) => {
-                    assets::known_at(&Location::Url(url.expand(&vars)), release, company)
-                }
-                AssetAt::Name(name) => assets::find(name, release, company, &vars).ok(),
-                // No source knows of images; the build looks at their digests.
-                AssetAt::Oci(_) => None,
+            // No source knows of container images; the build looks at their digests.
+            let Ok(Found::File(Located { name, at, asset: Some(asset), .. })) =
+                assets::locate(rule, release, company, &vars)
+            else {
+                continue;
             };
-            let Some(asset) = asset else { continue };
-            let from = match &asset.at {
-                Location::Url(url) => without_password(url),
-                Location::File(_) => asset.name.clone(),
-            };
+            let from = from(&name, &at);
             let Some(before) = recorded.iter().find(|input| input.from == from) else { continue };
             match (asset.sha256, asset.size) {
                 (Some(now), _) if now == before.sha256 => {}

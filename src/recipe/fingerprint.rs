@@ -14,8 +14,9 @@ use sha2::Digest;
 
 use super::{RecipeError, normal_mode};
 use crate::config::Component;
+use crate::config::asset::{AssetAt, AssetRule};
 use crate::config::asset_name::AssetName;
-use crate::config::component::{AssetAt, AssetRule, UnitName};
+use crate::config::component::UnitName;
 use crate::config::extension::{Extension, Kind};
 use crate::config::files::{FileRule, Files, Mode};
 use crate::config::image::{Compression, Format, ImageRule};
@@ -157,7 +158,7 @@ pub fn fingerprint(
 
 fn tell_assets(fields: &mut Fields, rules: &[(&AssetRule, Option<String>)], vars: &Vars<'_>) {
     for (rule, name) in rules {
-        let AssetRule { at, sha256: _, strip_components, when: _, files } = rule;
+        let AssetRule { at, trust: _, strip_components, when: _, files } = rule;
         match at {
             AssetAt::Url(url) => fields.tell("asset-url", &url.expand(vars)),
             AssetAt::Name(AssetName { of, names: _ }) => {
@@ -300,6 +301,11 @@ url = "https://e.org/{version}-{arch}.tgz"
             ("[files]", "[versions]\nwait = \"2d\"\npartial = true\npin = \"1.0\"\n[files]"),
             ("[files]", "[versions]\nreplace = { \"+\" = \"-\" }\n[files]"),
             ("[asset.files]", "sha256 = \"{url}.sha256\"\nwhen = \">=1\"\n[asset.files]"),
+            ("[asset.files]", "trust = \"first-use\"\nsha512 = { name = \"x\" }\n[asset.files]"),
+            (
+                "[asset.files]",
+                "signature = { openpgp = \"{url}.asc\", keyring = \"k\" }\nattestation = { workflow = \"w\" }\n[asset.files]",
+            ),
             ("{ text = \"{version}\" }", "{ text = \"1.0\" }"),
             ("[files]", "[extension]\nreload = false\n[image]\ncompression = \"zstd\"\n[files]"),
             (

@@ -112,14 +112,7 @@ impl Api {
     /// That of a GitHub: `url` is its site.
     pub(super) fn github(rule: &GithubRule) -> Result<Self, SourceError> {
         let Some(site) = &rule.url else {
-            let url = variable("GITHUB_API_URL");
-            let url = url.unwrap_or_else(|| "https://api.github.com".to_owned());
-            let base = Url::parse(&url).ok().filter(Url::has_host).ok_or_else(|| {
-                let repo = rule.repo.to_string();
-                let problem = "GITHUB_API_URL is not the address of an API".to_owned();
-                SourceError::GithubAnswer { repo, problem }
-            })?;
-            return Ok(Self { forge: Forge::Github, site: base.clone(), base: bare(base) });
+            return Self::github_of_environment(&rule.repo.to_string());
         };
         let site = site.0.clone();
         let mut base = site.clone();
@@ -136,6 +129,17 @@ impl Api {
             _ => base = below(base, "api/v3"),
         }
         Ok(Self { forge: Forge::Github, base: bare(base), site })
+    }
+
+    /// That of the GitHub that the environment names, else of github.com.
+    pub(super) fn github_of_environment(repo: &str) -> Result<Self, SourceError> {
+        let url = variable("GITHUB_API_URL");
+        let url = url.unwrap_or_else(|| "https://api.github.com".to_owned());
+        let base = Url::parse(&url).ok().filter(Url::has_host).ok_or_else(|| {
+            let problem = "GITHUB_API_URL is not the address of an API".to_owned();
+            SourceError::GithubAnswer { repo: repo.to_owned(), problem }
+        })?;
+        Ok(Self { forge: Forge::Github, site: base.clone(), base: bare(base) })
     }
 
     /// That of a GitLab.

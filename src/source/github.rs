@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use http::{HeaderMap, HeaderValue, header};
 use jiff::Timestamp;
 use octocrab::models::repos::{Release as GithubRelease, Tag};
 use octocrab::{Octocrab, Page};
@@ -120,6 +121,17 @@ impl Asker<'_> {
         }
         Ok((items, true))
     }
+}
+
+/// The API's address, and what to ask it with.
+///
+/// # Errors
+/// The environment names no address, or no token.
+pub(crate) fn api() -> Result<(String, HeaderMap), SourceError> {
+    let api = Api::github_of_environment("attestations")?;
+    let mut headers = api.headers()?;
+    headers.insert(header::ACCEPT, HeaderValue::from_static("application/vnd.github+json"));
+    Ok((api.base().to_owned(), headers))
 }
 
 fn read(rule: &GithubRule, api: &Api, release: GithubRelease) -> Release {

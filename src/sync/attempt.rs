@@ -10,10 +10,10 @@ use crate::config::Component;
 use crate::image::Image;
 use crate::lint::{self, Finding, Level};
 use crate::name::FileName;
-use crate::plan::Build;
-use crate::report::{Step, Told};
+use crate::plan::{self, Build, Plan};
+use crate::report::{Step, Told, count};
 use crate::repository::commit::{self, Change, CommitError, Record};
-use crate::repository::shelf::Names;
+use crate::repository::shelf::{Names, Shelf};
 use crate::repository::{Place, Published, retention};
 use crate::version::Version;
 
@@ -69,11 +69,44 @@ pub(super) async fn attempt<'s>(
         }
         _ => Ok(Vec::new()),
     };
+    if removed.is_ok() {
+        let kept = kept(component, &plan, &published, &upstream.versions());
+        let keep = plan::worth_remembering(component, arches, upstream, &kept);
+        shop.guard.ledger.retain(&component.name, keep)?;
+        remember(shop).await?;
+    }
     outcome.newest = newest(component, &published);
     outcome.removed.extend(removed?);
     outcome.deleted.extend(deleted?);
     outcome.errors.extend(told);
     Ok(begins)
+}
+
+/// The versions whose first uses are worth remembering.
+fn kept(
+    component: &Component,
+    plan: &Plan,
+    published: &Published,
+    upstream: &BTreeSet<Version>,
+) -> BTreeSet<Version> {
+    let wanted = plan.verdicts.iter().filter(|verdict| verdict.out.is_none());
+    let mut kept: BTreeSet<Version> =
+        wanted.filter_map(|verdict| verdict.version.clone()).collect();
+    kept.extend(Shelf::new(component, published, upstream).slots.keys().cloned());
+    kept.extend(published.catalogue.yanked.keys().cloned());
+    kept
+}
+
+/// Writes down what was met for the first time.
+pub(crate) async fn remember(shop: &Workshop) -> anyhow::Result<()> {
+    let guard = shop.guard.clone();
+    // It may wait for another run.
+    let added = tokio::task::spawn_blocking(move || guard.ledger.save()).await??;
+    if added > 0 {
+        let what = count(added, "digest");
+        shop.progress.line(&format!("{:>10} {what} in publish.lock: commit it", "noted"));
+    }
+    Ok(())
 }
 
 /// What was built for a component, however often it is planned.
@@ -146,6 +179,8 @@ async fn build_all<'s, 'b>(
         }
     }
     made.benches.push(bench);
+    // Before anything of it is published.
+    remember(shop).await?;
     Ok(absent)
 }
 

@@ -212,7 +212,7 @@ fn the_digest_of_an_asset_is_checked() {
     bench.publish("v1.0.0");
     bench.github.wrong_digest("o/tool", "v1.0.0", "tool_1.0.0_amd64");
     bench.fails(&[
-        "tool 1.0.0 x86-64: cannot fetch tool_1.0.0_amd64",
+        "tool 1.0.0 x86-64: cannot trust tool_1.0.0_amd64",
         "has SHA-256",
         "but the release says",
         "do not publish it",

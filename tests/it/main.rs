@@ -60,6 +60,7 @@ mod status;
 mod store;
 mod tailscale;
 mod tls;
+mod trust;
 mod upstream;
 mod verify;
 mod versions;

@@ -196,7 +196,7 @@ fn a_checksum_file_decides() {
     let scene = summed().impatient();
     let right = format!("{}  bad-1.1\n", sha256(b"bad 1.1"));
     // It is not there: what was asked to be checked is not taken unchecked.
-    scene.fails("bad 1.1 x86-64: cannot fetch bad-1.1", &["/bad-1.1.sha256 answered 404"]);
+    scene.fails("bad 1.1 x86-64: cannot trust bad-1.1", &["/bad-1.1.sha256 answered 404"]);
     // It is about other files.
     scene.web.put("/bad-1.1.sha256", format!("{0}  a\n{0}  b\n", sha256(b"x")));
     scene.fails(

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use url::Url;
 
 use super::Reference;
-use crate::fetch::{Client, FetchError};
+use crate::fetch::{Client, DOCUMENT, FetchError};
 
 #[derive(Deserialize)]
 struct Token {
@@ -55,7 +55,7 @@ impl Client {
         if let Some(service) = service {
             realm.query_pairs_mut().append_pair("service", &service);
         }
-        let (_, body) = self.small(realm.as_str(), &HeaderMap::new()).await?;
+        let (_, body) = self.small(realm.as_str(), &HeaderMap::new(), DOCUMENT).await?;
         let token: Option<Token> = serde_json::from_slice(&body).ok();
         let token = token.and_then(|token| token.token.or(token.access_token));
         let value = token.and_then(|token| HeaderValue::try_from(format!("Bearer {token}")).ok());
