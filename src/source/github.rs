@@ -177,7 +177,14 @@ fn classify(repo: &str, api: &Api, error: octocrab::Error) -> SourceError {
             let (repo, hint) = (repo.to_owned(), api.hint(&source, FIELD));
             SourceError::Github { repo, message, hint, source }
         }
-        None => SourceError::Fetch(source),
+        // A proxy in front of GitHub, or another server, answers with a page of HTML.
+        None => match api.hint(&source, FIELD) {
+            hint @ Some(_) => {
+                let (forge, project) = ("github", repo.to_owned());
+                SourceError::Forge { forge, project, source, hint }
+            }
+            None => SourceError::Fetch(source),
+        },
     }
 }
 

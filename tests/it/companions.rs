@@ -152,7 +152,7 @@ fn what_says_something_of_nobody_gets_a_caret() {
             "of = \"cin\"",
             "`cin` says something of `cin`, but no companion is called that",
         ),
-        ("of = \"cni\"", "of = \"cni\"\nurl = \"https://e.org/\"", "an asset has either"),
+        ("of = \"cni\"", "of = \"cni\"\nurl = \"https://e.org/\"", "an asset has one of"),
         (" {nats.version}", " {nats.version}!", "says something of `nats`"),
         ("name = \"cni\"\n", "name = \"c.ni\"\n", "could not stand before the dot"),
         ("name = \"cni\"\n", "name = \"cni\"\nnewest = 2\n", "unknown field `newest`"),
