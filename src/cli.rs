@@ -238,9 +238,11 @@ pub fn main(args: Args) -> ExitCode {
             let serves = matches!(args.command, Command::Serve { .. });
             let ended = runtime.block_on(async {
                 tokio::select! {
-                    ended = run(args) => ended,
+                    // Listened for before anything is started: nothing outlives a signal.
+                    biased;
                     // That is how it is meant to end.
                     signal = signalled() => if serves { Ok(Ended::Well) } else { Err(signal) },
+                    ended = run(args) => ended,
                 }
             });
             // Builds that are still running on their threads have nothing to write to any more.

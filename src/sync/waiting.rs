@@ -15,22 +15,25 @@ use crate::report::Told;
 use crate::repository::Published;
 use crate::repository::catalogue::Waiting;
 use crate::repository::shelf::Names;
+use crate::trust::TrustError;
 
 /// Whether a build that failed may succeed once upstream has put everything up: a file of a new
 /// version is not there.
 pub(super) fn is_absent(build: &Build, error: &BuildError) -> bool {
     let is_new = matches!(build.why, Why::NewVersion | Why::NewArchitecture);
-    is_new && matches!(error, BuildError::Fetch { source, .. } if is_not_found(source))
+    is_new && fault(error).is_some_and(|(_, fault)| fault.is_not_found())
 }
 
-fn is_not_found(error: &FetchError) -> bool {
+/// The asset that could not be had, and why: it, or what should vouch for it, may be what is missing.
+fn fault(error: &BuildError) -> Option<(&str, &FetchError)> {
     match error {
-        FetchError::Shared(error) => is_not_found(error),
-        error => error.is_not_found(),
+        BuildError::Fetch { asset, source }
+        | BuildError::Trust { asset, source: TrustError::Fetch(source) } => Some((asset, source)),
+        _ => None,
     }
 }
 
-/// The name of the file that is not there: the asset's checksum may be what is missing.
+/// The name of the file that is not there.
 fn absent_file(error: &FetchError) -> Option<&str> {
     match error {
         FetchError::Shared(error) => absent_file(error),
@@ -73,11 +76,9 @@ pub(super) fn tell(
         let listed = published.manifest.files().filter_map(|(name, _)| Some(names.read(name)?.0));
         let may_begin = listed.into_iter().any(|published| published < *version);
         let seen = published.catalogue.waiting.get(version).map(|waiting| waiting.since);
-        let lacks = match error {
-            BuildError::Fetch { asset, source } => {
-                format!("`{}`", absent_file(source).unwrap_or(asset))
-            }
-            other => other.to_string(),
+        let lacks = match fault(error) {
+            Some((asset, fault)) => format!("`{}`", absent_file(fault).unwrap_or(asset)),
+            None => error.to_string(),
         };
         let dates = (build.release.published, seen);
         match awaited(&component.versions, version, lacks, dates, may_begin, now) {
