@@ -18,6 +18,7 @@
 )]
 
 mod bucket;
+mod catalog;
 mod commands;
 mod config_errors;
 mod crash;
