@@ -121,26 +121,20 @@ impl Layout {
             let path = line.trim_end_matches('*');
             match self.text.get(path) {
                 Some(text) => text.clone().into_bytes(),
-                None if line.ends_with('*') && !path.ends_with(".sh") => program(path, machine),
+                None if line.ends_with('*') && ending(path) != "sh" => program(path, machine),
                 None => format!("{path}\n").into_bytes(),
             }
         };
-        if name.ends_with(".zip") {
-            let files: Vec<_> = members.lines().map(|line| (line, content(line))).collect();
-            let files: Vec<_> = files
-                .iter()
-                .map(|(line, bytes)| {
-                    let mode = if line.ends_with('*') { 0o755 } else { 0o644 };
-                    (line.trim_end_matches('*'), mode, bytes.as_slice())
-                })
-                .collect();
-            return zip(&files);
+        let members = members.lines().map(|line| (line.replace("{arch}", theirs), content(line)));
+        if ending(name) == "zip" {
+            let files: Vec<_> = members.collect();
+            let mode = |line: &str| if line.ends_with('*') { 0o755 } else { 0o644 };
+            let files =
+                files.iter().map(|(line, bytes)| (line.trim_end_matches('*'), mode(line), bytes));
+            return zip(&files.collect::<Vec<_>>());
         }
-        let mut tar = Tar::new();
-        for line in members.lines() {
-            let content = content(line);
-            let line = line.replace("{arch}", theirs);
-            tar = if let Some((path, target)) = line.split_once("@ -> ") {
+        let tar = members.fold(Tar::new(), |tar, (line, content)| {
+            if let Some((path, target)) = line.split_once("@ -> ") {
                 tar.symlink(path, target)
             } else if line.ends_with('/') {
                 tar.folder(&line)
@@ -148,9 +142,9 @@ impl Layout {
                 tar.file(path, 0o755, content)
             } else {
                 tar.file(&line, 0o644, content)
-            };
-        }
-        match name.rsplit('.').next().unwrap() {
+            }
+        });
+        match ending(name) {
             "gz" | "tgz" => tar.gz(),
             "xz" => tar.xz(),
             "zst" => tar.zst(),
@@ -158,6 +152,11 @@ impl Layout {
             _ => panic!("{name}: what archive is it?"),
         }
     }
+}
+
+/// What is behind the last dot of a name.
+fn ending(name: &str) -> &str {
+    name.rsplit('.').next().unwrap_or_default()
 }
 
 /// The start of a static program for a machine, and its name.
@@ -272,6 +271,19 @@ fn every_component_becomes_what_is_told_of_it() {
     for (name, folder) in folders {
         let told = tell(&bench.repo, &folder);
         insta::assert_snapshot!(name.as_str(), told);
+    }
+}
+
+#[test]
+fn the_page_about_it_leaves_none_out() {
+    let page = config().parent().unwrap().join("docs/catalog.md");
+    let page = fs::read_to_string(page).unwrap();
+    let (_, checked) = page.split_once("## What verifies each").expect("the page has its sections");
+    for name in stems(&config().join("components")) {
+        let link = format!("[`{name}`](../config/components/{name}.toml)");
+        assert!(page.contains(&link), "{name} is not in the table of what there is");
+        let times = checked.matches(&format!("`{name}`")).count();
+        assert!(times >= 1, "{name} is not in the table of what verifies each");
     }
 }
 
