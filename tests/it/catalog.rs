@@ -122,6 +122,7 @@ impl Layout {
             match self.text.get(path) {
                 Some(text) => text.clone().into_bytes(),
                 None if line.ends_with('*') && ending(path) != "sh" => program(path, machine),
+                None if ending(path) == "sh" => b"#!/bin/sh\n".to_vec(),
                 None => format!("{path}\n").into_bytes(),
             }
         };
