@@ -14,10 +14,15 @@ use thiserror::Error;
 
 use super::release::ExtensionRelease;
 use crate::config::extension::Kind;
-use crate::name::Arch;
+use crate::lint::{self, Evidence, Finding, Level, Lint};
 use crate::recipe::elf::{self, Elf};
 
 mod bounds;
+mod closely;
+mod judge;
+
+use closely::Close;
+use judge::{judge, judge_programs, kind_of, machine_of};
 
 /// The first bytes of squashfs 4.0, little-endian.
 const MAGIC: &[u8] = b"hsqs";
@@ -98,6 +103,8 @@ pub struct Inspection {
     pub releases: BTreeMap<String, BTreeMap<String, String>>,
     /// Why a client would not take it; empty if it would.
     pub problems: Vec<String>,
+    /// The same and, if it was looked at closely, what else is odd about it, by name.
+    pub findings: Vec<Finding>,
     /// Every entry, by path.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub entries: Vec<Listed>,
@@ -150,12 +157,28 @@ pub struct Listed {
 /// # Errors
 /// It cannot be read, or is no image. What is wrong in it otherwise is in `problems`.
 pub fn inspect(path: &Path, known_as: Option<&str>) -> Result<Inspection, InspectError> {
+    look(path, known_as, None)
+}
+
+/// The same, and looks into programs, links and units, which takes longer.
+///
+/// # Errors
+/// As [`inspect`].
+pub fn inspect_closely(path: &Path, known_as: Option<&str>) -> Result<Inspection, InspectError> {
+    look(path, known_as, Some(Close::default()))
+}
+
+fn look(
+    path: &Path,
+    known_as: Option<&str>,
+    mut close: Option<Close>,
+) -> Result<Inspection, InspectError> {
     let (image, size) = open(path)?;
     let mut releases = BTreeMap::new();
     let mut programs = BTreeMap::new();
     let mut uses = BTreeSet::new();
     let mut os_release = None;
-    let mut problems = Vec::new();
+    let mut findings = Vec::new();
     let mut entries = Vec::new();
     let [mut of_releases, mut of_programs] =
         [MOST_RELEASES, MOST_PROGRAMS].map(|files| Budget::new(files, image.block_size));
@@ -174,7 +197,11 @@ pub fn inspect(path: &Path, known_as: Option<&str>) -> Result<Inspection, Inspec
                     });
                     releases.insert(name.to_owned(), release);
                 }
-                None => problems.push(format!("`{at}` cannot be read")),
+                None => findings.push(Finding::of_file(
+                    Lint::ExtensionRelease,
+                    &at,
+                    "cannot be read".to_owned(),
+                )),
             }
         }
         if PROGRAMS.iter().any(|folder| at.starts_with(folder))
@@ -182,6 +209,9 @@ pub fn inspect(path: &Path, known_as: Option<&str>) -> Result<Inspection, Inspec
             && let Some(program) = read_program(&image, node)
         {
             programs.insert(at.clone(), program);
+        }
+        if let Some(close) = &mut close {
+            close.look(&image, &at, node);
         }
         // The host's own place for it counts before the vendor's, as in os-release(5).
         if at == "etc/os-release" || at == "usr/lib/os-release" && os_release.is_none() {
@@ -195,8 +225,28 @@ pub fn inspect(path: &Path, known_as: Option<&str>) -> Result<Inspection, Inspec
     entries.sort_by(|a, b| a.path.cmp(&b.path));
 
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    problems.extend(judge(&name, known_as, &uses, &releases, &entries));
-    problems.extend(judge_programs(&name, &releases, &programs));
+    let kind = kind_of(&uses, &entries);
+    let arch = machine_of(&name, &releases);
+    findings.extend(judge(&name, known_as, kind, &releases, &entries));
+    findings.extend(judge_programs(arch, &programs));
+    if let Some(Close { programs, scripts, units, .. }) = &close {
+        let id = releases.values().find_map(|release| release.get("ID")).unwrap_or_default();
+        let entries = &entries;
+        findings.extend(lint::judge(&Evidence {
+            kind,
+            id,
+            arch,
+            entries,
+            programs,
+            scripts,
+            units,
+        }));
+    }
+    findings.sort();
+    let problems = lint::told(&findings)
+        .into_iter()
+        .filter_map(|(level, _, text)| (level == Level::Error).then_some(text))
+        .collect();
     let mut architectures = releases.values().filter_map(|release| release.get("ARCHITECTURE"));
     let architecture = architectures.next().map(str::to_owned);
     let files = entries.iter().filter(|entry| entry.kind == '-');
@@ -215,6 +265,7 @@ pub fn inspect(path: &Path, known_as: Option<&str>) -> Result<Inspection, Inspec
             .collect(),
         name,
         problems,
+        findings,
         entries,
     })
 }
@@ -329,117 +380,4 @@ pub(super) fn list(path: String, node: &Node<SquashfsFileReader>) -> Listed {
         size,
         target,
     }
-}
-
-/// Programs that no machine could run that the image says it is for. Of many, the first is enough.
-fn judge_programs(
-    file: &str,
-    releases: &BTreeMap<String, ExtensionRelease>,
-    programs: &BTreeMap<String, Elf>,
-) -> Option<String> {
-    let claimed = releases.values().find_map(|release| release.get("ARCHITECTURE"));
-    let stem = file.strip_suffix(".raw").unwrap_or(file);
-    let named = || {
-        let arches = Arch::ALL.iter().filter(|arch| stem.ends_with(&format!("-{arch}")));
-        arches.copied().max_by_key(|arch| arch.as_str().len())
-    };
-    // An image for any machine may hold programs for many.
-    let arch = match claimed {
-        Some("_any") => return None,
-        Some(arch) => arch.parse().ok(),
-        None => named(),
-    }?;
-    let mut wrong = programs.iter().filter(|(_, program)| !program.runs_on(arch));
-    let (path, program) = wrong.next()?;
-    let machine = program.machine();
-    Some(match wrong.count() {
-        0 => format!("`{path}` is a program for {machine}, but the image is for {arch}"),
-        more => format!(
-            "`{path}` and {more} more are programs for {machine}, but the image is for {arch}"
-        ),
-    })
-}
-
-/// What systemd-sysext would object to, seen with 252 and 257.
-fn judge(
-    file: &str,
-    known_as: Option<&str>,
-    uses: &BTreeSet<Use>,
-    releases: &BTreeMap<String, ExtensionRelease>,
-    entries: &[Listed],
-) -> Vec<String> {
-    let mut problems = Vec::new();
-    // An image of etc/ alone is meant for systemd-confext, whether or not it says so.
-    let tops = || entries.iter().map(|entry| entry.path.split('/').next().unwrap_or_default());
-    let confext = uses.contains(&Use::Confext)
-        || uses.is_empty() && tops().all(|top| top == "etc") && !entries.is_empty();
-    let kind = if confext && !uses.contains(&Use::Sysext) { Kind::Confext } else { Kind::Sysext };
-    let (folder, tool) = (
-        kind.release_folder(),
-        match kind {
-            Kind::Sysext => "systemd-sysext",
-            Kind::Confext => "systemd-confext",
-        },
-    );
-    let stem = file.strip_suffix(".raw").unwrap_or(file);
-    if stem == file {
-        problems.push(format!("the file's name does not end in .raw, so it is no image to {tool}"));
-    }
-    if releases.is_empty() {
-        problems.push(format!("it has no {folder}/extension-release.{stem}"));
-    } else {
-        for name in [Some(stem), known_as].into_iter().flatten() {
-            if !releases.contains_key(name) {
-                problems.push(format!("it has no {folder}/extension-release.{name}, so it cannot be merged as {name}.raw"));
-            }
-        }
-    }
-    for (name, release) in releases {
-        match release.get("ID") {
-            None | Some("") => problems.push(format!("extension-release.{name} has no ID=")),
-            Some("_any") => {}
-            Some(id)
-                if release.get(kind.level_key()).is_none()
-                    && release.get("VERSION_ID").is_none() =>
-            {
-                problems.push(format!(
-                    "extension-release.{name} has ID={id}, but neither {}= nor VERSION_ID=",
-                    kind.level_key()
-                ));
-            }
-            Some(_) => {}
-        }
-        if let Some(arch) = release.get("ARCHITECTURE").filter(|arch| *arch != "_any") {
-            match arch.parse::<Arch>() {
-                Err(error) => problems.push(format!(
-                    "extension-release.{name}: {}",
-                    error.to_string().replace("\nhint: ", "; ")
-                )),
-                // Only a name that ends like ours says what it is for.
-                Ok(_) if !Arch::ALL.iter().any(|known| stem.ends_with(&format!("-{known}"))) => {}
-                Ok(arch) if !stem.ends_with(&format!("-{arch}")) => {
-                    problems.push(format!("extension-release.{name} says ARCHITECTURE={arch}, but the file's name says otherwise"));
-                }
-                Ok(_) => {}
-            }
-        }
-    }
-    for entry in entries {
-        let path = entry.path.as_str();
-        match path.split('/').next() {
-            Some(top) if kind.tops().contains(&top) => {}
-            _ if path.contains('/') => {}
-            _ => {
-                let tops = kind.tops().join("/ and ");
-                problems.push(format!("`{path}` is outside {tops}/ and would not be seen"));
-            }
-        }
-        if path == "usr/lib/os-release" {
-            problems.push(format!("it has a usr/lib/os-release, so {tool} refuses it"));
-        }
-        if matches!(entry.kind, 'c' | 'b' | 'p' | 's') {
-            problems.push(format!("`{path}` is a device, a pipe or a socket"));
-        }
-    }
-    problems
 }

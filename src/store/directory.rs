@@ -5,7 +5,7 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use object_store::ObjectStore;
@@ -71,7 +71,7 @@ impl Store {
     pub fn sweep(&self, folder: &str, _lock: &Lock) -> Result<(), StoreError> {
         let Place::Directory(root, _) = &self.place else { return Ok(()) };
         let ends: &[&str] =
-            if folder.starts_with(PRIVATE) { &[".json", ".json.zst"] } else { &[".raw", ".efi"] };
+            if folder.starts_with(PRIVATE) { &[".json", ".answers"] } else { &[".raw", ".efi"] };
         let folder = root.join(folder);
         let failed = |error: io::Error| StoreError::new("cannot clean", folder.display(), error);
         let entries = match fs::read_dir(&folder) {
@@ -96,6 +96,20 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// The lengths of these files; `None` for what is no file, or not there.
+pub(super) fn sizes(paths: &[PathBuf]) -> Result<Vec<Option<u64>>, StoreError> {
+    let size = |path: &PathBuf| match fs::metadata(path) {
+        Ok(metadata) => Ok(metadata.is_file().then_some(metadata.len())),
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(StoreError::new("cannot read", path.display(), error)),
+    };
+    paths.iter().map(size).collect()
 }
 
 fn make(root: &Path) -> io::Result<()> {

@@ -84,7 +84,7 @@ pub(super) enum Kind {
     /// The bucket compares before it writes.
     Conditional,
     /// A bucket's lock object.
-    Object(ObjectLock),
+    Object(Box<ObjectLock>),
 }
 
 impl Lock {
@@ -99,6 +99,13 @@ impl Lock {
             Kind::Object(lock) => lock.check(),
             Kind::File(_) | Kind::Conditional => Ok(()),
         }
+    }
+
+    /// Holds it for as long as the work takes, and gives it back whatever comes of that.
+    pub async fn during<T>(self, work: impl AsyncFnOnce(&Self) -> T) -> T {
+        let done = work(&self).await;
+        self.release().await;
+        done
     }
 
     /// Gives it back. A lock that is only dropped is gone too: the file at once, the object when
@@ -124,7 +131,7 @@ impl Store {
                     tracing::warn!(
                         "{self} ignores {what}: a lock object guards it instead, and two publishers that start in the same second could still write over each other; let only one run at a time"
                     );
-                    ObjectLock::take(self).await.map(Kind::Object).map(Lock)
+                    ObjectLock::take(self).await.map(Box::new).map(Kind::Object).map(Lock)
                 }
             },
         }

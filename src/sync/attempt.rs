@@ -4,18 +4,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Limit, Outcome, PublishedImage, Survey, newest, plan_for, retire};
-use crate::build::{Bench, Workshop};
+use super::{Limit, Outcome, PublishedImage, Survey, newest, plan_for, retire, waiting};
+use crate::build::{Bench, BuildError, Workshop};
 use crate::config::Component;
 use crate::image::Image;
+use crate::lint::{self, Finding, Level};
 use crate::name::FileName;
-use crate::plan::{self, Build};
-use crate::report::{Step, Told};
+use crate::plan::{self, Build, Plan};
+use crate::report::{Step, Told, count};
 use crate::repository::commit::{self, Change, CommitError, Record};
+use crate::repository::shelf::{Names, Shelf};
 use crate::repository::{Place, Published, retention};
 use crate::version::Version;
 
-/// Plans and does what the plan says. What was made stays made if another publisher was faster.
+/// Plans and does what the plan says. What was made stays made if another publisher was faster. Says
+/// whether something turned out not to be there yet: then it is worth another attempt, because an older
+/// version may take its place.
 pub(super) async fn attempt<'s>(
     survey: &Survey<'_>,
     shop: &'s Workshop,
@@ -23,21 +27,29 @@ pub(super) async fn attempt<'s>(
     limit: Limit,
     made: &mut Made<'s>,
     outcome: &mut Outcome,
-) -> anyhow::Result<()> {
-    let Survey { component, arches, releases, basis, .. } = survey;
+) -> anyhow::Result<bool> {
+    let Survey { component, arches, upstream, basis, .. } = survey;
     let Place { store, lock, folder, signer } = *place;
     // The plan was made before we had the lock, and a bucket has none: whoever wrote since then
     // may have done our work.
     let published = Published::read(store, folder).await?;
     let (mut published, plan) =
-        plan_for(component, arches, releases, published, *basis, store, Some(signer)).await?;
+        plan_for(component, arches, upstream, published, *basis, store, Some(signer)).await?;
     if let Some(why) = plan.sign() {
         let change = Change { sign: true, ..Change::default() };
         published = commit::commit(store, lock, folder, &published, &change, signer).await?;
         outcome.signed = Some(why);
     }
+    if waiting::begin(&mut published, &plan) {
+        published.keep_catalogue(place).await?;
+    }
+    outcome.waiting.clone_from(&plan.waiting);
     let builds: Vec<&Build> = plan.builds().collect();
-    build_all(component, shop, &builds, made, outcome).await?;
+    let absent = build_all(component, shop, &published, &builds, made, outcome).await?;
+    let begins = waiting::tell(component, &absent, &mut published, outcome);
+    if begins {
+        published.keep_catalogue(place).await?;
+    }
     let ready: Vec<&Build> = builds
         .into_iter()
         .filter(|build| made.images.contains_key(&build.image))
@@ -47,8 +59,7 @@ pub(super) async fn attempt<'s>(
 
     // What became surplus goes by what is published now: a version that could not be built pushes
     // nothing out.
-    let upstream = plan::versions_of(component, releases);
-    let removed = retire(component, arches, &upstream, place, &mut published).await;
+    let removed = retire(component, arches, &upstream.versions(), place, &mut published).await;
     // Files last, when nothing that is listed can need them any more.
     let due: Vec<FileName> = plan.deletions().cloned().collect();
     let told = limit.exceeded(&component.name).filter(|_| !due.is_empty());
@@ -58,10 +69,43 @@ pub(super) async fn attempt<'s>(
         }
         _ => Ok(Vec::new()),
     };
+    if removed.is_ok() {
+        let kept = kept(component, &plan, &published, &upstream.versions());
+        let keep = plan::worth_remembering(component, arches, upstream, &kept);
+        shop.guard.ledger.retain(&component.name, keep)?;
+        remember(shop).await?;
+    }
     outcome.newest = newest(component, &published);
     outcome.removed.extend(removed?);
     outcome.deleted.extend(deleted?);
     outcome.errors.extend(told);
+    Ok(begins)
+}
+
+/// The versions whose first uses are worth remembering.
+fn kept(
+    component: &Component,
+    plan: &Plan,
+    published: &Published,
+    upstream: &BTreeSet<Version>,
+) -> BTreeSet<Version> {
+    let wanted = plan.verdicts.iter().filter(|verdict| verdict.out.is_none());
+    let mut kept: BTreeSet<Version> =
+        wanted.filter_map(|verdict| verdict.version.clone()).collect();
+    kept.extend(Shelf::new(component, published, upstream).slots.keys().cloned());
+    kept.extend(published.catalogue.yanked.keys().cloned());
+    kept
+}
+
+/// Writes down what was met for the first time.
+pub(crate) async fn remember(shop: &Workshop) -> anyhow::Result<()> {
+    let guard = shop.guard.clone();
+    // It may wait for another run.
+    let added = tokio::task::spawn_blocking(move || guard.ledger.save()).await??;
+    if added > 0 {
+        let what = count(added, "digest");
+        shop.progress.line(&format!("{:>10} {what} in publish.lock: commit it", "noted"));
+    }
     Ok(())
 }
 
@@ -72,33 +116,60 @@ pub(super) struct Made<'s> {
     benches: Vec<Bench<'s>>,
     images: BTreeMap<FileName, (Image, Record)>,
     /// A version goes out for all architectures or for none: half of one would tell half of the
-    /// nodes that they are behind, for good if nobody looks.
+    /// nodes that they are behind, for good if nobody looks. `partial` says that they may.
     broken: BTreeSet<Version>,
+    /// Whose files are not there yet: not asked for again in this run.
+    absent: BTreeSet<FileName>,
 }
 
-/// Builds what is not built yet.
-async fn build_all<'s>(
+/// Builds what is not built yet; gives the builds whose files are not there.
+async fn build_all<'s, 'b>(
     component: &Component,
     shop: &'s Workshop,
-    builds: &[&Build],
+    published: &Published,
+    builds: &[&'b Build],
     made: &mut Made<'s>,
     outcome: &mut Outcome,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Vec<(&'b Build, BuildError)>> {
     let missing: Vec<&Build> = builds
         .iter()
         .copied()
         .filter(|build| !made.images.contains_key(&build.image))
         .filter(|build| !made.broken.contains(&build.shown))
+        .filter(|build| !made.absent.contains(&build.image))
         .collect();
+    let mut absent = Vec::new();
     if missing.is_empty() {
-        return Ok(());
+        return Ok(absent);
     }
     let bench = Bench::new(shop, component, missing.iter().copied())?;
     let running = missing.into_iter().map(async |build| (build, bench.build(build).await));
     for (build, result) in futures::future::join_all(running).await {
         match result {
-            Ok(image) => {
-                made.images.insert(build.image.clone(), image);
+            Ok((mut image, record)) => {
+                let subject = format!("{} {} {}", component.name, build.shown, build.arch);
+                match weigh(component, published, build, &image) {
+                    Some(finding) if finding.level == Level::Error => {
+                        outcome.errors.push(refused(&subject, &finding));
+                        made.broken.insert(build.shown.clone());
+                        continue;
+                    }
+                    Some(finding) => {
+                        for line in lint::warnings(&subject, std::slice::from_ref(&finding)) {
+                            shop.progress.line(&line);
+                        }
+                        image.findings.push(finding);
+                    }
+                    None => {}
+                }
+                made.images.insert(build.image.clone(), (image, record));
+            }
+            Err(error) if waiting::is_absent(build, &error) => {
+                made.absent.insert(build.image.clone());
+                if !component.versions.partial {
+                    made.broken.insert(build.shown.clone());
+                }
+                absent.push((build, error));
             }
             Err(error) => {
                 let subject = format!("{} {} {}", component.name, build.shown, build.arch);
@@ -108,7 +179,33 @@ async fn build_all<'s>(
         }
     }
     made.benches.push(bench);
-    Ok(())
+    // Before anything of it is published.
+    remember(shop).await?;
+    Ok(absent)
+}
+
+/// Compares an image's size with that of the version before, as clients order them.
+fn weigh(
+    component: &Component,
+    published: &Published,
+    build: &Build,
+    image: &Image,
+) -> Option<Finding> {
+    let names = Names::of(component);
+    let before = published.manifest.files().filter_map(|(name, _)| {
+        let (version, arch) = names.read(name)?;
+        (arch == build.arch && version < build.shown).then_some((version, name))
+    });
+    let (_, name) = before.max_by(|(one, _), (other, _)| one.cmp(other))?;
+    component.lint.settle(lint::judge_size(image.size, published.size(name)?)?)
+}
+
+fn refused(subject: &str, finding: &Finding) -> Told {
+    Told {
+        message: format!("{subject}: {} [{}]", finding.message, finding.lint),
+        causes: Vec::new(),
+        hint: Some("if that is right, name it in [lint] allow for once".to_owned()),
+    }
 }
 
 /// Publishes version by version, the newest first: one that does not fit on the disk any more must
@@ -143,6 +240,7 @@ async fn publish_all(
             PublishedImage {
                 size: Some(image.size),
                 sha256: Some(image.sha256),
+                findings: image.findings.clone(),
                 ..PublishedImage::planned(build)
             }
         }));
