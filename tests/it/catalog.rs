@@ -9,11 +9,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
+use tempfile::TempDir;
 
 use crate::github::{GitHub, Release};
+use crate::gpg::Gpg;
 use crate::pack::{Tar, zip};
 use crate::repo::{Image, Node, Repo};
 use crate::web::{Web, sha256};
@@ -62,6 +66,8 @@ struct Published {
     /// Files with the checksums of all assets.
     #[serde(default)]
     sums: Vec<String>,
+    /// The key in `config/components` that the first of them is signed with, in `….sig`.
+    signed: Option<String>,
 }
 
 /// A file for each architecture, or one for all.
@@ -85,7 +91,7 @@ impl Layout {
     }
 
     /// The files of a release: names and bytes.
-    fn files(&self, release: &Published) -> Vec<(String, Vec<u8>)> {
+    fn files(&self, release: &Published, signers: Option<&Signers>) -> Vec<(String, Vec<u8>)> {
         let mut files = Vec::new();
         for asset in &release.assets {
             let names = [&asset.x86_64, &asset.arm64].into_iter().zip(MACHINES);
@@ -111,6 +117,9 @@ impl Layout {
             .collect();
         files.extend(beside);
         files.extend(release.sums.iter().map(|name| (name.clone(), all.clone().into())));
+        if let (Some(key), Some(signers)) = (&release.signed, signers) {
+            files.push((format!("{}.sig", release.sums[0]), signers.sign(key, &all)));
+        }
         files
     }
 
@@ -176,6 +185,52 @@ fn program(name: &str, machine: u8) -> Vec<u8> {
     bytes
 }
 
+/// Upstreams that sign: with keys of ours in the place of theirs, by OpenPGP (`.asc`) or as cosign does
+/// with a key (`.pub`).
+struct Signers {
+    gpg: Gpg,
+    folder: TempDir,
+}
+
+impl Signers {
+    /// `None` where the machine lacks a program for it.
+    fn new() -> Option<Self> {
+        let signers = Self { gpg: Gpg::new()?, folder: tempfile::tempdir().unwrap() };
+        signers.gpg.key("Upstream <up@e.org>", "ed25519", "sign");
+        let curve = ["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out"];
+        signers.openssl(&[&["genpkey"], &curve[..], &[&signers.path("key.pem")]].concat())?;
+        Some(signers)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    fn openssl(&self, args: &[&str]) -> Option<Vec<u8>> {
+        let output = Command::new("openssl").args(args).stderr(Stdio::null()).output().ok()?;
+        output.status.success().then_some(output.stdout)
+    }
+
+    fn sign(&self, key: &str, text: &str) -> Vec<u8> {
+        let (file, to) = (self.path("text"), self.path("signature"));
+        fs::write(&file, text).unwrap();
+        if ending(key) == "asc" {
+            self.gpg.sign(file.as_ref(), to.as_ref(), &["--local-user", "up@e.org"]);
+            return fs::read(to).unwrap();
+        }
+        let signature = self.openssl(&["dgst", "-sha256", "-sign", &self.path("key.pem"), &file]);
+        BASE64.encode(signature.expect("openssl signs")).into()
+    }
+
+    fn public(&self, key: &str) -> Vec<u8> {
+        if ending(key) == "asc" {
+            return self.gpg.run(&["--export", "--armor", "up@e.org"]);
+        }
+        let key = self.openssl(&["pkey", "-pubout", "-in", &self.path("key.pem")]);
+        key.expect("openssl has the key")
+    }
+}
+
 /// The project's own configuration in a folder, and all its upstreams.
 struct Bench {
     repo: Repo,
@@ -186,6 +241,7 @@ struct Bench {
 impl Bench {
     fn new(layouts: &[Layout]) -> Self {
         let (web, github, mut repo) = (Web::start(), GitHub::start(), Repo::empty());
+        let signers = Signers::new();
         repo.env("GITHUB_API_URL", &github.api());
         let mut hosts = BTreeMap::from([("https://github.com/".to_owned(), github.web())]);
         let mut put = |url: &str, bytes: Vec<u8>| {
@@ -199,7 +255,7 @@ impl Bench {
                 put(&page.url, page.text.clone().into_bytes());
             }
             for release in &layout.releases {
-                let files = layout.files(release);
+                let files = layout.files(release, signers.as_ref());
                 match &release.github {
                     Some(repo) => {
                         let new = Release::new(&release.tag);
@@ -224,11 +280,34 @@ impl Bench {
         let mut copy = Command::new("cp");
         copy.arg("-r").arg(config().join("components")).arg(repo.path("config/components"));
         assert!(copy.status().unwrap().success());
+        let keys: BTreeSet<_> = layouts
+            .iter()
+            .flat_map(|layout| layout.releases.iter().filter_map(|release| release.signed.as_ref()))
+            .collect();
+        for key in keys {
+            let file = format!("config/components/{key}");
+            assert!(repo.path(&file).exists(), "{key} is not there to be replaced");
+            match &signers {
+                Some(signers) => repo.write(&file, signers.public(key)),
+                None => leave_signatures_out(&repo),
+            }
+        }
         Self { repo, _web: web, _github: github }
     }
 
     fn publish(&self, args: &[&str]) -> crate::repo::Ran {
         self.repo.publish(&[&["--config", "config/catalog.toml"], args].concat())
+    }
+}
+
+/// Where nobody can sign, nothing is asked of signatures.
+fn leave_signatures_out(repo: &Repo) {
+    eprintln!("signatures are left out: this machine has no gpg or no openssl");
+    for name in stems(&repo.path("config/components")) {
+        let file = format!("config/components/{name}.toml");
+        let text = fs::read_to_string(repo.path(&file)).unwrap();
+        let lines = text.lines().filter(|line| !line.starts_with("signature = "));
+        repo.write(&file, lines.flat_map(|line| [line, "\n"]).collect::<String>());
     }
 }
 
