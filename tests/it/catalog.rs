@@ -344,6 +344,8 @@ fn every_component_becomes_what_is_told_of_it() {
     let bench = Bench::new(&layouts);
     let ran = bench.publish(&["sync"]).ok();
     assert!(!ran.stderr.contains("warning") && !ran.stderr.contains("error"), "{ran}");
+    let status = bench.publish(&["status"]).ok();
+    assert!(!status.stdout.contains("unverified"), "something vouches for each\n{status}");
     bench.publish(&["verify"]).ok();
     bench.publish(&["sync"]).ok().prints(&["nothing to do"]);
 
