@@ -18,6 +18,7 @@
 )]
 
 mod bucket;
+mod catalog;
 mod command_source;
 mod commands;
 mod companions;
