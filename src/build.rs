@@ -262,8 +262,7 @@ impl<'w> Bench<'w> {
             .collect();
         let fetch = async {
             let assets = wanted.iter().zip(&files);
-            let fetched =
-                assets.map(|(asset, fetching)| self.fetch(build, asset, &fetching.file));
+            let fetched = assets.map(|(asset, fetching)| self.fetch(build, asset, &fetching.file));
             let fetched = futures::future::try_join_all(fetched).await;
             if fetched.is_err() {
                 for fetching in &files {

@@ -137,7 +137,8 @@ impl Bench<'_> {
     fn note(&self, build: &Build, from: &str, sha256: Sha256) -> Result<String, BuildError> {
         self.check_first_use(build, from, Some(sha256))?;
         let noted = self.shop.guard.ledger.note(&self.component.name, from, sha256);
-        noted.map_err(|error| BuildError::Trust { asset: from.to_owned(), source: error.into() })?;
+        noted
+            .map_err(|error| BuildError::Trust { asset: from.to_owned(), source: error.into() })?;
         Ok("publish.lock".to_owned())
     }
 

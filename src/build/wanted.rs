@@ -73,8 +73,8 @@ pub(super) fn locate_all(component: &Component, build: &Build) -> Result<Vec<Fou
                 let vouchers = Vouchers::of_image(&rule.trust, &image);
                 // A version may have what no tag can have.
                 let reference = image.parse();
-                let reference =
-                    reference.map_err(|error: ReferenceError| BuildError::Rule(error.to_string()))?;
+                let reference = reference
+                    .map_err(|error: ReferenceError| BuildError::Rule(error.to_string()))?;
                 return Ok(Found::Image(reference, vouchers));
             }
         };

@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer};
 use super::asset_name::{AssetName, NameList};
 use super::files::Files;
 use super::requirement::Requirement;
-use super::source::{OwnerRepo, HttpUrl};
+use super::source::{HttpUrl, OwnerRepo};
 use crate::fetch::oci::Reference;
 use crate::template::{Template, Vars};
 use crate::trust::digest::{Algorithm, Digest};

@@ -4,8 +4,8 @@
 //! nobody but a person can tell. What the source itself says of a file is enough to see it; what it
 //! does not say is seen when the file is fetched again.
 
-use super::company::Company;
 use super::assets::{self, Found, Located};
+use super::company::Company;
 use super::{Candidate, vars};
 use crate::build::from;
 use crate::config::Component;

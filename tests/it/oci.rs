@@ -152,7 +152,7 @@ fn what_is_not_what_its_digest_says_is_refused() {
     scene.refuses(&["404 Not Found"]);
     scene.registry.tag_bytes(digest, b"{}".to_vec());
     scene.registry.tag("o/it:v1.0", &[image]);
-    scene.refuses(&["has SHA-256", "ghcr.io/o/it:v1.0 says"]);
+    scene.refuses(&["ghcr.io/o/it:v1.0", "has SHA-256", "hint: check `oci`"]);
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn what_names_no_image_is_a_mistake_of_the_component() {
         ("oci = \"alpine:{version}\"", "is not an image in a registry"),
         ("oci = \"ghcr.io/o/it\"", "is not an image in a registry"),
         ("oci = \"ghcr.io/o/it:1\"\nurl = \"https://e.org/\"", "one of `url`, `name` and `oci`"),
-        ("oci = \"ghcr.io/o/it:1\"\nsha256 = \"x\"", "hint: to pin one"),
+        ("oci = \"ghcr.io/o/it:1\"\nsha256 = \"https://e.org/x\"", "hint: to pin one"),
     ] {
         scene.repo.component("it", &text.replace("oci = \"ghcr.io/o/it:v{version}\"", wrong));
         scene.repo.sync().code(4).says(&["components/it.toml", part]);
