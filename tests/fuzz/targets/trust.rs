@@ -26,11 +26,13 @@ static MINISIGN: LazyLock<minisign::Key> = LazyLock::new(|| {
 });
 static VERIFIER: LazyLock<sigstore::Verifier> =
     LazyLock::new(|| sigstore::Verifier::new(None).unwrap());
-static WHO: LazyLock<sigstore::Identity> = LazyLock::new(|| sigstore::Identity {
+static WHO: LazyLock<sigstore::Identity> = LazyLock::new(|| {
+    sigstore::Identity {
     identity: "https://github.com/prefix-dev/sigstore-example/.github/workflows/action.yaml@refs/heads/main".to_owned(),
     issuer: "https://token.actions.githubusercontent.com".to_owned(),
     repository: None,
     predicate: None,
+}
 });
 
 fuzz_target!(|bytes: &[u8]| {
