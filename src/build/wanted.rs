@@ -47,7 +47,7 @@ pub(super) enum Found {
     /// In one place.
     File(Box<Wanted>),
     /// In a registry, which knows of what layers it is made.
-    Image(Reference, Vouchers),
+    Image(Reference, Box<Vouchers>),
 }
 
 impl Found {
@@ -75,7 +75,7 @@ pub(super) fn locate_all(component: &Component, build: &Build) -> Result<Vec<Fou
                 let reference = image.parse();
                 let reference = reference
                     .map_err(|error: ReferenceError| BuildError::Rule(error.to_string()))?;
-                return Ok(Found::Image(reference, vouchers));
+                return Ok(Found::Image(reference, Box::new(vouchers)));
             }
         };
         let vouchers = Vouchers::of(&rule.trust, &component.source, &located, &vars);

@@ -35,7 +35,7 @@ pub(super) async fn poll(
 ) -> Result<Listing, SourceError> {
     let api = Api::github(rule)?;
     let asker = Asker {
-        github: transport::over(client, cache, &api, api.token()?),
+        github: transport::over(client, cache, &api, api.token()?.as_deref()),
         api: &api,
         repo: rule.repo.to_string(),
         most: rule.pages.map(usize::from),

@@ -198,7 +198,7 @@ impl Signers {
         let signers = Self { gpg: Gpg::new()?, folder: tempfile::tempdir().unwrap() };
         signers.gpg.key("Upstream <up@e.org>", "ed25519", "sign");
         let curve = ["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out"];
-        signers.openssl(&[&["genpkey"], &curve[..], &[&signers.path("key.pem")]].concat())?;
+        Self::openssl(&[&["genpkey"], &curve[..], &[&signers.path("key.pem")]].concat())?;
         Some(signers)
     }
 
@@ -206,7 +206,7 @@ impl Signers {
         self.folder.path().join(name).to_str().unwrap().to_owned()
     }
 
-    fn openssl(&self, args: &[&str]) -> Option<Vec<u8>> {
+    fn openssl(args: &[&str]) -> Option<Vec<u8>> {
         let output = Command::new("openssl").args(args).stderr(Stdio::null()).output().ok()?;
         output.status.success().then_some(output.stdout)
     }
@@ -218,7 +218,7 @@ impl Signers {
             self.gpg.sign(file.as_ref(), to.as_ref(), &["--local-user", "up@e.org"]);
             return fs::read(to).unwrap();
         }
-        let signature = self.openssl(&["dgst", "-sha256", "-sign", &self.path("key.pem"), &file]);
+        let signature = Self::openssl(&["dgst", "-sha256", "-sign", &self.path("key.pem"), &file]);
         BASE64.encode(signature.expect("openssl signs")).into()
     }
 
@@ -226,7 +226,7 @@ impl Signers {
         if ending(key) == "asc" {
             return self.gpg.run(&["--export", "--armor", "up@e.org"]);
         }
-        let key = self.openssl(&["pkey", "-pubout", "-in", &self.path("key.pem")]);
+        let key = Self::openssl(&["pkey", "-pubout", "-in", &self.path("key.pem")]);
         key.expect("openssl has the key")
     }
 }

@@ -16,9 +16,9 @@ use crate::fetch::{Client, FetchError};
 use crate::source::forge::{Api, bearer};
 
 /// octocrab, talking to this API.
-pub(super) fn over(client: &Client, cache: &Cache, api: &Api, token: Option<String>) -> Octocrab {
+pub(super) fn over(client: &Client, cache: &Cache, api: &Api, token: Option<&str>) -> Octocrab {
     let (client, cache, api) = (client.clone(), cache.clone(), api.clone());
-    let token = token.as_deref().map(bearer);
+    let token = token.map(bearer);
     let service = tower::service_fn(move |request: Request<OctoBody>| {
         let (client, cache, api, token) =
             (client.clone(), cache.clone(), api.clone(), token.clone());
