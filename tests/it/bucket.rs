@@ -279,7 +279,9 @@ fn a_part_that_is_lost_is_sent_again() {
 
 /// What follows the one error. Several objects are read at once: any of them may be named.
 fn of_any_object(ran: &Ran) -> &str {
-    let told = ran.stderr.split_once("error: x: cannot read s3://the-bucket/repo/");
+    // The objects and the listing of a folder are asked for at once: whichever answers first is told.
+    let told = ran.stderr.split_once("error: x: cannot ");
+    let told = told.and_then(|(_, rest)| rest.split_once(" s3://the-bucket/repo/"));
     told.and_then(|(_, rest)| rest.split_once('\n')).unwrap_or_else(|| panic!("{ran}")).1
 }
 
