@@ -277,9 +277,9 @@ fn a_part_that_is_lost_is_sent_again() {
     assert_eq!(listed(&s3.path("x")), ["x-1.0-x86-64.raw"]);
 }
 
-/// What follows the one error. Several objects are read at once: any of them may be named.
+/// What follows the one error. Several objects are read, and the folder is listed, at once: any of these
+/// may be named.
 fn of_any_object(ran: &Ran) -> &str {
-    // The objects and the listing of a folder are asked for at once: whichever answers first is told.
     let told = ran.stderr.split_once("error: x: cannot ");
     let told = told.and_then(|(_, rest)| rest.split_once(" s3://the-bucket/repo/"));
     told.and_then(|(_, rest)| rest.split_once('\n')).unwrap_or_else(|| panic!("{ran}")).1
