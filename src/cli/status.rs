@@ -297,7 +297,7 @@ fn text(status: &Status) -> String {
         or_none(&status.upstream),
     );
     if let Some(changed) = status.changed {
-        let _ = writeln!(out, "  changed    {changed}");
+        let _ = writeln!(out, "  changed    {changed:.0}");
     }
     if let Some(expires) = status.expires {
         let _ = writeln!(out, "  expires    {expires}");
