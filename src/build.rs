@@ -381,7 +381,10 @@ impl<'w> Bench<'w> {
         let client = &self.shop.client;
         let headers = asset.layer.as_ref().map(|layer| layer.headers.clone()).unwrap_or_default();
         let private = asset.private.as_ref();
-        let private = private.and_then(|private| Some((private, private.headers()?)));
+        let private = private.and_then(|private| {
+            let headers = private.headers()?;
+            Some((private, client.for_its_own_server(&private.url, headers)))
+        });
         let fetched = match private {
             Some((private, headers)) if private.comes_first() => {
                 client.download(&private.url, headers, to, progress).await?

@@ -45,7 +45,7 @@ use quota::Said;
 
 use cache::Cache;
 use credentials::Credentials;
-use error::{CRAWL, TRIES};
+use error::{CRAWL, TRIES, TooManyRedirects};
 use gate::Gate;
 
 /// The largest page or listing that is read, in bytes.
@@ -56,6 +56,9 @@ const WORDS: usize = 8 << 10;
 
 /// How many documents that are large may come in at once: each can fill so much memory.
 const LARGE_AT_ONCE: usize = 2;
+
+/// How often a request is led elsewhere at most.
+const REDIRECTS: usize = 10;
 
 /// How many files may be open, if the system lets us choose.
 const SOCKETS: u64 = 8192;
@@ -127,17 +130,8 @@ impl Client {
             .pool_max_idle_per_host(*per_host)
             // A run asks many hosts once: what it leaves open it does not need again.
             .pool_idle_timeout(Duration::from_secs(5))
-            .redirect(reqwest::redirect::Policy::custom(|attempt| {
-                let downgrade = attempt.url().scheme() == "http"
-                    && attempt.previous().last().is_some_and(|from| from.scheme() == "https");
-                if downgrade {
-                    attempt.error("a redirect from https to http")
-                } else if attempt.previous().len() >= 10 {
-                    attempt.error("more than 10 redirects")
-                } else {
-                    attempt.follow()
-                }
-            }));
+            // Followed here, see `send`: what shows who asks must stay behind for good.
+            .redirect(reqwest::redirect::Policy::none());
         if let Some(path) = authorities {
             let wrong = |problem: &str| FetchError::Authorities {
                 path: path.clone(),
@@ -178,6 +172,17 @@ impl Client {
     #[must_use]
     pub fn deadline(&self) -> Duration {
         self.0.timeout * LONGEST
+    }
+
+    /// The headers for a request, without what shows who asks if `rewrite` leads it to another server
+    /// than the one that this is for.
+    #[must_use]
+    pub fn for_its_own_server(&self, url: &str, mut headers: HeaderMap) -> HeaderMap {
+        let origin = |url: &str| Url::parse(url).ok().map(|url| url.origin());
+        if origin(&self.rewritten(url)) != origin(url) {
+            headers.remove(header::AUTHORIZATION);
+        }
+        headers
     }
 
     /// The URL that is asked in the place of `url`.
@@ -266,33 +271,57 @@ impl Client {
             source: source.into(),
         })?;
         let pass = self.0.gate.enter(&asked, &shown).await?;
-        let mut request = self.http()?.request(method, asked.clone());
-        if !headers.contains_key(header::AUTHORIZATION) && asked.username().is_empty() {
-            let credentials = self.0.credentials.of(&asked)?;
-            request = credentials.iter().fold(request, |request, shown| shown.put_on(request));
-        }
-        if let Some(body) = body {
-            request = request.body(body);
-        }
-        match request.headers(headers).send().await {
-            Ok(response) => {
-                let status = response.status();
-                let said = pass.answered(response.url(), status, response.headers());
-                tracing::debug!(url = shown, status = status.as_u16(), "asked");
-                Ok(Answer { response, said, pass })
+        let request = Request { method, headers, body };
+        let response = self.send(request, &asked, &shown, &pass).await?;
+        let status = response.status();
+        let said = pass.answered(response.url(), status, response.headers());
+        tracing::debug!(url = shown, status = status.as_u16(), "asked");
+        Ok(Answer { response, said, pass })
+    }
+
+    /// Sends a request, and goes where it is redirected to. Once that leads away from the server that
+    /// was asked, it goes on without anything that shows who asks, wherever it leads then.
+    async fn send(
+        &self,
+        Request { mut method, mut headers, mut body }: Request,
+        asked: &Url,
+        shown: &str,
+        pass: &gate::Pass,
+    ) -> Result<reqwest::Response, FetchError> {
+        let (mut at, mut abroad) = (asked.clone(), false);
+        for _ in 0..=REDIRECTS {
+            abroad |= at.origin() != asked.origin();
+            let mut request = self.http()?.request(method.clone(), at.clone());
+            if abroad {
+                headers.remove(header::AUTHORIZATION);
+            } else if !headers.contains_key(header::AUTHORIZATION) && at.username().is_empty() {
+                let credentials = self.0.credentials.of(&at)?;
+                request = credentials.iter().fold(request, |request, shown| shown.put_on(request));
             }
-            Err(error) => {
-                if error.is_connect() && error.url().is_none_or(|at| at.origin() == asked.origin())
-                {
+            if let Some(body) = body.clone() {
+                request = request.body(body);
+            }
+            let sent = request.headers(headers.clone()).send().await;
+            let response = sent.map_err(|error| {
+                if error.is_connect() && !abroad {
                     pass.refused(&innermost(&error));
                 }
-                Err(if error.is_timeout() {
-                    FetchError::Slow { url: shown, waited: self.0.timeout }
+                if error.is_timeout() {
+                    FetchError::Slow { url: shown.to_owned(), waited: self.0.timeout }
                 } else {
-                    FetchError::Unreachable { url: shown, source: error.without_url().into() }
-                })
+                    let source = error.without_url().into();
+                    FetchError::Unreachable { url: shown.to_owned(), source }
+                }
+            })?;
+            let Some(next) = led_to(&at, &response) else { return Ok(response) };
+            let kept = [StatusCode::TEMPORARY_REDIRECT, StatusCode::PERMANENT_REDIRECT];
+            if method == Method::POST && !kept.contains(&response.status()) {
+                (method, body) = (Method::GET, None);
+                headers.remove(header::CONTENT_TYPE);
             }
+            at = next;
         }
+        Err(FetchError::Unreachable { url: shown.to_owned(), source: TooManyRedirects.into() })
     }
 
     /// What an answer that is none says.
@@ -364,6 +393,24 @@ fn allow_sockets() {
     if current.is_some_and(|current| current < most) {
         // It is no worse than before.
         let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum });
+    }
+}
+
+/// What is asked, wherever that leads.
+struct Request {
+    method: Method,
+    headers: HeaderMap,
+    body: Option<Bytes>,
+}
+
+/// Where an answer leads to: only to http and https, and never from https to http.
+fn led_to(at: &Url, response: &reqwest::Response) -> Option<Url> {
+    let leads = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
+    let location = response.headers().get(header::LOCATION).filter(|_| leads)?;
+    let next = at.join(std::str::from_utf8(location.as_bytes()).ok()?).ok()?;
+    match (at.scheme(), next.scheme()) {
+        (_, "https") | ("http", "http") => Some(next),
+        _ => None,
     }
 }
 

@@ -271,5 +271,12 @@ pub async fn poll(
         SourceRule::Command(rule) => Ok(command::poll(rule, component).await?),
         SourceRule::Directory(rule) => directory::poll(rule, component, arches),
     }?;
-    Ok(listing.without_nameless())
+    let listing = listing.without_nameless();
+    match listing.notes.first() {
+        Some(note) if listing.releases.is_empty() => {
+            let hint = "check the source in the component; nothing is taken away meanwhile";
+            Err(SourceError::Nothing { problem: note.clone(), hint })
+        }
+        _ => Ok(listing),
+    }
 }

@@ -245,7 +245,10 @@ impl Bench<'_> {
         };
         // As with the assets of a private release.
         let private = file.private.as_ref();
-        let private = private.and_then(|private| Some((private, private.headers()?)));
+        let private = private.and_then(|private| {
+            let headers = private.headers()?;
+            Some((private, client.for_its_own_server(&private.url, headers)))
+        });
         match private {
             Some((private, headers)) if private.comes_first() => {
                 client.bytes(&private.url, headers, limit).await
@@ -277,6 +280,7 @@ impl Bench<'_> {
         }
         let query = query.finish();
         let url = format!("{api}/repos/{repo}/attestations/sha256:{sha256}?{query}");
+        let headers = self.shop.client.for_its_own_server(&url, headers);
         match self.shop.client.bytes(&url, headers, sigstore::LARGEST_ANSWER).await {
             // That is how it says that there is none, too.
             Err(error) if error.is_not_found() => Err(TrustError::Attestation {

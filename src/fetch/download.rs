@@ -51,17 +51,18 @@ impl Client {
         progress: impl Fn(u64, Option<u64>),
     ) -> Result<Fetched, FetchError> {
         let mut partly: Option<Partly> = None;
-        let (mut tries, mut resumed) = (0, 0);
+        // What was brought before, and thrown away, is no progress when it comes again.
+        let (mut tries, mut resumed, mut most) = (0, 0, 0);
         loop {
-            let before = partly.as_ref().map_or(0, |partly| partly.received);
             let done = self.download_once(url, &headers, to, &progress, &mut partly).await;
             let Err(error) = done else { return done };
             let goes_on =
-                |partly: &Partly| partly.is_resumable() && partly.received >= before + PROGRESS;
+                |partly: &Partly| partly.is_resumable() && partly.received >= most + PROGRESS;
             if error.may_pass() && resumed < RESUMED && partly.as_ref().is_some_and(goes_on) {
                 resumed += 1;
                 tries = 0;
             }
+            most = partly.as_ref().map_or(most, |partly| most.max(partly.received));
             self.try_again(url, error, &mut tries).await?;
         }
     }

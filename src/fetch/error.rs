@@ -161,6 +161,11 @@ pub enum FetchError {
     },
 }
 
+/// Whoever is led from place to place, and never arrives.
+#[derive(Debug, Error)]
+#[error("more than 10 redirects")]
+pub(super) struct TooManyRedirects;
+
 impl FetchError {
     /// What to do about it.
     #[must_use]
@@ -271,7 +276,7 @@ impl FetchError {
             }
             Self::Unreachable { source, .. } => {
                 let error = source.downcast_ref::<reqwest::Error>();
-                !error.is_some_and(|error| error.is_redirect() || error.is_builder())
+                !source.is::<TooManyRedirects>() && !error.is_some_and(reqwest::Error::is_builder)
             }
             Self::Slow { .. } | Self::Truncated { .. } => true,
             _ => false,

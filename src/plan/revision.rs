@@ -354,6 +354,12 @@ impl<'a> Planner<'a> {
             }
         }
         for (other, slot) in self.shelf.slots.iter().filter(|(other, _)| *other != version) {
+            if other.client_cmp(version).is_eq() {
+                return refuse(
+                    format!("nodes hold it equal to `{other}`, which is published"),
+                    format!("exclude `{}` in [versions]", release.tag),
+                );
+            }
             for revised in slot.keys().filter_map(|revision| other.revised(*revision).ok()) {
                 if moves(other, &revised, version) {
                     return refuse(

@@ -259,7 +259,8 @@ impl Api {
         let (mut items, mut asked) = (Vec::new(), BTreeSet::new());
         let mut at = first;
         for number in 1.. {
-            let page = client.document(&at, self.headers()?, cache).await.map_err(|source| {
+            let headers = client.for_its_own_server(at.as_str(), self.headers()?);
+            let page = client.document(&at, headers, cache).await.map_err(|source| {
                 let hint = self.hint(&source, project.field);
                 let (forge, project) = (self.forge.name(), project.name.to_owned());
                 SourceError::Forge { forge, project, source, hint }

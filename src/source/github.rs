@@ -77,6 +77,7 @@ pub(crate) async fn ask_quota(rule: &GithubRule, client: &Client) {
         return;
     }
     // Who cannot be asked has told why, or does not count requests.
+    let headers = client.for_its_own_server(url.as_str(), headers);
     if let Err(error) = client.document(&url, headers, client.answers()).await {
         tracing::debug!(%error, "no quota");
     }

@@ -148,6 +148,8 @@ fn what_is_no_list_of_versions_is_refused() {
     fails(&format!("echo '{asset}'"), &["`file:///etc/passwd` is not an http or https URL"]);
     fails("seq 100001", &["printed more than 100000 versions"]);
     fails("yes 1.0.0", &["printed more than 16 MiB"]);
+    let (repo, _web) = scripted("echo '[{\"version\":\"\"}]'", "20s");
+    repo.sync().code(3).says(&["error: x: one release has no name that can be shown"]);
     let (repo, _web) = scripted("printf '1.0.0\\n1/2\\n1%%n\\n\\033[2J\\n'", "20s");
     let ran =
         repo.sync().code(3).says(&["one release has no name that can be shown", "error: x 1/2"]);

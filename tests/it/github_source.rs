@@ -566,3 +566,21 @@ fn pages_that_go_in_a_circle_end() {
     bench.fails(&["o/tool: its pages go in a circle"]);
     assert_eq!(bench.github.requests().len(), 2);
 }
+
+/// A mirror that `rewrite` names is another server than the one that the token is for.
+#[test]
+fn a_token_does_not_follow_a_rewrite() {
+    let mut bench = Bench::new();
+    bench.publish("v1.0.0");
+    let api = bench.github.api();
+    bench.repo.env("GITHUB_TOKEN", TOKEN);
+    bench.repo.env("GITHUB_API_URL", "https://api.example.org");
+    let config = std::fs::read_to_string(bench.repo.path("publish.toml")).unwrap();
+    let rewrite = format!("[network]\nrewrite = {{ \"https://api.example.org\" = \"{api}\" }}\n");
+    bench.repo.write("publish.toml", &config.replacen("[network]\n", &rewrite, 1));
+    bench.repo.sync().ok().prints(&["newest 1.0.0"]);
+    assert!(!bench.github.requests().is_empty());
+    for request in bench.github.requests() {
+        assert_eq!(request.header("authorization"), None, "{}", request.path);
+    }
+}

@@ -358,7 +358,12 @@ fn credentials_are_shown_to_their_server_alone() {
     let (mut repo, web, other) = (Repo::new(), Web::start(), Web::start());
     web.put("/list", "v1.0");
     other.put("/elsewhere", "v1.0");
-    web.fault("/away", Fault::Redirect(format!("{}/elsewhere", other.url())), ALWAYS);
+    // Also not when the other server leads on to itself, nor back to where it began.
+    other.fault("/on", Fault::Redirect(format!("{}/elsewhere", other.url())), ALWAYS);
+    other.fault("/back", Fault::Redirect(format!("{}/open", web.url())), ALWAYS);
+    web.put("/open", "v1.0");
+    web.fault("/away", Fault::Redirect(format!("{}/on", other.url())), ALWAYS);
+    web.fault("/and-back", Fault::Redirect(format!("{}/back", other.url())), ALWAYS);
     repo.env("TOKEN", SECRET);
     let server = web.url();
     with_network(
@@ -371,13 +376,15 @@ fn credentials_are_shown_to_their_server_alone() {
     follow(&repo, "a", &format!("{server}/list"));
     follow(&repo, "b", &format!("{server}/away"));
     follow(&repo, "c", "https://upstream.example/elsewhere");
+    follow(&repo, "d", &format!("{server}/and-back"));
     let ran = keeps_the_secret(&repo, repo.publish(&["-vv", "sync"]));
     ran.ok();
     let bearer = format!("Bearer {SECRET}");
     for request in web.requests() {
-        assert_eq!(request.header("authorization"), Some(bearer.as_str()), "{}", request.path);
+        let shown = (request.path != "/open").then_some(bearer.as_str());
+        assert_eq!(request.header("authorization"), shown, "{}", request.path);
     }
-    assert_eq!((web.requests().len(), other.requests().len()), (2, 2));
+    assert_eq!((web.requests().len(), other.requests().len()), (4, 4));
     for request in other.requests() {
         assert_eq!(request.header("authorization"), None, "{}", request.path);
     }

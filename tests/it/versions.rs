@@ -128,3 +128,15 @@ fn three_hundred_releases_are_a_table() {
     let short = repo.publish(&["plan"]).ok();
     assert_eq!(short.stdout.lines().count(), 3, "{short}");
 }
+
+#[test]
+fn what_nodes_hold_equal_to_what_is_published_is_refused() {
+    let repo = Repo::new();
+    repo.simple("x");
+    repo.release("x", "1.01", "one");
+    repo.sync().ok();
+    repo.release("x", "1.1", "the same, spelled otherwise");
+    repo.sync().code(3).says(&["1.1: nodes hold it equal to `1.01`, which is published"]);
+    assert_eq!(repo.listed("x"), ["x-1.01-x86-64.raw"]);
+    repo.publish(&["verify"]).ok();
+}

@@ -48,6 +48,7 @@ async fn answer(
     if let Some(token) = token.filter(|_| api.is_at(&url)) {
         headers.insert(header::AUTHORIZATION, token);
     }
+    let headers = client.for_its_own_server(url.as_str(), headers);
     let document = client.digest(&url, headers, cache, keep).await?;
     let mut response = Response::new(OctoBody::from(document.body));
     let next = document.next.map(|next| format!("<{next}>; rel=\"next\""));
