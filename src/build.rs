@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use http::HeaderMap;
@@ -12,12 +12,14 @@ use thiserror::Error;
 use tokio::sync::{OnceCell, Semaphore};
 
 use crate::config::component::{AssetAt, AssetRule};
+use crate::config::image::Format;
 use crate::config::{self, Component};
 use crate::fetch::arriving::Arriving;
 use crate::fetch::{self, Client, FetchError, Fetched, Promise};
+use crate::image::inspect::{self, InspectError};
 use crate::image::squashfs::Pool;
 use crate::image::{self, Draft, Identity, Image, ImageError};
-use crate::name::Sha256;
+use crate::name::{FileName, Sha256};
 use crate::plan::{self, Build, inputs};
 use crate::recipe::archive::Limits;
 use crate::recipe::intake::Intake;
@@ -65,6 +67,22 @@ pub enum BuildError {
     /// The image cannot be written.
     #[error("cannot build")]
     Image(#[from] ImageError),
+    /// An image of somebody's repository that no node could merge.
+    #[error("{name} of their repository would not be merged by any node: {problem}")]
+    Unfit {
+        /// The image.
+        name: FileName,
+        /// What is wrong in it.
+        problem: String,
+    },
+    /// One that cannot be looked into.
+    #[error("{name} of their repository cannot be looked into")]
+    Unreadable {
+        /// The image.
+        name: FileName,
+        /// Why.
+        source: InspectError,
+    },
     /// A temporary file on this machine.
     #[error("cannot read or write {path}", path = path.display())]
     Disk {
@@ -89,6 +107,10 @@ impl BuildError {
             Self::Disk { .. } | Self::Image(ImageError::Disk { .. }) => {
                 Some("builds use the folder of temporary files; $TMPDIR names another".to_owned())
             }
+            Self::Unfit { .. } | Self::Unreadable { .. } => Some(
+                "it is not published; if it is meant to be so, say `inspect = false` in [source.repository], or exclude the version"
+                    .to_owned(),
+            ),
             Self::Image(_) | Self::NoAsset(_) => None,
             Self::Rule(_) => Some("leave `when` out, or exclude the version".to_owned()),
             Self::Crashed(_) => Some("please report this with the component's file".to_owned()),
@@ -210,16 +232,48 @@ impl<'w> Bench<'w> {
         then(download)
     }
 
-    /// Builds an image; it lies in this bench's folder.
+    /// Builds an image; it lies in this bench's folder. Of a mirror, it may be several files.
     ///
     /// # Errors
     /// Whatever stands in the way; nothing of a half image is of use.
-    pub async fn build(&self, build: &Build) -> Result<(Image, Record), BuildError> {
+    pub async fn build(&self, build: &Build) -> Result<Vec<(Image, Record)>, BuildError> {
         let wanted = locate_all(&self.component, build)?;
         let _place = self.shop.under_way.acquire().await.expect("the semaphore is never closed");
-        let image = self.build_from(build, &wanted).await;
+        let images = match self.component.image.format {
+            Format::Mirrored => self.copy(build, &wanted).await,
+            Format::Squashfs { .. } | Format::None => {
+                self.build_from(build, &wanted).await.map(|image| vec![image])
+            }
+        };
         wanted.iter().filter_map(Wanted::url).for_each(|url| self.done_with(url));
-        image
+        images
+    }
+
+    /// Fetches files that are published as they are: what arrives is the image.
+    async fn copy(
+        &self,
+        build: &Build,
+        wanted: &[Wanted],
+    ) -> Result<Vec<(Image, Record)>, BuildError> {
+        let names = plan::file_names(&self.component, &build.shown, build.arch)
+            .map_err(BuildError::Rule)?;
+        let copies = wanted.iter().zip(names).map(async |(asset, name)| {
+            let file = self.arriving(asset);
+            let input = self.fetch(asset, &file).await?;
+            self.check_inputs(build, std::slice::from_ref(&input))?;
+            let path = self.folder.path().join(name.as_str());
+            let (from, to) = (file.path().to_owned(), path.clone());
+            let component = self.component.clone();
+            let image = Image { name: name.clone(), path, sha256: input.sha256, size: input.size };
+            let looked = tokio::task::spawn_blocking(move || {
+                give_name(&from, &to)?;
+                look_into(&component, &name, &to)
+            });
+            looked.await.map_err(|error| BuildError::Crashed(error.to_string()))??;
+            let record = Record { time: 0, ..record(build, &image, vec![input]) };
+            Ok((image, record))
+        });
+        futures::future::try_join_all(copies).await
     }
 
     async fn build_from(
@@ -261,17 +315,7 @@ impl<'w> Bench<'w> {
             let _core = self.shop.cores.acquire().await.expect("it is never closed");
             (inputs, self.run(self.job(build, &files)?).await?)
         };
-        let record = Record {
-            version: RECORD,
-            tool: concat!("publish ", env!("CARGO_PKG_VERSION")).to_owned(),
-            sha256: image.sha256,
-            size: image.size,
-            time,
-            release: Some(build.version.clone()),
-            revision: build.revision,
-            recipe: Some(build.recipe),
-            inputs,
-        };
+        let record = Record { time, ..record(build, &image, inputs) };
         Ok((image, record))
     }
 
@@ -422,6 +466,42 @@ impl Wanted {
             Location::Url(url) => Some(url),
             Location::File(_) => None,
         }
+    }
+}
+
+fn record(build: &Build, image: &Image, inputs: Vec<InputRecord>) -> Record {
+    Record {
+        version: RECORD,
+        tool: concat!("publish ", env!("CARGO_PKG_VERSION")).to_owned(),
+        sha256: image.sha256,
+        size: image.size,
+        time: 0,
+        release: Some(build.version.clone()),
+        revision: build.revision,
+        recipe: Some(build.recipe),
+        inputs,
+    }
+}
+
+/// Gives a file that arrived its own name. Nothing is copied where the file system has hard links.
+fn give_name(from: &Path, to: &Path) -> Result<(), BuildError> {
+    // What an earlier attempt left.
+    let _ = std::fs::remove_file(to);
+    let linked = std::fs::hard_link(from, to);
+    let named = linked.or_else(|_| std::fs::copy(from, to).map(drop));
+    named.map_err(|source| BuildError::Disk { path: to.to_owned(), source })
+}
+
+/// Refuses a system extension that nodes would stumble over: one of them keeps a node from merging any.
+fn look_into(component: &Component, name: &FileName, path: &Path) -> Result<(), BuildError> {
+    let wanted = component.mirrored().is_some_and(|rule| rule.inspect);
+    if !wanted || !name.as_str().ends_with(".raw") {
+        return Ok(());
+    }
+    match inspect::of_extension(path, component.name.as_str()) {
+        Ok(problems) if problems.is_empty() => Ok(()),
+        Ok(problems) => Err(BuildError::Unfit { name: name.clone(), problem: problems.join("; ") }),
+        Err(source) => Err(BuildError::Unreadable { name: name.clone(), source }),
     }
 }
 

@@ -22,6 +22,7 @@ use crate::source::{Asset, Release};
 use crate::template::Vars;
 use crate::version::Version;
 
+mod gone;
 pub(crate) mod inputs;
 mod revision;
 mod select;
@@ -54,6 +55,8 @@ pub enum Action {
         /// The reason.
         why: Why,
     },
+    /// Take a version out, because its upstream did.
+    Yank(Version),
     /// Take a line out of the manifest; its file stays for the grace.
     Remove(Removal),
     /// Delete a file whose grace is over.
@@ -65,7 +68,15 @@ impl Plan {
     pub fn builds(&self) -> impl Iterator<Item = &Build> {
         self.actions.iter().filter_map(|action| match action {
             Action::Build(build) => Some(build),
-            Action::Sign { .. } | Action::Remove(_) | Action::Delete(_) => None,
+            Action::Sign { .. } | Action::Yank(_) | Action::Remove(_) | Action::Delete(_) => None,
+        })
+    }
+
+    /// The versions to take out because their upstream did.
+    pub fn yanks(&self) -> impl Iterator<Item = &Version> {
+        self.actions.iter().filter_map(|action| match action {
+            Action::Yank(version) => Some(version),
+            Action::Build(_) | Action::Sign { .. } | Action::Remove(_) | Action::Delete(_) => None,
         })
     }
 
@@ -74,7 +85,7 @@ impl Plan {
     pub fn sign(&self) -> Option<Why> {
         self.actions.iter().find_map(|action| match action {
             Action::Sign { why } => Some(*why),
-            Action::Build(_) | Action::Remove(_) | Action::Delete(_) => None,
+            Action::Build(_) | Action::Yank(_) | Action::Remove(_) | Action::Delete(_) => None,
         })
     }
 
@@ -82,7 +93,7 @@ impl Plan {
     pub fn removals(&self) -> impl Iterator<Item = &Removal> {
         self.actions.iter().filter_map(|action| match action {
             Action::Remove(removal) => Some(removal),
-            Action::Build(_) | Action::Sign { .. } | Action::Delete(_) => None,
+            Action::Build(_) | Action::Sign { .. } | Action::Yank(_) | Action::Delete(_) => None,
         })
     }
 
@@ -90,7 +101,7 @@ impl Plan {
     pub fn deletions(&self) -> impl Iterator<Item = &FileName> {
         self.actions.iter().filter_map(|action| match action {
             Action::Delete(name) => Some(name),
-            Action::Build(_) | Action::Sign { .. } | Action::Remove(_) => None,
+            Action::Build(_) | Action::Sign { .. } | Action::Yank(_) | Action::Remove(_) => None,
         })
     }
 }
@@ -218,11 +229,14 @@ pub fn plan(
     now: Timestamp,
 ) -> Plan {
     let planner = Planner::new(component, arches, &releases, published, basis);
+    let most = basis.retention.max_delete;
+    let gone = gone::gone(component, arches, &releases, &planner.shelf, most);
     let Selection { wanted, verdicts, mut refusals } =
         select(component, releases, &|version, release| planner.held_back(version, release), now);
     let newest = wanted.first().map(|candidate| candidate.version.clone());
     let versions: Vec<&Version> = wanted.iter().map(|candidate| &candidate.version).collect();
-    let mut actions = Vec::new();
+    refusals.extend(gone.refusals);
+    let mut actions: Vec<Action> = gone.yanks.into_iter().map(Action::Yank).collect();
     let mut shelf = planner.all.clone();
     for candidate in &wanted {
         if !planner.is_kept(&candidate.version, &versions) {
@@ -314,6 +328,40 @@ pub fn image_name(
         ));
     }
     name.parse::<FileName>().map_err(|error| error.to_string())
+}
+
+/// What the files of a version and architecture are called: that of [`image_name`] first, then those of
+/// a mirror that are published with it.
+///
+/// # Errors
+/// A name is none that a manifest could list.
+pub fn file_names(
+    component: &Component,
+    version: &Version,
+    arch: Arch,
+) -> Result<Vec<FileName>, String> {
+    let mut names = vec![image_name(component, version, arch)?];
+    let vars = Vars {
+        name: component.name.as_str(),
+        version: version.as_str(),
+        arch: arch.as_str(),
+        tag: version.as_str(),
+        url: "",
+    };
+    for pattern in component.mirrored().iter().flat_map(|rule| &rule.patterns).skip(1) {
+        let name = pattern.expand(&vars).parse();
+        names.push(name.map_err(|error: crate::name::NameError| error.to_string())?);
+    }
+    Ok(names)
+}
+
+/// The names of the release's files that are wanted of it.
+fn asset_names(component: &Component, vars: &Vars<'_>) -> Vec<String> {
+    let named = component.assets.iter().filter_map(|rule| match &rule.at {
+        AssetAt::Name(name) => Some(name.expand(vars)),
+        AssetAt::Url(_) => None,
+    });
+    named.collect()
 }
 
 /// The asset rules that hold for a version.

@@ -43,13 +43,14 @@ pub fn record_path(folder: &Folder, image: &FileName) -> String {
 
 /// The folders that a sync of a component writes to.
 #[must_use]
-pub fn folders_of(folder: &Folder) -> [String; 4] {
+pub fn folders_of(folder: &Folder) -> [String; 5] {
     let catalogue = catalogue::path(folder);
     let catalogues = catalogue.rsplit_once('/').map_or("", |(folder, _)| folder);
     [
         folder.to_string(),
         format!("{PRIVATE}/images/{folder}"),
         format!("{PRIVATE}/upstream"),
+        format!("{PRIVATE}/mirrors"),
         catalogues.to_owned(),
     ]
 }
@@ -71,6 +72,12 @@ pub struct Place<'a> {
 #[must_use]
 pub fn cache_path(component: &ComponentName) -> String {
     format!("{PRIVATE}/upstream/{component}.json.zst")
+}
+
+/// The path of what is remembered of the repository that a component mirrors.
+#[must_use]
+pub fn memory_path(component: &ComponentName) -> String {
+    format!("{PRIVATE}/mirrors/{component}.json.zst")
 }
 
 /// A folder that cannot be read as a repository's.

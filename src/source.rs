@@ -18,6 +18,11 @@ use crate::name::{Arch, Sha256};
 pub mod directory;
 pub(crate) mod github;
 pub mod http;
+pub mod memory;
+pub mod repository;
+
+use memory::Memory;
+use repository::MirrorError;
 
 /// Something an upstream released: a candidate.
 #[derive(Debug, Clone)]
@@ -104,6 +109,9 @@ pub enum SourceError {
         /// Why.
         source: std::io::Error,
     },
+    /// Somebody's repository that is not let in.
+    #[error(transparent)]
+    Mirror(#[from] MirrorError),
     /// The upstream is there, but lists nothing. That is never taken for "nothing new".
     #[error("{0}")]
     Nothing(String),
@@ -129,6 +137,7 @@ impl SourceError {
             Self::Directory { .. } => Some(
                 "[source.directory] path names it, relative to the component's file".to_owned(),
             ),
+            Self::Mirror(error) => error.hint(),
             Self::Nothing(_) => {
                 Some("check `match` in the component; nothing is taken away meanwhile".to_owned())
             }
@@ -145,10 +154,14 @@ pub async fn poll(
     arches: &[(Arch, String)],
     client: &Client,
     cache: &Cache,
+    memory: &Memory,
 ) -> Result<Vec<Release>, SourceError> {
     match &component.source {
         SourceRule::Github(rule) => github::poll(rule, client, cache).await,
         SourceRule::Http(rule) => http::poll(rule, client, cache).await,
         SourceRule::Directory(rule) => directory::poll(rule, component, arches),
+        SourceRule::Repository(rule) => {
+            repository::poll(rule, component, arches, client, cache, memory).await
+        }
     }
 }

@@ -21,6 +21,7 @@ use crate::repository::commit::{Change, CommitError};
 use crate::repository::seal::{self, Seal};
 use crate::repository::{self, Place, Published, commit};
 use crate::sign::{self, Signer};
+use crate::source::memory::Memory;
 use crate::source::{self, Release};
 use crate::store::{Access, Lock, Store, StoreError};
 
@@ -48,6 +49,7 @@ pub struct Survey<'c> {
     /// What follows from all of these.
     pub plan: Plan,
     cache: Cache,
+    memory: Memory,
 }
 
 /// Whether something is really done.
@@ -228,12 +230,20 @@ pub async fn survey<'c>(
     let cache = saved.map(|bytes| Cache::load(&bytes)).unwrap_or_default();
     let published = Published::read(store, &component.folder).await?;
     let task = shop.progress.begin(Step::Poll, component.name.as_str());
-    let releases = source::poll(component, &arches, &shop.client, &cache).await?;
+    let memory = match component.mirrored() {
+        Some(_) => store.read(&repository::memory_path(&component.name)).await?,
+        None => None,
+    };
+    let memory = memory.map(|bytes| Memory::load(&bytes)).unwrap_or_default();
+    let releases = source::poll(component, &arches, &shop.client, &cache, &memory).await?;
     task.finish(0);
+    for note in memory.take_notes() {
+        shop.progress.line(&format!("warning: {}: {note}", component.name));
+    }
     let basis = Basis { overlay: overlay(component).await?, retention: config.document.retention };
     let (published, plan) =
         plan_for(component, &arches, &releases, published, basis, store, signer).await?;
-    Ok(Survey { component, arches, releases, published, basis, plan, cache })
+    Ok(Survey { component, arches, releases, published, basis, plan, cache, memory })
 }
 
 /// The digest of a component's overlay.
@@ -277,7 +287,7 @@ async fn keep_caches(
 ) {
     for (survey, outcome) in surveys.iter().zip(outcomes) {
         let Ok(survey) = survey else { continue };
-        if !survey.cache.is_changed() {
+        if !survey.cache.is_changed() && !survey.memory.is_changed() {
             continue;
         }
         let kept = match store.clone().made() {
@@ -292,8 +302,12 @@ async fn keep_caches(
 
 /// What upstream answered serves the next run; each file is whole at every instant, so no lock.
 async fn keep_cache(store: &Store, survey: &Survey<'_>) -> Result<(), StoreError> {
-    match survey.cache.save() {
-        Some(bytes) => store.put(&repository::cache_path(&survey.component.name), bytes).await,
+    let name = &survey.component.name;
+    if let Some(bytes) = survey.cache.save() {
+        store.put(&repository::cache_path(name), bytes).await?;
+    }
+    match survey.memory.save() {
+        Some(bytes) => store.put(&repository::memory_path(name), bytes).await,
         None => Ok(()),
     }
 }

@@ -8,10 +8,12 @@ use regex::Regex;
 use serde::Deserialize;
 use url::Url;
 
+use super::mirror::RepositoryRule;
 use crate::template::Template;
 
 /// What to do about a component that follows nothing.
-pub(super) const NO_SOURCE: &str = "add one of [source.github], [source.http], [source.directory]";
+pub(super) const NO_SOURCE: &str =
+    "add one of [source.github], [source.http], [source.directory], [source.repository]";
 
 /// `[source.…]`: one of a closed set.
 #[derive(Debug, Clone, Deserialize)]
@@ -23,6 +25,8 @@ pub enum SourceRule {
     Http(HttpRule),
     /// Files somebody drops into a folder.
     Directory(DirectoryRule),
+    /// Somebody else's repository.
+    Repository(RepositoryRule),
 }
 
 /// `[source]` as TOML sees it, so that two sources are told apart from a typo in one.
@@ -32,16 +36,18 @@ struct SourceTable {
     github: Option<GithubRule>,
     http: Option<HttpRule>,
     directory: Option<DirectoryRule>,
+    repository: Option<RepositoryRule>,
 }
 
 impl TryFrom<SourceTable> for SourceRule {
     type Error = String;
     fn try_from(table: SourceTable) -> Result<Self, String> {
-        let SourceTable { github, http, directory } = table;
+        let SourceTable { github, http, directory, repository } = table;
         let mut found: Vec<(&str, Self)> = Vec::new();
         found.extend(github.map(|rule| ("github", Self::Github(rule))));
         found.extend(http.map(|rule| ("http", Self::Http(rule))));
         found.extend(directory.map(|rule| ("directory", Self::Directory(rule))));
+        found.extend(repository.map(|rule| ("repository", Self::Repository(rule))));
         if found.len() > 1 {
             let names = found.iter().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>();
             return Err(format!(

@@ -150,6 +150,49 @@ pub struct Listed {
 /// # Errors
 /// It cannot be read, or is no image. What is wrong in it otherwise is in `problems`.
 pub fn inspect(path: &Path, known_as: Option<&str>) -> Result<Inspection, InspectError> {
+    look(path, Merged::Itself(known_as))
+}
+
+/// What is wrong with somebody's system extension, which nodes follow by a link: it may be for a name
+/// that its file's begins with, or for `component`. Nothing is wrong with what is no extension: another
+/// file system, or one with an operating system in it.
+///
+/// # Errors
+/// As [`inspect`].
+pub fn of_extension(path: &Path, component: &str) -> Result<Vec<String>, InspectError> {
+    let mut magic = Vec::new();
+    let disk = |source| InspectError::Disk { path: path.to_owned(), source };
+    let begin = File::open(path).and_then(|file| file.take(4).read_to_end(&mut magic));
+    begin.map_err(disk)?;
+    if magic != MAGIC {
+        return Ok(Vec::new());
+    }
+    let image = look(path, Merged::Linked(component))?;
+    let os_release = ["usr/lib/os-release", "etc/os-release"];
+    let has_os = image.entries.iter().any(|entry| os_release.contains(&entry.path.as_str()));
+    Ok(if image.releases.is_empty() && has_os { Vec::new() } else { image.problems })
+}
+
+/// How an image gets the name under which it is merged.
+#[derive(Debug, Clone, Copy)]
+enum Merged<'a> {
+    /// It is the file's own, and this one besides.
+    Itself(Option<&'a str>),
+    /// A node links to it by another name: this one, or one that the file's begins with.
+    Linked(&'a str),
+}
+
+impl Merged<'_> {
+    /// Whether an extension-release for `name` lets a file with this stem be merged by a link.
+    fn fits(component: &str, stem: &str, name: &str) -> bool {
+        name == component
+            || stem
+                .strip_prefix(name)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '_']))
+    }
+}
+
+fn look(path: &Path, merged: Merged<'_>) -> Result<Inspection, InspectError> {
     let (image, size) = open(path)?;
     let mut releases = BTreeMap::new();
     let mut programs = BTreeMap::new();
@@ -195,7 +238,7 @@ pub fn inspect(path: &Path, known_as: Option<&str>) -> Result<Inspection, Inspec
     entries.sort_by(|a, b| a.path.cmp(&b.path));
 
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    problems.extend(judge(&name, known_as, &uses, &releases, &entries));
+    problems.extend(judge(&name, merged, &uses, &releases, &entries));
     problems.extend(judge_programs(&name, &releases, &programs));
     let mut architectures = releases.values().filter_map(|release| release.get("ARCHITECTURE"));
     let architecture = architectures.next().map(str::to_owned);
@@ -363,7 +406,7 @@ fn judge_programs(
 /// What systemd-sysext would object to, seen with 252 and 257.
 fn judge(
     file: &str,
-    known_as: Option<&str>,
+    merged: Merged<'_>,
     uses: &BTreeSet<Use>,
     releases: &BTreeMap<String, ExtensionRelease>,
     entries: &[Listed],
@@ -388,9 +431,24 @@ fn judge(
     if releases.is_empty() {
         problems.push(format!("it has no {folder}/extension-release.{stem}"));
     } else {
-        for name in [Some(stem), known_as].into_iter().flatten() {
-            if !releases.contains_key(name) {
-                problems.push(format!("it has no {folder}/extension-release.{name}, so it cannot be merged as {name}.raw"));
+        let no = |name: &str| {
+            format!(
+                "it has no {folder}/extension-release.{name}, so it cannot be merged as {name}.raw"
+            )
+        };
+        match merged {
+            Merged::Itself(known_as) => {
+                let names = [Some(stem), known_as].into_iter().flatten();
+                problems.extend(names.filter(|name| !releases.contains_key(*name)).map(no));
+            }
+            Merged::Linked(component) => {
+                let fits = |name: &String| Merged::fits(component, stem, name);
+                if !releases.keys().any(fits) {
+                    let names = releases.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+                    problems.push(format!(
+                        "its extension-release is for {names}, so it cannot be merged as {stem}.raw, or under a name that this begins with"
+                    ));
+                }
             }
         }
     }

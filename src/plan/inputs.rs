@@ -4,10 +4,11 @@
 //! nobody but a person can tell. What the source itself says of a file is enough to see it; what it
 //! does not say is seen when the file is fetched again.
 
-use super::{Candidate, applicable, find_asset, vars};
+use super::{Candidate, applicable, asset_names, file_names, find_asset, vars};
 use crate::config::Component;
 use crate::config::component::AssetAt;
 use crate::fetch::without_password;
+use crate::manifest::Manifest;
 use crate::name::{Arch, Sha256};
 use crate::repository::commit::InputRecord;
 use crate::source::Location;
@@ -71,6 +72,40 @@ pub(super) fn replaced(
                     return Replaced::Refused(problem, hint);
                 }
                 (None, _) => {}
+            }
+        }
+    }
+    replaced
+}
+
+/// The same for a mirror, whose files are what is published: the manifest itself tells. `shown` is
+/// the version under which this one is published.
+pub(super) fn replaced_in_mirror(
+    component: &Component,
+    arches: &[(Arch, String)],
+    candidate: &Candidate,
+    shown: &Version,
+    published: &Manifest,
+) -> Replaced {
+    let Candidate { version, release } = candidate;
+    let accepted = accepted(component, version);
+    let mut replaced = Replaced::No;
+    for (arch, theirs) in arches {
+        let names = file_names(component, shown, *arch).unwrap_or_default();
+        let theirs = asset_names(component, &vars(component, version, release, theirs));
+        for (name, theirs) in names.iter().zip(theirs) {
+            let now = find_asset(release, &theirs).and_then(|asset| asset.sha256);
+            match (published.get(name), now) {
+                (Some(before), Some(now)) if before != now => {
+                    if !accepted.contains(&now) {
+                        let problem = format!(
+                            "upstream replaced {theirs}: it had SHA-256 {before} when it was published, and has {now} now"
+                        );
+                        return Replaced::Refused(problem, way_out(version, now));
+                    }
+                    replaced = Replaced::Accepted;
+                }
+                _ => {}
             }
         }
     }

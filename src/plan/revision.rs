@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::inputs::{self, Replaced};
 use super::{
-    Basis, Build, Candidate, Out, Refusal, Verdict, Why, has, image_name, missing_assets,
-    recipe_of, select,
+    Basis, Build, Candidate, Out, Refusal, Verdict, Why, file_names, has, image_name,
+    missing_assets, recipe_of, select,
 };
 use crate::config::Component;
 use crate::name::{Arch, FileName, Sha256};
@@ -29,7 +29,7 @@ pub(super) struct Planner<'a> {
     /// Every line there is.
     pub(super) all: Shelf,
     /// The same without what is yanked.
-    shelf: Shelf,
+    pub(super) shelf: Shelf,
 }
 
 /// The revision that a version is published as, and the architectures to build it for.
@@ -134,7 +134,8 @@ impl<'a> Planner<'a> {
         let mut missing = BTreeSet::new();
         for (index, why) in builds {
             let (arch, upstream_arch) = self.arches[index].clone();
-            let image = image_name(self.component, &shown, arch).map_err(unnameable)?;
+            let names = file_names(self.component, &shown, arch).map_err(unnameable)?;
+            let Some(image) = names.into_iter().next() else { continue };
             let recipe = recipes[index];
             // Neither a release that was dated anew nor this machine's environment makes another
             // image of one that is published.
@@ -186,8 +187,16 @@ impl<'a> Planner<'a> {
             return Ok(Aim { revision, builds: all(Why::NewVersion), before });
         };
         let before: Vec<FileName> = files.values().map(|name| (*name).clone()).collect();
-        let replaced =
-            inputs::replaced(self.component, self.arches, candidate, &self.inputs(&before));
+        let replaced = match (self.component.mirrored(), version.revised(revision)) {
+            (Some(_), Ok(shown)) => inputs::replaced_in_mirror(
+                self.component,
+                self.arches,
+                candidate,
+                &shown,
+                &self.published.manifest,
+            ),
+            _ => inputs::replaced(self.component, self.arches, candidate, &self.inputs(&before)),
+        };
         if let Replaced::Refused(problem, hint) = replaced {
             return Err(Refusal { tag: release.tag.clone(), problem, hint });
         }
@@ -219,6 +228,9 @@ impl<'a> Planner<'a> {
             builds.extend(match files.get(&index) {
                 None => Some((index, Why::NewArchitecture)),
                 Some(name) if !self.published.has_file(name) => Some((index, Why::FileGone)),
+                Some(_) if self.lacks_others(version, revision, self.arches[index].0) => {
+                    Some((index, Why::FileGone))
+                }
                 Some(name) if self.published.is_damaged(name) => Some((index, Why::FileDamaged)),
                 Some(_) => None,
             });
@@ -248,6 +260,15 @@ impl<'a> Planner<'a> {
         self.arches
             .iter()
             .map(move |(arch, _)| image_name(self.component, shown.as_ref()?, *arch).ok())
+    }
+
+    /// Whether one of the files is not there that a version has beside the first.
+    fn lacks_others(&self, version: &Version, revision: u32, arch: Arch) -> bool {
+        let shown = version.revised(revision).ok();
+        let names = shown.and_then(|shown| file_names(self.component, &shown, arch).ok());
+        names.into_iter().flatten().skip(1).any(|name| {
+            self.published.manifest.get(&name).is_none() || !self.published.has_file(&name)
+        })
     }
 
     fn is_made_by(&self, name: &FileName, recipe: Sha256) -> bool {

@@ -396,6 +396,6 @@ fn version_of<'t>(
             let version = tag.strip_prefix('v').unwrap_or(tag);
             version.starts_with(|c: char| c.is_ascii_digit()).then_some(version)
         }
-        SourceRule::Http(_) | SourceRule::Directory(_) => Some(tag),
+        SourceRule::Http(_) | SourceRule::Directory(_) | SourceRule::Repository(_) => Some(tag),
     }
 }

@@ -59,7 +59,7 @@ pub fn surplus(shelf: &Shelf, rules: &Versions, arches: &[Arch]) -> Vec<FileName
                     *held <= rules.newest.get()
                 };
                 if !wanted && complete != Some((version, *revision)) {
-                    surplus.push(name.clone());
+                    surplus.extend(shelf.with_others(name).cloned());
                 }
             }
         }

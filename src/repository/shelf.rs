@@ -9,6 +9,7 @@ use super::Published;
 use super::catalogue::Catalogue;
 use crate::config::Component;
 use crate::name::{Arch, FileName};
+use crate::plan::file_names;
 use crate::template::{Matcher, Vars};
 use crate::version::Version;
 
@@ -20,11 +21,17 @@ pub type Slot = BTreeMap<u32, BTreeMap<Arch, FileName>>;
 pub struct Shelf {
     /// By upstream's version, in the clients' order.
     pub slots: BTreeMap<Version, Slot>,
+    /// Files that come and go with an image: the others of an OS.
+    beside: BTreeMap<FileName, Vec<FileName>>,
 }
 
 /// Reads names of a component's images.
 #[derive(Debug)]
-pub struct Names(Matcher);
+pub struct Names {
+    matcher: Matcher,
+    /// Whether a name says what it is for.
+    with_arch: bool,
+}
 
 impl Names {
     /// Those of a component, for whatever architecture.
@@ -32,14 +39,16 @@ impl Names {
     pub fn of(component: &Component) -> Self {
         let arches: Vec<&str> = Arch::ALL.iter().map(|arch| arch.as_str()).collect();
         let vars = Vars { name: component.name.as_str(), ..Vars::default() };
-        Self(component.image.name.matcher(&vars, &arches))
+        let name = &component.image.name;
+        Self { matcher: name.matcher(&vars, &arches), with_arch: name.uses("arch") }
     }
 
     /// The version as clients see it, and the architecture.
     #[must_use]
     pub fn read(&self, name: &FileName) -> Option<(Version, Arch)> {
-        let (version, arch) = self.0.captures(name.as_str())?;
-        Some((version.parse().ok()?, arch?.parse().ok()?))
+        let (version, arch) = self.matcher.captures(name.as_str())?;
+        let arch = if self.with_arch { arch?.parse().ok()? } else { Arch::ANY };
+        Some((version.parse().ok()?, arch))
     }
 }
 
@@ -54,6 +63,12 @@ impl Shelf {
             if let Some((shown, arch)) = names.read(name) {
                 let (version, revision) = identify(&shown, name, published, upstream);
                 shelf.put(version, revision, arch, name.clone());
+                let others = file_names(component, &shown, arch).unwrap_or_default();
+                let is_listed = |name: &FileName| published.manifest.get(name).is_some();
+                let others: Vec<_> = others.into_iter().skip(1).filter(is_listed).collect();
+                if !others.is_empty() {
+                    shelf.beside.insert(name.clone(), others);
+                }
             }
         }
         shelf
@@ -68,22 +83,28 @@ impl Shelf {
     /// The same without what is yanked.
     #[must_use]
     pub fn without_yanked(&self, catalogue: &Catalogue) -> Self {
-        let mut left = Self::default();
-        for (version, revision, arch, name) in self.images() {
-            if catalogue.yank_of(version, revision).is_none() {
-                left.put(version.clone(), revision, arch, name.clone());
-            }
+        let mut left = self.clone();
+        for (version, slot) in &mut left.slots {
+            slot.retain(|revision, _| catalogue.yank_of(version, *revision).is_none());
         }
+        left.slots.retain(|_, slot| !slot.is_empty());
         left
     }
 
     /// Every image on it.
     pub fn images(&self) -> impl Iterator<Item = (&Version, u32, Arch, &FileName)> {
-        self.slots.iter().flat_map(|(version, slot)| {
+        self.slots.iter().flat_map(move |(version, slot)| {
             slot.iter().flat_map(move |(revision, files)| {
-                files.iter().map(move |(arch, name)| (version, *revision, *arch, name))
+                files.iter().flat_map(move |(arch, name)| {
+                    self.with_others(name).map(move |name| (version, *revision, *arch, name))
+                })
             })
         })
+    }
+
+    /// An image, and what comes and goes with it.
+    pub fn with_others<'s>(&'s self, name: &'s FileName) -> impl Iterator<Item = &'s FileName> {
+        std::iter::once(name).chain(self.beside.get(name).into_iter().flatten())
     }
 
     /// The newest version and revision that is there for each of these architectures.

@@ -4,14 +4,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures::StreamExt;
+use futures::stream::FuturesOrdered;
+use jiff::Timestamp;
+
 use super::{Limit, Outcome, PublishedImage, Survey, newest, plan_for, retire};
 use crate::build::{Bench, Workshop};
 use crate::config::Component;
 use crate::image::Image;
 use crate::name::FileName;
-use crate::plan::{self, Build};
+use crate::plan::{self, Build, Plan};
 use crate::report::{Step, Told};
-use crate::repository::commit::{self, Change, CommitError, Record};
+use crate::repository::commit::{self, Change, CommitError, Gone, Record, Removal};
+use crate::repository::yank::{self, YankError};
 use crate::repository::{Place, Published, retention};
 use crate::version::Version;
 
@@ -29,21 +34,20 @@ pub(super) async fn attempt<'s>(
     // The plan was made before we had the lock, and a bucket has none: whoever wrote since then
     // may have done our work.
     let published = Published::read(store, folder).await?;
-    let (mut published, plan) =
+    let (mut published, mut plan) =
         plan_for(component, arches, releases, published, *basis, store, Some(signer)).await?;
+    if follow_yanks(component, place, &plan, outcome).await? {
+        published = Published::read(store, folder).await?;
+        (published, plan) =
+            plan_for(component, arches, releases, published, *basis, store, Some(signer)).await?;
+    }
     if let Some(why) = plan.sign() {
         let change = Change { sign: true, ..Change::default() };
         published = commit::commit(store, lock, folder, &published, &change, signer).await?;
         outcome.signed = Some(why);
     }
     let builds: Vec<&Build> = plan.builds().collect();
-    build_all(component, shop, &builds, made, outcome).await?;
-    let ready: Vec<&Build> = builds
-        .into_iter()
-        .filter(|build| made.images.contains_key(&build.image))
-        .filter(|build| !made.broken.contains(&build.shown))
-        .collect();
-    publish_all(component, shop, place, &mut published, &ready, made, outcome).await?;
+    build_and_publish(component, shop, place, &mut published, &builds, made, outcome).await?;
 
     // What became surplus goes by what is published now: a version that could not be built pushes
     // nothing out.
@@ -70,82 +74,160 @@ pub(super) async fn attempt<'s>(
 pub(super) struct Made<'s> {
     /// The folders that the images lie in.
     benches: Vec<Bench<'s>>,
-    images: BTreeMap<FileName, (Image, Record)>,
+    images: BTreeMap<FileName, Vec<(Image, Record)>>,
     /// A version goes out for all architectures or for none: half of one would tell half of the
     /// nodes that they are behind, for good if nobody looks.
     broken: BTreeSet<Version>,
 }
 
-/// Builds what is not built yet.
-async fn build_all<'s>(
+/// Takes versions out that their upstream took out. Whether any went.
+async fn follow_yanks(
+    component: &Component,
+    place: &Place<'_>,
+    plan: &Plan,
+    outcome: &mut Outcome,
+) -> anyhow::Result<bool> {
+    let mut any = false;
+    for version in plan.yanks() {
+        let reason = Some("upstream took it out".to_owned());
+        match yank::yank(place, component, version, reason, false, Timestamp::now()).await {
+            Ok(names) => {
+                any = true;
+                let removed = names.into_iter().map(|name| Removal { name, why: Gone::Yanked });
+                outcome.removed.extend(removed);
+            }
+            Err(YankError::Commit(error @ CommitError::Raced { .. })) => return Err(error.into()),
+            Err(error) => {
+                outcome.errors.push(Told::of(&format!("{} {version}", component.name), &error));
+            }
+        }
+    }
+    Ok(any)
+}
+
+/// Builds what is not built yet, and publishes version by version as they are ready, the newest first:
+/// one that does not fit on the disk any more must not keep the others from the nodes, and a run that
+/// is killed leaves done what was done.
+///
+/// # Errors
+/// [`CommitError::Raced`]: the rest must be planned again. Nearly all else is told in the outcome.
+async fn build_and_publish<'s>(
     component: &Component,
     shop: &'s Workshop,
+    place: &Place<'_>,
+    published: &mut Published,
     builds: &[&Build],
     made: &mut Made<'s>,
     outcome: &mut Outcome,
 ) -> anyhow::Result<()> {
-    let missing: Vec<&Build> = builds
+    let is_missing = |build: &&Build| {
+        !made.images.contains_key(&build.image) && !made.broken.contains(&build.shown)
+    };
+    let missing: BTreeSet<&FileName> = builds
         .iter()
         .copied()
-        .filter(|build| !made.images.contains_key(&build.image))
-        .filter(|build| !made.broken.contains(&build.shown))
+        .filter(|build| is_missing(build))
+        .map(|build| &build.image)
         .collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let bench = Bench::new(shop, component, missing.iter().copied())?;
-    let running = missing.into_iter().map(async |build| (build, bench.build(build).await));
-    for (build, result) in futures::future::join_all(running).await {
-        match result {
-            Ok(image) => {
-                made.images.insert(build.image.clone(), image);
+    let bench = if missing.is_empty() {
+        None
+    } else {
+        let missing = builds.iter().copied().filter(|build| missing.contains(&build.image));
+        Some(Bench::new(shop, component, missing)?)
+    };
+    let versions = builds.chunk_by(|a, b| a.shown == b.shown).map(async |builds| {
+        let missing = builds.iter().filter(|build| missing.contains(&build.image));
+        let built = missing.zip(bench.iter().cycle());
+        let built = built.map(async |(build, bench)| (*build, bench.build(build).await));
+        (builds, futures::future::join_all(built).await)
+    });
+    let mut versions: FuturesOrdered<_> = versions.collect();
+    let (sender, mut ready) = futures::channel::mpsc::unbounded();
+    // What is ready is published while the next versions are still on their way.
+    let building = async move {
+        while let Some(version) = versions.next().await {
+            let _ = sender.unbounded_send(version);
+        }
+    };
+    let publishing = async {
+        let mut raced = None;
+        while let Some((builds, built)) = ready.next().await {
+            for (build, result) in built {
+                match result {
+                    Ok(images) => {
+                        made.images.insert(build.image.clone(), images);
+                    }
+                    Err(error) => {
+                        let subject = subject(component, build);
+                        outcome.errors.push(Told::of(&subject, &error));
+                        made.broken.insert(build.shown.clone());
+                    }
+                }
             }
-            Err(error) => {
-                let subject = format!("{} {} {}", component.name, build.shown, build.arch);
-                outcome.errors.push(Told::of(&subject, &error));
-                made.broken.insert(build.shown.clone());
+            if raced.is_none() && !made.broken.contains(&builds[0].shown) {
+                let done =
+                    publish_version(component, shop, place, published, builds, made, outcome).await;
+                raced = done.err();
             }
         }
+        raced
+    };
+    let ((), raced) = futures::join!(building, publishing);
+    made.benches.extend(bench);
+    match raced {
+        Some(error) => Err(error.into()),
+        None => Ok(()),
     }
-    made.benches.push(bench);
-    Ok(())
 }
 
-/// Publishes version by version, the newest first: one that does not fit on the disk any more must
-/// not keep the others from the nodes.
+fn subject(component: &Component, build: &Build) -> String {
+    let Build { shown, arch, .. } = build;
+    if component.image.name.uses("arch") {
+        format!("{} {shown} {arch}", component.name)
+    } else {
+        format!("{} {shown}", component.name)
+    }
+}
+
+/// Publishes the images of one version.
 ///
 /// # Errors
-/// [`CommitError::Raced`]: the rest must be planned again. Everything else is told in the outcome.
-async fn publish_all(
+/// [`CommitError::Raced`]: it must be planned again. Everything else is told in the outcome.
+async fn publish_version(
     component: &Component,
     shop: &Workshop,
     place: &Place<'_>,
     published: &mut Published,
-    ready: &[&Build],
+    builds: &[&Build],
     made: &mut Made<'_>,
     outcome: &mut Outcome,
 ) -> Result<(), CommitError> {
-    for builds in ready.chunk_by(|a, b| a.shown == b.shown) {
-        let images: Vec<_> = builds.iter().map(|build| made.images[&build.image].clone()).collect();
-        let what = format!("{} {}", component.name, builds[0].shown);
-        let task = shop.progress.begin(Step::Publish, &what);
-        match publish(place, published, &images).await {
-            Err(error @ CommitError::Raced { .. }) => return Err(error),
-            Err(error) => {
-                outcome.errors.push(Told::of(&what, &error));
-                // Another try in this run would say the same again.
-                made.broken.insert(builds[0].shown.clone());
-                continue;
-            }
-            Ok(()) => task.finish(0),
+    let built = builds.iter().filter_map(|build| Some((*build, made.images.get(&build.image)?)));
+    let (builds, images): (Vec<&Build>, Vec<(Image, Record)>) = built
+        .flat_map(|(build, images)| images.iter().map(move |image| (build, image.clone())))
+        .unzip();
+    let what = format!("{} {}", component.name, builds[0].shown);
+    let task = shop.progress.begin(Step::Publish, &what);
+    match publish(place, published, &images).await {
+        Err(error @ CommitError::Raced { .. }) => return Err(error),
+        Err(error) => {
+            outcome.errors.push(Told::of(&what, &error));
+            // Another try in this run would say the same again.
+            made.broken.insert(builds[0].shown.clone());
+            return Ok(());
         }
-        outcome.published.extend(builds.iter().zip(&images).map(|(build, (image, _))| {
-            PublishedImage {
-                size: Some(image.size),
-                sha256: Some(image.sha256),
-                ..PublishedImage::planned(build)
-            }
-        }));
+        Ok(()) => task.finish(0),
+    }
+    for (build, (image, _)) in builds.iter().zip(&images) {
+        // A mirror may be larger than the folder of temporary files; what stays there goes later.
+        let _ = std::fs::remove_file(&image.path);
+        made.images.remove(&build.image);
+        outcome.published.push(PublishedImage {
+            image: image.name.clone(),
+            size: Some(image.size),
+            sha256: Some(image.sha256),
+            ..PublishedImage::planned(build)
+        });
     }
     Ok(())
 }
