@@ -26,9 +26,11 @@ mod gone;
 pub(crate) mod inputs;
 mod revision;
 mod select;
+mod verbatim;
 
 use revision::Planner;
 pub use select::{Candidate, Out, Selection, Verdict, select, versions_of};
+pub use verbatim::verbatim;
 
 /// What a sync will do for one component.
 #[derive(Debug, Clone)]
@@ -175,6 +177,8 @@ pub enum Why {
     StaleSignature,
     /// Less than half is left of the time that clients may believe the manifest.
     Renew,
+    /// A mirror that is published as it is has another manifest or signature by now.
+    UpstreamSigned,
 }
 
 impl fmt::Display for Why {
@@ -190,6 +194,7 @@ impl fmt::Display for Why {
             Self::NotSigned => "not signed yet",
             Self::StaleSignature => "the signature is not this key's, or not of this manifest",
             Self::Renew => "in time before it expires",
+            Self::UpstreamSigned => "as upstream signed it",
         })
     }
 }

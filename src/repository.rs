@@ -20,6 +20,7 @@ pub mod commit;
 pub mod retention;
 pub mod seal;
 pub mod shelf;
+pub mod verbatim;
 pub mod verify;
 pub mod yank;
 

@@ -28,6 +28,7 @@ use crate::store::{Access, Lock, Store, StoreError};
 mod attempt;
 mod outcome;
 mod prune;
+mod verbatim;
 
 use attempt::{Made, attempt};
 pub use outcome::{Outcome, PublishedImage, newest, refusals};
@@ -191,6 +192,8 @@ pub async fn survey_all<'c>(
                 Err(error) => {
                     let error = Told::of(component.name.as_str(), error.as_ref());
                     let published = Published::read(store, &component.folder).await.ok();
+                    // Not what others sign.
+                    let signer = signer.filter(|_| !component.is_verbatim());
                     let sign = published.as_ref().zip(signer).and_then(|(published, signer)| {
                         Seal::of(published).due(signer, Timestamp::now()).ok()?
                     });
@@ -242,7 +245,7 @@ pub async fn survey<'c>(
     }
     let basis = Basis { overlay: overlay(component).await?, retention: config.document.retention };
     let (published, plan) =
-        plan_for(component, &arches, &releases, published, basis, store, signer).await?;
+        plan_for(component, &arches, &releases, published, basis, store, signer, &memory).await?;
     Ok(Survey { component, arches, releases, published, basis, plan, cache, memory })
 }
 
@@ -255,6 +258,7 @@ async fn overlay(component: &Component) -> anyhow::Result<Option<Sha256>> {
 }
 
 /// Reads what the plan must know, and plans.
+#[expect(clippy::too_many_arguments, reason = "a plan rests on all of these")]
 async fn plan_for(
     component: &Component,
     arches: &[(Arch, String)],
@@ -263,8 +267,16 @@ async fn plan_for(
     basis: Basis,
     store: &Store,
     signer: Option<&Signer>,
+    memory: &Memory,
 ) -> anyhow::Result<(Published, Plan)> {
     let now = Timestamp::now();
+    if let (true, Some(theirs)) = (component.is_verbatim(), memory.theirs()) {
+        let signatures =
+            repository::verbatim::signatures(store, &published, &component.folder).await?;
+        let plan =
+            plan::verbatim(component, releases, &theirs, &published, &signatures, basis, now);
+        return Ok((published, plan));
+    }
     let releases = || releases.to_vec();
     let names = plan::worth_knowing(component, arches, releases(), &published, basis, now);
     published.read_records(store, &component.folder, names).await?;
@@ -405,7 +417,12 @@ async fn carry_out_plan(
     }
     let mut made = Made::default();
     for _ in 0..ATTEMPTS {
-        match attempt(survey, shop, place, limit, &mut made, outcome).await {
+        let theirs = survey.memory.theirs().filter(|_| survey.component.is_verbatim());
+        let attempted = match theirs {
+            Some(theirs) => verbatim::attempt(survey, &theirs, shop, place, limit, outcome).await,
+            None => attempt(survey, shop, place, limit, &mut made, outcome).await,
+        };
+        match attempted {
             Err(error) if is_raced(&error) => {
                 let component = survey.component.name.as_str();
                 tracing::debug!(component, "another publisher was faster");

@@ -37,7 +37,7 @@ pub(super) async fn yank(
     force: bool,
 ) -> anyhow::Result<Ended> {
     let config = context.load()?;
-    let component = config.component(name)?;
+    let component = ours(config.component(name)?)?;
     let signer = Signer::open(&config)?;
     let store = open(&config)?;
     let lock = store.lock().await?;
@@ -82,7 +82,7 @@ pub(super) async fn restore(
     rebuild: bool,
 ) -> anyhow::Result<Ended> {
     let config = context.load()?;
-    let component = config.component(name)?;
+    let component = ours(config.component(name)?)?;
     let signer = Signer::open(&config)?;
     let store = open(&config)?;
     let lock = store.lock().await?;
@@ -113,6 +113,17 @@ pub(super) async fn restore(
     }
     print(&out)?;
     Ok(Ended::Well)
+}
+
+/// What is published as somebody else has it is not ours to change.
+fn ours(component: &Component) -> anyhow::Result<&Component> {
+    if component.is_verbatim() {
+        anyhow::bail!(
+            "{}: its manifest is its upstream's, which signed it as it is\nhint: without `verbatim = true`, versions can be taken out here",
+            component.name
+        );
+    }
+    Ok(component)
 }
 
 /// Nodes must have the key before anything is signed with it.

@@ -200,10 +200,13 @@ impl<'a> Planner<'a> {
         if let Replaced::Refused(problem, hint) = replaced {
             return Err(Refusal { tag: release.tag.clone(), problem, hint });
         }
-        let changed = files.iter().any(|(index, name)| {
-            let recorded = self.published.record(name).and_then(|record| record.recipe);
-            recorded.is_some_and(|recorded| recorded != recipes[*index])
-        });
+        // The files of a mirror are what is published, with or without a record.
+        let accepted = replaced == Replaced::Accepted && self.component.mirrored().is_some();
+        let changed = accepted
+            || files.iter().any(|(index, name)| {
+                let recorded = self.published.record(name).and_then(|record| record.recipe);
+                recorded.is_some_and(|recorded| recorded != recipes[*index])
+            });
         if changed {
             let why = match replaced {
                 Replaced::Accepted => Why::InputsChanged,

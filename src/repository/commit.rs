@@ -185,6 +185,8 @@ pub enum Gone {
     Pruned,
     /// A person said that it is bad.
     Yanked,
+    /// The repository that is published as it is no longer has it.
+    Upstream,
 }
 
 impl std::fmt::Display for Gone {
@@ -192,6 +194,7 @@ impl std::fmt::Display for Gone {
         f.pad(match self {
             Self::Pruned => "newer ones took its place",
             Self::Yanked => "yanked",
+            Self::Upstream => "upstream no longer lists it",
         })
     }
 }
@@ -340,7 +343,7 @@ async fn publish_signatures(
     Ok(())
 }
 
-async fn upload(
+pub(super) async fn upload(
     store: &Store,
     lock: &Lock,
     folder: &Folder,

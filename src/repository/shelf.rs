@@ -59,6 +59,10 @@ impl Shelf {
     pub fn new(component: &Component, published: &Published, upstream: &BTreeSet<Version>) -> Self {
         let names = Names::of(component);
         let mut shelf = Self::default();
+        // Nothing there is ours to choose from.
+        if component.is_verbatim() {
+            return shelf;
+        }
         for (name, _) in published.manifest.files() {
             if let Some((shown, arch)) = names.read(name) {
                 let (version, revision) = identify(&shown, name, published, upstream);

@@ -29,17 +29,19 @@ pub(super) async fn attempt<'s>(
     made: &mut Made<'s>,
     outcome: &mut Outcome,
 ) -> anyhow::Result<()> {
-    let Survey { component, arches, releases, basis, .. } = survey;
+    let Survey { component, arches, releases, basis, memory, .. } = survey;
     let Place { store, lock, folder, signer } = *place;
     // The plan was made before we had the lock, and a bucket has none: whoever wrote since then
     // may have done our work.
     let published = Published::read(store, folder).await?;
     let (mut published, mut plan) =
-        plan_for(component, arches, releases, published, *basis, store, Some(signer)).await?;
+        plan_for(component, arches, releases, published, *basis, store, Some(signer), memory)
+            .await?;
     if follow_yanks(component, place, &plan, outcome).await? {
         published = Published::read(store, folder).await?;
         (published, plan) =
-            plan_for(component, arches, releases, published, *basis, store, Some(signer)).await?;
+            plan_for(component, arches, releases, published, *basis, store, Some(signer), memory)
+                .await?;
     }
     if let Some(why) = plan.sign() {
         let change = Change { sign: true, ..Change::default() };

@@ -30,6 +30,7 @@ mod hostile;
 mod http_source;
 mod image;
 mod memory;
+mod mirror;
 mod moto;
 mod objects;
 mod offline;

@@ -1,0 +1,127 @@
+//! A folder that is published byte for byte as somebody else has it: their manifest, their signatures.
+//!
+//! Owns the order of writing, which is that of [`commit`](super::commit): files first, then the manifest
+//! in the place of the one that the plan was made from, then the signatures. So each line of what is
+//! served names a file that is there, whoever signed it. A crash before the signatures leaves those of
+//! the manifest before; the next run sees that they are not theirs, and goes on.
+
+use futures::TryStreamExt;
+use futures::stream::FuturesOrdered;
+use jiff::Timestamp;
+
+use super::catalogue::Removed;
+use super::commit::{CommitError, Gone, Record, upload};
+use super::{MANIFEST, Place, Published, path, record_path, retention};
+use crate::image::Image;
+use crate::name::FileName;
+use crate::source::memory::{Signatures, Theirs};
+use crate::source::repository::SIGNATURES;
+use crate::store::{Store, StoreError};
+
+/// The signatures that are served beside a manifest, under whatever name clients ask for.
+///
+/// # Errors
+/// The store cannot be read.
+pub async fn signatures(
+    store: &Store,
+    published: &Published,
+    folder: &crate::name::Folder,
+) -> Result<Signatures, StoreError> {
+    let there = SIGNATURES.into_iter().filter(|name| published.files.contains_key(*name));
+    let read = there.map(async |name| {
+        let bytes = store.read(&path(folder, name)).await?;
+        Ok::<_, StoreError>(bytes.map(|bytes| (name.to_owned(), bytes.to_vec())))
+    });
+    let read: Vec<_> = read.collect::<FuturesOrdered<_>>().try_collect().await?;
+    Ok(read.into_iter().flatten().collect())
+}
+
+/// Whether a file that no line names yet is there as it should be: an earlier run was cut short.
+///
+/// # Errors
+/// The store cannot be read.
+pub async fn is_there(
+    place: &Place<'_>,
+    published: &Published,
+    name: &FileName,
+    theirs: &Theirs,
+) -> Result<bool, StoreError> {
+    if !published.has_file(name) {
+        return Ok(false);
+    }
+    let digest = place.store.digest(&path(place.folder, name.as_str())).await?;
+    Ok(digest.is_some() && digest == theirs.lines.get(name))
+}
+
+/// Puts a file there that no line names yet, and what is known of it.
+///
+/// # Errors
+/// The store cannot be written, or has another file of this name.
+pub async fn put(
+    place: &Place<'_>,
+    published: &Published,
+    (image, record): &(Image, Record),
+) -> Result<(), CommitError> {
+    let Place { store, lock, folder, .. } = *place;
+    upload(store, lock, folder, published, image).await?;
+    let mut text = serde_json::to_vec_pretty(record).expect("a record has only text keys");
+    text.push(b'\n');
+    store.put(&record_path(folder, &image.name), text).await?;
+    Ok(())
+}
+
+/// Serves their manifest and signatures, when every file of it is there.
+///
+/// # Errors
+/// The folder is as it was; or [`CommitError::Raced`]: it is not as it was read, and is to be planned
+/// again.
+pub async fn serve(
+    place: &Place<'_>,
+    published: &mut Published,
+    theirs: &Theirs,
+    now: Timestamp,
+) -> Result<(), CommitError> {
+    let Place { store, lock, folder, .. } = *place;
+    let raced = || CommitError::Raced { folder: folder.clone() };
+    retention::reclaim(place, published, theirs.lines.files().map(|(name, _)| name)).await?;
+    let gone: Vec<_> = published
+        .manifest
+        .files()
+        .filter(|(name, _)| theirs.lines.get(name).is_none())
+        .map(|(name, sha256)| (name.clone(), sha256))
+        .collect();
+    for (name, sha256) in &gone {
+        let Ok(version) = name.as_str().parse() else { continue };
+        let (size, why) = (published.size(name), Gone::Upstream);
+        let removed = Removed { sha256: *sha256, size, version, revision: 0, at: now, why };
+        published.catalogue.removed.insert(name.clone(), removed);
+    }
+    if !gone.is_empty() {
+        published.keep_catalogue(place).await?;
+    }
+    // What they take the place of is seen before the manifest is: whoever is later wins with both.
+    let mut seen = Vec::new();
+    for name in SIGNATURES {
+        seen.push(store.look(&path(folder, name)).await?);
+    }
+    if published.served() != Some(&theirs.manifest[..]) {
+        let to = path(folder, MANIFEST);
+        let replaced = store.replace(&to, theirs.manifest.clone(), &published.served, lock).await?;
+        published.served = replaced.ok_or_else(raced)?;
+    }
+    published.manifest = theirs.lines.clone();
+    for (name, seen) in SIGNATURES.into_iter().zip(seen) {
+        let to = path(folder, name);
+        match theirs.signatures.get(name) {
+            Some(signature) if seen.bytes().is_some_and(|bytes| **bytes == **signature) => {}
+            Some(signature) => {
+                let bytes = signature.clone().into();
+                store.replace(&to, bytes, &seen, lock).await?.ok_or_else(raced)?;
+            }
+            // A client would find it before one of those that they have.
+            None if seen.bytes().is_some() => store.delete(&to).await?,
+            None => {}
+        }
+    }
+    Ok(())
+}
