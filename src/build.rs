@@ -495,7 +495,7 @@ fn give_name(from: &Path, to: &Path) -> Result<(), BuildError> {
 /// Refuses a system extension that nodes would stumble over: one of them keeps a node from merging any.
 fn look_into(component: &Component, name: &FileName, path: &Path) -> Result<(), BuildError> {
     let wanted = component.mirrored().is_some_and(|rule| rule.inspect);
-    if !wanted || !name.as_str().ends_with(".raw") {
+    if !wanted || path.extension().is_none_or(|ending| ending != "raw") {
         return Ok(());
     }
     match inspect::of_extension(path, component.name.as_str()) {

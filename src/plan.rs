@@ -411,6 +411,14 @@ pub fn recipe_of(
     // What is wrong with a rule is told by the build.
     let rules = applicable(component, version).unwrap_or_default();
     let vars = vars(component, version, release, upstream_arch);
+    if component.mirrored().is_some() {
+        // Whatever the component says, the image is their file.
+        let names = asset_names(component, &vars);
+        let asset = names.first().and_then(|name| find_asset(release, name));
+        if let Some(sha256) = asset.and_then(|asset| asset.sha256) {
+            return sha256;
+        }
+    }
     fingerprint::fingerprint(component, &rules, overlay, &vars, arch)
 }
 

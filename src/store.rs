@@ -67,6 +67,8 @@ pub struct Store {
     place: Place,
     cache_control: CacheControl,
     buffers: Arc<upload::Buffers>,
+    /// Whether something stands between it and its objects, that is to see every byte.
+    is_watched: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -171,6 +173,7 @@ impl Store {
     ) -> Self {
         self.objects = between(self.objects);
         self.creating = self.creating.map(between);
+        self.is_watched = true;
         self
     }
 
@@ -181,6 +184,7 @@ impl Store {
             place,
             cache_control: CacheControl::default(),
             buffers: Arc::default(),
+            is_watched: false,
         }
     }
 

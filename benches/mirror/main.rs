@@ -77,7 +77,10 @@ impl Folder {
 
     fn configure(&self, url: &str) -> Result<()> {
         for (kind, lines) in [
-            ("resigned", format!("match = \"m-{{version}}-{{arch}}.raw\"\n[versions]\nnewest = {FILES}\n")),
+            (
+                "resigned",
+                format!("match = \"m-{{version}}-{{arch}}.raw\"\n[versions]\nnewest = {FILES}\n"),
+            ),
             ("verbatim", "verbatim = true\n".to_owned()),
         ] {
             let components = self.0.join(kind);
@@ -117,7 +120,8 @@ impl Folder {
 
     fn count(&self, name: &str) -> Result<()> {
         let there = fs::read_dir(self.0.join(name))?.flatten();
-        let there = there.filter(|entry| entry.path().extension().is_some_and(|e| e == "raw")).count();
+        let there =
+            there.filter(|entry| entry.path().extension().is_some_and(|e| e == "raw")).count();
         ensure!(there == FILES, "{there} files arrived in {name}");
         Ok(())
     }
@@ -153,7 +157,15 @@ fn main() -> Result<()> {
     let remote = format!(":http,url='{}':", web.url());
     let transfers = TRANSFERS.to_string();
     let rclone = [
-        "rclone", "copy", "--files-from", "names", "--no-traverse", "--transfers", &transfers, &remote, "copy",
+        "rclone",
+        "copy",
+        "--files-from",
+        "names",
+        "--no-traverse",
+        "--transfers",
+        &transfers,
+        &remote,
+        "copy",
     ];
     for kind in ["resigned", "verbatim"] {
         let ours = |_| {

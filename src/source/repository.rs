@@ -157,7 +157,9 @@ pub(super) async fn poll(
     }
     if !memory.is_known(Sha256::of(&manifest)) {
         if !left_out.is_empty() {
-            memory.note(format!("of {shown} is left out: {left_out}"));
+            memory.note(format!(
+                "{shown} has lines that no client would take, and they are left out: {left_out}"
+            ));
         }
         if let Some(SignedBy { key, expired: Some(day), .. }) = &signed {
             memory.note(format!(
@@ -216,15 +218,13 @@ async fn let_in(
         return Ok(Accepted { manifest, signatures, signed });
     }
     let signatures = ask(rule, client, cache).await?;
-    match verified(&manifest, &signatures) {
-        Ok(signed) => Ok(Accepted { manifest, signatures, signed }),
-        Err(_) => {
-            // Perhaps they published between the one and the other.
-            let (manifest, signatures) = (read().await?, ask(rule, client, cache).await?);
-            let signed = verified(&manifest, &signatures)?;
-            Ok(Accepted { manifest, signatures, signed })
-        }
+    if let Ok(signed) = verified(&manifest, &signatures) {
+        return Ok(Accepted { manifest, signatures, signed });
     }
+    // Perhaps they published between the one and the other.
+    let (manifest, signatures) = (read().await?, ask(rule, client, cache).await?);
+    let signed = verified(&manifest, &signatures)?;
+    Ok(Accepted { manifest, signatures, signed })
 }
 
 /// The signatures that are served: the one that a client would find, or, where all are published again,
@@ -383,17 +383,13 @@ fn pattern_of(name: &str) -> Option<String> {
     let arch = Arch::ALL.iter().map(|arch| arch.as_str()).chain(["amd64", "x86_64", "aarch64"]);
     let arch =
         arch.filter(|arch| rest.contains(&format!("-{arch}."))).max_by_key(|arch| arch.len());
-    match arch {
-        Some(arch) => {
-            let (_, after) = rest.split_once(&format!("-{arch}"))?;
-            Some(format!("{before}{{version}}-{{arch}}{after}"))
-        }
-        None => {
-            let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
-            let version = rest[..end].trim_end_matches('.');
-            Some(format!("{before}{{version}}{}", &rest[version.len()..]))
-        }
+    if let Some(arch) = arch {
+        let (_, after) = rest.split_once(&format!("-{arch}"))?;
+        return Some(format!("{before}{{version}}-{{arch}}{after}"));
     }
+    let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+    let version = rest[..end].trim_end_matches('.');
+    Some(format!("{before}{{version}}{}", &rest[version.len()..]))
 }
 
 #[cfg(test)]

@@ -84,7 +84,7 @@ pub(super) enum Kind {
     /// The bucket compares before it writes.
     Conditional,
     /// A bucket's lock object.
-    Object(ObjectLock),
+    Object(Box<ObjectLock>),
 }
 
 impl Lock {
@@ -124,7 +124,7 @@ impl Store {
                     tracing::warn!(
                         "{self} ignores {what}: a lock object guards it instead, and two publishers that start in the same second could still write over each other; let only one run at a time"
                     );
-                    ObjectLock::take(self).await.map(Kind::Object).map(Lock)
+                    ObjectLock::take(self).await.map(Box::new).map(Kind::Object).map(Lock)
                 }
             },
         }

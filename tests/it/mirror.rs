@@ -157,6 +157,15 @@ fn what_is_wanted_comes_over_as_it_is_and_nothing_comes_twice() {
     let asked = mirror.asked();
     assert_eq!(asked, [(MANIFEST.to_owned(), 200), ("/k/k-v1.11-x86-64.raw".to_owned(), 200)]);
     mirror.repo.publish(&["verify"]).ok();
+    // However the component puts it, these are the same files.
+    mirror.component(&format!(
+        "{UNSIGNED}\nmatch = \"k-{{version}}-{{arch}}.raw\"\n[versions]\nnewest = 2\n"
+    ));
+    let before = mirror.repo.snapshot();
+    mirror.repo.sync().ok().prints(&["nothing to do", "newest v1.11"]);
+    let image = "k/k-v1.11-x86-64.raw";
+    assert_eq!(mirror.repo.snapshot()[image], before[image]);
+    assert_eq!(mirror.asked(), [(MANIFEST.to_owned(), 304)]);
 }
 
 #[test]
@@ -642,7 +651,8 @@ fn a_verbatim_mirror_is_theirs_byte_for_byte() {
     mirror.repo.sync().ok().prints(&["deleted"]);
     assert!(!mirror.repo.path("public/k/os.efi").exists());
     // A signature of another name, over the same lines and a promise.
-    let day = Timestamp::now().to_zoned_datetime(TimeZone::UTC).date().checked_add(9.days()).unwrap();
+    let day =
+        Timestamp::now().to_zoned_datetime(TimeZone::UTC).date().checked_add(9.days()).unwrap();
     let text = format!("{}  BEST-BEFORE-{day}\n{}", sha256(b""), mirror.manifest());
     mirror.serve(&text);
     mirror.web.put("/k/SHA256SUMS.sha256.asc", mirror.signature(&text, &["--armor"]));
