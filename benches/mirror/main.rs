@@ -4,6 +4,7 @@
 //! ```text
 //! cargo bench --bench mirror                       2 GiB in 100 files: some minutes, and 8 GiB of disk
 //! cargo bench --bench mirror -- scale=0.1 pairs=9  a tenth of the bytes; more pairs than five
+//! cargo bench --bench mirror -- in=/dev/shm        where nobody waits for a disk: rclone never does
 //! ```
 //!
 //! Every row is the median of alternating pairs, from a warm cache. `wall` and `cpu` are times of the
@@ -44,9 +45,8 @@ const TRANSFERS: usize = 8;
 struct Folder(PathBuf);
 
 impl Folder {
-    fn new() -> Result<Self> {
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().context("a target folder")?;
-        let folder = Self(target.join("bench-mirror"));
+    fn new(parent: &Path) -> Result<Self> {
+        let folder = Self(parent.join("bench-mirror"));
         // An earlier run was killed.
         if folder.0.exists() {
             fs::remove_dir_all(&folder.0)?;
@@ -135,19 +135,23 @@ impl Drop for Folder {
 
 fn main() -> Result<()> {
     let (mut scale, mut pairs) = (1.0, 5);
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().context("a target folder")?;
+    let mut parent = target.to_owned();
     // Cargo itself adds `--bench`.
     for argument in std::env::args().skip(1).filter(|argument| !argument.starts_with("--")) {
         if let Some(number) = argument.strip_prefix("pairs=") {
             pairs = number.parse().context("pairs=N")?;
         } else if let Some(number) = argument.strip_prefix("scale=") {
             scale = number.parse().context("scale=N")?;
+        } else if let Some(path) = argument.strip_prefix("in=") {
+            parent = path.into();
         } else {
-            anyhow::bail!("{argument} means nothing: pairs=N or scale=N");
+            anyhow::bail!("{argument} means nothing: pairs=N, scale=N or in=FOLDER");
         }
     }
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     println!("{cores} cores, medians of {pairs} pairs, {scale} of the whole");
-    let folder = Folder::new()?;
+    let folder = Folder::new(&parent)?;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a size")]
     #[expect(clippy::cast_precision_loss, reason = "a small number")]
     folder.fill((MIB * scale * f64::from(1 << 20) / FILES as f64) as usize)?;

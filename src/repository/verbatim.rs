@@ -10,10 +10,10 @@ use futures::stream::FuturesOrdered;
 use jiff::Timestamp;
 
 use super::catalogue::Removed;
-use super::commit::{CommitError, Gone, Record, upload};
-use super::{MANIFEST, Place, Published, path, record_path, retention};
+use super::commit::{CommitError, Gone, Record, put_image};
+use super::{MANIFEST, Place, Published, path, retention};
 use crate::image::Image;
-use crate::name::FileName;
+use crate::name::{FileName, Folder};
 use crate::source::memory::{Signatures, Theirs};
 use crate::source::repository::SIGNATURES;
 use crate::store::{Store, StoreError};
@@ -25,7 +25,7 @@ use crate::store::{Store, StoreError};
 pub async fn signatures(
     store: &Store,
     published: &Published,
-    folder: &crate::name::Folder,
+    folder: &Folder,
 ) -> Result<Signatures, StoreError> {
     let there = SIGNATURES.into_iter().filter(|name| published.files.contains_key(*name));
     let read = there.map(async |name| {
@@ -60,14 +60,10 @@ pub async fn is_there(
 pub async fn put(
     place: &Place<'_>,
     published: &Published,
-    (image, record): &(Image, Record),
+    image: &(Image, Record),
 ) -> Result<(), CommitError> {
     let Place { store, lock, folder, .. } = *place;
-    upload(store, lock, folder, published, image).await?;
-    let mut text = serde_json::to_vec_pretty(record).expect("a record has only text keys");
-    text.push(b'\n');
-    store.put(&record_path(folder, &image.name), text).await?;
-    Ok(())
+    put_image(store, lock, folder, published, image).await
 }
 
 /// Serves their manifest and signatures, when every file of it is there.

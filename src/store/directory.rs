@@ -5,7 +5,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -84,6 +84,19 @@ impl Store {
             source: Box::new(source),
         };
         Ok((linked.map_err(failed)?, file))
+    }
+
+    /// Brings a file onto the disk that will get its name in this directory, so that who publishes need
+    /// not wait for that. Does nothing where it will be copied.
+    pub async fn settle(&self, path: &Path) {
+        let Place::Directory(root, true) = &self.place else { return };
+        let (root, path, is_watched) = (root.clone(), path.to_owned(), self.is_watched);
+        let settled = tokio::task::spawn_blocking(move || {
+            let there = fs::metadata(root)?.dev() == fs::metadata(&path)?.dev();
+            if there && !is_watched { File::open(path)?.sync_all() } else { Ok(()) }
+        });
+        // Whatever is wrong with the file is told when it is published.
+        let _ = settled.await;
     }
 
     /// Takes away what a killed publisher left half written. Only for who holds the lock.

@@ -4,12 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures::StreamExt;
 use futures::stream::FuturesOrdered;
+use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
 
 use super::{Limit, Outcome, PublishedImage, Survey, newest, plan_for, retire};
-use crate::build::{Bench, Workshop};
+use crate::build::{Bench, BuildError, Workshop};
 use crate::config::Component;
 use crate::image::Image;
 use crate::name::FileName;
@@ -71,12 +71,15 @@ pub(super) async fn attempt<'s>(
     Ok(())
 }
 
+/// What one build made, each with what went into it.
+type Images = Vec<(Image, Record)>;
+
 /// What was built for a component, however often it is planned.
 #[derive(Default)]
 pub(super) struct Made<'s> {
     /// The folders that the images lie in.
     benches: Vec<Bench<'s>>,
-    images: BTreeMap<FileName, Vec<(Image, Record)>>,
+    images: BTreeMap<FileName, Images>,
     /// A version goes out for all architectures or for none: half of one would tell half of the
     /// nodes that they are behind, for good if nobody looks.
     broken: BTreeSet<Version>,
@@ -140,7 +143,13 @@ async fn build_and_publish<'s>(
     let versions = builds.chunk_by(|a, b| a.shown == b.shown).map(async |builds| {
         let missing = builds.iter().filter(|build| missing.contains(&build.image));
         let built = missing.zip(bench.iter().cycle());
-        let built = built.map(async |(build, bench)| (*build, bench.build(build).await));
+        let built = built.map(async |(build, bench)| {
+            let made = bench.build(build).await;
+            for (image, _) in made.iter().flatten() {
+                place.store.settle(&image.path).await;
+            }
+            (*build, made)
+        });
         (builds, futures::future::join_all(built).await)
     });
     let mut versions: FuturesOrdered<_> = versions.collect();
@@ -153,22 +162,25 @@ async fn build_and_publish<'s>(
     };
     let publishing = async {
         let mut raced = None;
-        while let Some((builds, built)) = ready.next().await {
-            for (build, result) in built {
-                match result {
-                    Ok(images) => {
-                        made.images.insert(build.image.clone(), images);
-                    }
-                    Err(error) => {
-                        let subject = subject(component, build);
-                        outcome.errors.push(Told::of(&subject, &error));
-                        made.broken.insert(build.shown.clone());
-                    }
+        while let Some(first) = ready.next().await {
+            let mut versions = vec![first];
+            // Of a mirror many may be ready at once, and each change of the manifest takes its time.
+            while component.mirrored().is_some()
+                && let Some(Some(next)) = ready.next().now_or_never()
+            {
+                versions.push(next);
+            }
+            let mut whole: Vec<&[&Build]> = Vec::new();
+            for (builds, built) in versions {
+                take_in(component, built, made, outcome);
+                if !made.broken.contains(&builds[0].shown) {
+                    whole.push(builds);
                 }
             }
-            if raced.is_none() && !made.broken.contains(&builds[0].shown) {
+            if raced.is_none() {
                 let done =
-                    publish_version(component, shop, place, published, builds, made, outcome).await;
+                    publish_versions(component, shop, place, published, &whole, made, outcome)
+                        .await;
                 raced = done.err();
             }
         }
@@ -182,6 +194,26 @@ async fn build_and_publish<'s>(
     }
 }
 
+/// What became of the builds of a version.
+fn take_in(
+    component: &Component,
+    built: Vec<(&Build, Result<Images, BuildError>)>,
+    made: &mut Made<'_>,
+    outcome: &mut Outcome,
+) {
+    for (build, result) in built {
+        match result {
+            Ok(images) => {
+                made.images.insert(build.image.clone(), images);
+            }
+            Err(error) => {
+                outcome.errors.push(Told::of(&subject(component, build), &error));
+                made.broken.insert(build.shown.clone());
+            }
+        }
+    }
+}
+
 fn subject(component: &Component, build: &Build) -> String {
     let Build { shown, arch, .. } = build;
     if component.image.name.uses("arch") {
@@ -191,34 +223,49 @@ fn subject(component: &Component, build: &Build) -> String {
     }
 }
 
-/// Publishes the images of one version.
+/// Publishes the images of these versions: all in one step, or, if that cannot be, one after another.
 ///
 /// # Errors
 /// [`CommitError::Raced`]: it must be planned again. Everything else is told in the outcome.
-async fn publish_version(
+async fn publish_versions(
     component: &Component,
     shop: &Workshop,
     place: &Place<'_>,
     published: &mut Published,
-    builds: &[&Build],
+    versions: &[&[&Build]],
     made: &mut Made<'_>,
     outcome: &mut Outcome,
 ) -> Result<(), CommitError> {
-    let built = builds.iter().filter_map(|build| Some((*build, made.images.get(&build.image)?)));
-    let (builds, images): (Vec<&Build>, Vec<(Image, Record)>) = built
+    if versions.is_empty() {
+        return Ok(());
+    }
+    let built = versions.concat().into_iter();
+    let built = built.filter_map(|build| Some((build, made.images.get(&build.image)?)));
+    let (builds, images): (Vec<&Build>, Images) = built
         .flat_map(|(build, images)| images.iter().map(move |image| (build, image.clone())))
         .unzip();
-    let what = format!("{} {}", component.name, builds[0].shown);
-    let task = shop.progress.begin(Step::Publish, &what);
+    let named = |builds: &[&Build]| format!("{} {}", component.name, builds[0].shown);
+    let tasks = versions.iter().map(|builds| shop.progress.begin(Step::Publish, &named(builds)));
+    let tasks: Vec<_> = tasks.collect();
     match publish(place, published, &images).await {
         Err(error @ CommitError::Raced { .. }) => return Err(error),
-        Err(error) => {
-            outcome.errors.push(Told::of(&what, &error));
-            // Another try in this run would say the same again.
-            made.broken.insert(builds[0].shown.clone());
+        Err(_) if versions.len() > 1 => {
+            drop(tasks);
+            for version in versions.chunks(1) {
+                Box::pin(publish_versions(
+                    component, shop, place, published, version, made, outcome,
+                ))
+                .await?;
+            }
             return Ok(());
         }
-        Ok(()) => task.finish(0),
+        Err(error) => {
+            outcome.errors.push(Told::of(&named(versions[0]), &error));
+            // Another try in this run would say the same again.
+            made.broken.insert(versions[0][0].shown.clone());
+            return Ok(());
+        }
+        Ok(()) => tasks.into_iter().for_each(|task| task.finish(0)),
     }
     for (build, (image, _)) in builds.iter().zip(&images) {
         // A mirror may be larger than the folder of temporary files; what stays there goes later.

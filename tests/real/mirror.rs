@@ -1,6 +1,7 @@
 //! Nodes that follow mirrors of a repository which nothing of ours had a hand in: its images are made by
 //! mksquashfs and mkfs.erofs, its manifest by sha256sum, its signature by gpg.
 
+use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -21,6 +22,8 @@ struct Theirs {
     folder: TempDir,
     gpg: Gpg,
     make: &'static str,
+    /// What their web server tells changes apart by is as coarse as a second.
+    second: Cell<u64>,
 }
 
 impl Theirs {
@@ -35,7 +38,7 @@ impl Theirs {
         gpg.key("their <t@e.org>", "rsa3072", "sign");
         let folder = tempfile::tempdir().expect("a temporary folder");
         fs::create_dir(folder.path().join(NAME)).unwrap();
-        Some(Self { folder, gpg, make })
+        Some(Self { folder, gpg, make, second: Cell::new(1_700_000_000) })
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -57,13 +60,20 @@ impl Theirs {
                 chmod 755 "$tree" "$tree/usr/bin/{NAME}"
                 cd {NAME}
                 {}
-                sha256sum *.raw >SHA256SUMS"#,
+"#,
                 self.make.replace("IMAGE", &Sysupdate::image(version).replace(NATIVE, arch))
             );
             self.sh(&script);
         }
+        self.list();
         let (manifest, signature) = (self.path("SHA256SUMS"), self.path("SHA256SUMS.gpg"));
         self.gpg.sign(&manifest, &signature, &["--local-user", "t@e.org"]);
+    }
+
+    fn list(&self) {
+        self.second.set(self.second.get() + 1);
+        let second = self.second.get();
+        self.sh(&format!("cd {NAME}; sha256sum *.raw >SHA256SUMS; touch -d @{second} SHA256SUMS"));
     }
 
     fn sh(&self, script: &str) {
@@ -116,7 +126,7 @@ fn takes(theirs: &Theirs, lines: &str, keyring: impl Fn(&Workspace) -> PathBuf) 
     // Somebody who is not them changes what they have: it does not get as far as the node.
     theirs.release("1.2.0");
     theirs.sh(&format!("echo x >>{NAME}/{}", Sysupdate::image("1.2.0")));
-    theirs.sh(&format!("cd {NAME} && sha256sum *.raw >SHA256SUMS"));
+    theirs.list();
     let (synced, said) = workspace.run(&["sync"]);
     assert!(!synced && said.contains("does not fit"), "{said}");
     assert_eq!(client.check_new(), None);
