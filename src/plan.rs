@@ -308,6 +308,12 @@ fn has(names: &[&str]) -> String {
     }
 }
 
+/// What the variables of a published name stand for.
+fn vars_of_name<'a>(component: &'a Component, version: &'a Version, arch: Arch) -> Vars<'a> {
+    let (name, version) = (component.name.as_str(), version.as_str());
+    Vars { name, version, arch: arch.as_str(), tag: version, url: "" }
+}
+
 /// What an image of this version and architecture is called.
 ///
 /// # Errors
@@ -317,13 +323,7 @@ pub fn image_name(
     version: &Version,
     arch: Arch,
 ) -> Result<FileName, String> {
-    let vars = Vars {
-        name: component.name.as_str(),
-        version: version.as_str(),
-        arch: arch.as_str(),
-        tag: version.as_str(),
-        url: "",
-    };
+    let vars = vars_of_name(component, version, arch);
     let name = component.image.name.expand(&vars);
     // Files beside it and on the way have its name and a little more.
     if name.len() > 240 {
@@ -346,13 +346,7 @@ pub fn file_names(
     arch: Arch,
 ) -> Result<Vec<FileName>, String> {
     let mut names = vec![image_name(component, version, arch)?];
-    let vars = Vars {
-        name: component.name.as_str(),
-        version: version.as_str(),
-        arch: arch.as_str(),
-        tag: version.as_str(),
-        url: "",
-    };
+    let vars = vars_of_name(component, version, arch);
     for pattern in component.mirrored().iter().flat_map(|rule| &rule.patterns).skip(1) {
         let name = pattern.expand(&vars).parse();
         names.push(name.map_err(|error: crate::name::NameError| error.to_string())?);

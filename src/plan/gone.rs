@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Refusal, asset_names, vars};
 use crate::config::Component;
+use crate::config::mirror::Trust;
 use crate::name::Arch;
 use crate::repository::retention::Branch;
 use crate::repository::shelf::Shelf;
@@ -62,8 +63,9 @@ pub(super) fn gone(
         }
     }
     if !rule.follow_yanks {
-        let refusals =
-            found.into_iter().map(|(version, is_newest)| told(component, version, is_newest));
+        let refusals = found.into_iter().map(|(version, is_newest)| {
+            told(component, version, versions.contains(version), is_newest)
+        });
         return Gone { yanks: Vec::new(), refusals: refusals.collect() };
     }
     if found.len() > most {
@@ -83,13 +85,22 @@ pub(super) fn gone(
     }
 }
 
-fn told(component: &Component, version: &Version, is_newest: bool) -> Refusal {
-    let among = if is_newest { "although it was the newest" } else { "but older ones" };
+fn told(component: &Component, version: &Version, is_listed: bool, is_newest: bool) -> Refusal {
+    let problem = match (is_listed, is_newest) {
+        (true, _) => "upstream no longer lists all files of it",
+        (false, true) => "upstream no longer lists it, although it was the newest",
+        (false, false) => "upstream no longer lists it, although it lists older ones",
+    };
+    // Who could change what nobody signed is not to be followed.
+    let follow = match component.mirrored().map(|rule| &rule.trust) {
+        Some(Trust::Keyring(_)) => "; `follow-yanks = true` does as they do",
+        Some(Trust::Unsigned) | None => "",
+    };
     Refusal {
         tag: version.to_string(),
-        problem: format!("upstream no longer lists it, {among}"),
+        problem: problem.to_owned(),
         hint: format!(
-            "what is published stays as it is: `publish yank {} {version}` takes it out here, too; excluded in [versions], it stays without a word; `follow-yanks = true` does as they do",
+            "what is published stays as it is: `publish yank {} {version}` takes it out here, too; excluded in [versions], it stays without a word{follow}",
             component.name
         ),
     }
