@@ -389,7 +389,10 @@ fn what_they_take_out_stays_and_is_told_or_goes_as_well() {
     mirror.repo.sync().ok();
     assert_eq!(mirror.repo.listed("k"), names(&["1.0", "1.1", "1.2"]));
     mirror.versions(&["1.0", "1.2"]);
-    mirror.refuses(&["error: k 1.1: although it lists older ones", "publish yank k 1.1"]);
+    mirror.refuses(&[
+        "error: k 1.1: upstream no longer lists it, although it lists older ones",
+        "publish yank k 1.1",
+    ]);
     mirror.versions(&["1.0", "1.1"]);
     mirror.refuses(&["error: k 1.2: upstream no longer lists it, although it was the newest"]);
     mirror.repo.publish(&["status"]).code(3).says(&["no longer lists it"]);
