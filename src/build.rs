@@ -4,31 +4,42 @@
 
 use std::collections::HashMap;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use http::HeaderMap;
+use bytes::Bytes;
 use thiserror::Error;
 use tokio::sync::{OnceCell, Semaphore};
 
-use crate::config::component::{AssetAt, AssetRule};
 use crate::config::image::Format;
-use crate::config::{self, Component};
+use crate::config::{Component, Config};
 use crate::fetch::arriving::Arriving;
-use crate::fetch::{self, Client, FetchError, Fetched, Promise};
-use crate::image::inspect::{self, InspectError};
+use crate::fetch::{Client, FetchError, Fetched};
+use crate::image::inspect::InspectError;
 use crate::image::squashfs::Pool;
 use crate::image::{self, Draft, Identity, Image, ImageError};
+use crate::lint;
 use crate::name::{FileName, Sha256};
-use crate::plan::{self, Build, inputs};
+use crate::plan::{Build, assets, inputs};
 use crate::recipe::archive::Limits;
 use crate::recipe::intake::Intake;
 use crate::recipe::{self, Input, RecipeError};
 use crate::report::{Progress, Step};
 use crate::repository::commit::{InputRecord, RECORD, Record};
-use crate::source::{Location, github};
-use crate::template::Vars;
-use crate::version::Version;
+use crate::scratch::Scratch;
+use crate::source::Location;
+use crate::trust::{Guard, TrustError};
+
+mod copy;
+mod judge;
+mod layers;
+mod proof;
+mod wanted;
+
+use judge::judge;
+use layers::{Fetching, bytes_of};
+pub(crate) use wanted::from;
+use wanted::{Found, Wanted, locate_all};
 
 /// An image that could not be built.
 #[derive(Debug, Error)]
@@ -41,6 +52,14 @@ pub enum BuildError {
         /// Why.
         source: FetchError,
     },
+    /// Nothing vouches for an asset as it must.
+    #[error("cannot trust {asset}")]
+    Trust {
+        /// The asset's file name.
+        asset: String,
+        /// Why.
+        source: TrustError,
+    },
     /// The release has no such asset.
     #[error("the release has no asset `{0}`")]
     NoAsset(String),
@@ -51,8 +70,8 @@ pub enum BuildError {
     Replaced {
         /// Where it is.
         from: String,
-        /// The version.
-        version: Version,
+        /// The version, as upstream writes it.
+        version: String,
         /// What was published.
         published: Sha256,
         /// What is there now.
@@ -83,6 +102,9 @@ pub enum BuildError {
         /// Why.
         source: InspectError,
     },
+    /// The image is there, but nobody should have it.
+    #[error("{0}")]
+    Lint(String),
     /// A temporary file on this machine.
     #[error("cannot read or write {path}", path = path.display())]
     Disk {
@@ -102,6 +124,7 @@ impl BuildError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Fetch { source, .. } => source.hint(),
+            Self::Trust { source, .. } => source.hint(),
             Self::Recipe(source) => source.hint(),
             Self::Replaced { version, now, .. } => Some(inputs::way_out(version, *now)),
             Self::Disk { .. } | Self::Image(ImageError::Disk { .. }) => {
@@ -112,6 +135,9 @@ impl BuildError {
                     .to_owned(),
             ),
             Self::Image(_) | Self::NoAsset(_) => None,
+            Self::Lint(_) => Some(
+                "change what is in the image; what is meant is named in [lint] allow".to_owned(),
+            ),
             Self::Rule(_) => Some("leave `when` out, or exclude the version".to_owned()),
             Self::Crashed(_) => Some("please report this with the component's file".to_owned()),
         }
@@ -125,6 +151,8 @@ pub struct Workshop {
     pub client: Client,
     /// How bytes from outside are bounded.
     pub limits: Limits,
+    /// What must vouch for what comes from outside.
+    pub guard: Arc<Guard>,
     /// How a person follows it.
     pub progress: Progress,
     /// Builds under way, from the first byte fetched: what they fetched lies on the disk until they
@@ -139,7 +167,8 @@ pub struct Workshop {
 impl Workshop {
     /// A workshop with the configured limits, building on every core.
     #[must_use]
-    pub fn new(client: Client, document: &config::Document, progress: Progress) -> Self {
+    pub fn new(client: Client, config: &Config, progress: Progress) -> Self {
+        let document = &config.document;
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self {
             client,
@@ -147,6 +176,7 @@ impl Workshop {
                 bytes: document.limits.unpacked.bytes(),
                 entries: document.limits.entries,
             },
+            guard: Arc::new(Guard::new(config)),
             progress,
             under_way: Arc::new(Semaphore::new(document.network.concurrency.get())),
             cores: Arc::new(Semaphore::new(cores)),
@@ -170,9 +200,14 @@ impl Workshop {
 pub struct Bench<'w> {
     shop: &'w Workshop,
     component: Arc<Component>,
-    folder: tempfile::TempDir,
+    folder: Scratch,
     shared: Mutex<HashMap<String, Shared>>,
+    /// What was read of the files beside the assets: each is asked for once.
+    beside: Mutex<HashMap<String, Beside>>,
 }
+
+/// A checksum file or a signature, for all assets that need it.
+type Beside = Arc<OnceCell<Result<Bytes, Arc<FetchError>>>>;
 
 /// A download, for all builds that need it.
 #[derive(Debug)]
@@ -185,17 +220,6 @@ struct Shared {
     users: usize,
 }
 
-/// An asset of a build: where it is, and all that is known of it beforehand.
-struct Wanted {
-    name: String,
-    at: Location,
-    /// What the source itself says.
-    sha256: Option<Sha256>,
-    size: Option<u64>,
-    private: Option<String>,
-    checksums: Option<String>,
-}
-
 impl<'w> Bench<'w> {
     /// A bench for these builds of a component.
     ///
@@ -206,16 +230,15 @@ impl<'w> Bench<'w> {
         component: &Component,
         builds: impl IntoIterator<Item = &'b Build>,
     ) -> Result<Self, BuildError> {
-        let folder = tempfile::Builder::new()
-            .prefix("publish-")
-            .tempdir()
+        let folder = Scratch::new()
             .map_err(|source| BuildError::Disk { path: std::env::temp_dir(), source })?;
         let component = Arc::new(component.clone());
-        let bench = Self { shop, component, folder, shared: Mutex::default() };
+        let shared = Mutex::default();
+        let bench = Self { shop, component, folder, shared, beside: Mutex::default() };
         for build in builds {
             // What is wrong with a build is told when its turn comes.
             let wanted = locate_all(&bench.component, build);
-            for url in wanted.iter().flatten().filter_map(Wanted::url) {
+            for url in wanted.iter().flatten().filter_map(Found::url) {
                 bench.with_shared(url, |download| download.users += 1);
             }
         }
@@ -237,8 +260,9 @@ impl<'w> Bench<'w> {
     /// # Errors
     /// Whatever stands in the way; nothing of a half image is of use.
     pub async fn build(&self, build: &Build) -> Result<Vec<(Image, Record)>, BuildError> {
-        let wanted = locate_all(&self.component, build)?;
+        let located = locate_all(&self.component, build)?;
         let _place = self.shop.under_way.acquire().await.expect("the semaphore is never closed");
+        let wanted = self.look_up(located, build).await?;
         let images = match self.component.image.format {
             Format::Mirrored => self.copy(build, &wanted).await,
             Format::Squashfs { .. } | Format::None => {
@@ -249,56 +273,36 @@ impl<'w> Bench<'w> {
         images
     }
 
-    /// Fetches files that are published as they are: what arrives is the image.
-    async fn copy(
-        &self,
-        build: &Build,
-        wanted: &[Wanted],
-    ) -> Result<Vec<(Image, Record)>, BuildError> {
-        let names = plan::file_names(&self.component, &build.shown, build.arch)
-            .map_err(BuildError::Rule)?;
-        let copies = wanted.iter().zip(names).map(async |(asset, name)| {
-            let file = self.arriving(asset);
-            let input = self.fetch(asset, &file).await?;
-            self.check_inputs(build, std::slice::from_ref(&input))?;
-            let path = self.folder.path().join(name.as_str());
-            let (from, to) = (file.path().to_owned(), path.clone());
-            let component = self.component.clone();
-            let image = Image { name: name.clone(), path, sha256: input.sha256, size: input.size };
-            let looked = tokio::task::spawn_blocking(move || {
-                give_name(&from, &to)?;
-                look_into(&component, &name, &to)
-            });
-            looked.await.map_err(|error| BuildError::Crashed(error.to_string()))??;
-            let record = Record { time: 0, ..record(build, &image, vec![input]) };
-            Ok((image, record))
-        });
-        futures::future::try_join_all(copies).await
-    }
-
     async fn build_from(
         &self,
         build: &Build,
         wanted: &[Wanted],
     ) -> Result<(Image, Record), BuildError> {
-        let files: Vec<(String, Arriving)> =
-            wanted.iter().map(|asset| (asset.name.clone(), self.arriving(asset))).collect();
+        let files: Vec<Fetching> = wanted
+            .iter()
+            .map(|asset| Fetching {
+                rule: asset.rule,
+                name: asset.name.clone(),
+                layer: asset.layer.is_some(),
+                file: self.arriving(asset),
+            })
+            .collect();
         let fetch = async {
             let assets = wanted.iter().zip(&files);
-            let fetched = assets.map(|(asset, (_, file))| self.fetch(asset, file));
+            let fetched = assets.map(|(asset, fetching)| self.fetch(build, asset, &fetching.file));
             let fetched = futures::future::try_join_all(fetched).await;
             if fetched.is_err() {
-                for (_, file) in &files {
-                    file.abandon();
+                for fetching in &files {
+                    fetching.file.abandon();
                 }
             }
-            fetched
+            fetched.map(|inputs| inputs.into_iter().flatten().collect::<Vec<_>>())
         };
         // With a core to spare the image is made of what has come of the files so far, and counts
         // only when all of them turned out to be what they should. Else they are waited for, so
         // that a slow server keeps no core from what is here already.
         let (inputs, (image, time)) = if let Ok(_core) = self.shop.cores.try_acquire() {
-            let begun = || files.iter().map(|(_, file)| file.begun()).collect::<Vec<_>>();
+            let begun = || files.iter().map(|fetching| fetching.file.begun()).collect::<Vec<_>>();
             let before = begun();
             let (inputs, made) = tokio::join!(fetch, self.run(self.job(build, &files)?));
             let inputs = inputs?;
@@ -315,29 +319,36 @@ impl<'w> Bench<'w> {
             let _core = self.shop.cores.acquire().await.expect("it is never closed");
             (inputs, self.run(self.job(build, &files)?).await?)
         };
-        let record = Record { time, ..record(build, &image, inputs) };
+        let subject = format!("{} {} {}", self.component.name, build.shown, build.arch);
+        for line in lint::warnings(&subject, &image.findings) {
+            self.shop.progress.line(&line);
+        }
+        let record = record(build, &image, time, inputs);
         Ok((image, record))
     }
 
     /// Other bytes than before under the same name are upstream's mistake, or an attack.
     fn check_inputs(&self, build: &Build, inputs: &[InputRecord]) -> Result<(), BuildError> {
-        let accepted = inputs::accepted(&self.component, &build.version);
-        for InputRecord { from, sha256: now, .. } in inputs {
-            let before = build.expects.iter().find(|before| before.from == *from);
-            let published = before.map_or(*now, |before| before.sha256);
-            if published != *now && !accepted.contains(now) {
-                return Err(BuildError::Replaced {
-                    from: from.clone(),
-                    version: build.version.clone(),
-                    published,
-                    now: *now,
-                });
-            }
-        }
-        Ok(())
+        inputs.iter().try_for_each(|input| self.check_input(build, &input.from, input.sha256))
     }
 
-    fn job(&self, build: &Build, files: &[(String, Arriving)]) -> Result<Job, BuildError> {
+    fn check_input(&self, build: &Build, from: &str, now: Sha256) -> Result<(), BuildError> {
+        let accepted = inputs::accepted(&self.component, &build.upstream);
+        let before = build.expects.iter().find(|before| before.from == from);
+        match before.map(|before| before.sha256) {
+            Some(published) if published != now && !accepted.contains(&now) => {
+                Err(BuildError::Replaced {
+                    from: from.to_owned(),
+                    version: build.upstream.clone(),
+                    published,
+                    now,
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn job(&self, build: &Build, files: &[Fetching]) -> Result<Job, BuildError> {
         Ok(Job {
             component: self.component.clone(),
             build: build.clone(),
@@ -367,48 +378,6 @@ impl<'w> Bench<'w> {
         }
     }
 
-    async fn fetch(&self, asset: &Wanted, file: &Arriving) -> Result<InputRecord, BuildError> {
-        let failed = |source| BuildError::Fetch { asset: asset.name.clone(), source };
-        let mut promises: Vec<Promise> = asset
-            .sha256
-            .map(|sha256| Promise { sha256, by: "the release".to_owned() })
-            .into_iter()
-            .collect();
-        if let Some(url) = &asset.checksums {
-            promises.push(self.checksum(url, &asset.name).await.map_err(failed)?);
-        }
-        let fetched = match &asset.at {
-            Location::Url(url) => self.download(url, asset).await.map_err(failed)?,
-            Location::File(_) => hash(file.clone()).await?,
-        };
-        if let Some(expected) = asset.size.filter(|size| *size != fetched.size) {
-            let url = asset.at.to_string();
-            return Err(failed(FetchError::Length { url, expected, got: fetched.size }));
-        }
-        for promise in &promises {
-            promise.check(&asset.at.to_string(), fetched.sha256).map_err(failed)?;
-        }
-        let record = InputRecord {
-            from: match &asset.at {
-                Location::Url(url) => fetch::without_password(url),
-                Location::File(_) => asset.name.clone(),
-            },
-            sha256: fetched.sha256,
-            size: fetched.size,
-            promised_by: promises.into_iter().map(|promise| promise.by).collect(),
-        };
-        Ok(record)
-    }
-
-    async fn checksum(&self, url: &str, name: &str) -> Result<Promise, FetchError> {
-        let Some(path) = url.strip_prefix("file:") else {
-            return self.shop.client.checksum(url, name).await;
-        };
-        let disk = |source| FetchError::Disk { path: path.into(), source };
-        let text = tokio::fs::read(path).await.map_err(disk)?;
-        Promise::read(&text, path, name)
-    }
-
     async fn download(&self, url: &str, asset: &Wanted) -> Result<Fetched, FetchError> {
         let (cell, to) =
             self.with_shared(url, |download| (download.file.clone(), download.arriving.clone()));
@@ -426,13 +395,20 @@ impl<'w> Bench<'w> {
         let task = self.shop.progress.begin(Step::Fetch, &asset.name);
         let progress = |done, total| task.bytes(done, total);
         let client = &self.shop.client;
-        let fetched = client.download(url, HeaderMap::new(), to, progress).await;
-        // A private release's file is "not found" at its public address.
-        let fetched = match (fetched, &asset.private, github::download_headers()) {
-            (Err(error), Some(private), Some(headers)) if error.is_not_found() => {
-                client.download(private, headers, to, progress).await?
+        let headers = asset.layer.as_ref().map(|layer| layer.headers.clone()).unwrap_or_default();
+        let private = asset.private.as_ref();
+        let private = private.and_then(|private| Some((private, private.headers()?)));
+        let fetched = match private {
+            Some((private, headers)) if private.comes_first() => {
+                client.download(&private.url, headers, to, progress).await?
             }
-            (fetched, ..) => fetched?,
+            _ => match (client.download(url, headers, to, progress).await, private) {
+                // A private release's file is "not found" at its public address.
+                (Err(error), Some((private, headers))) if error.is_not_found() => {
+                    client.download(&private.url, headers, to, progress).await?
+                }
+                (fetched, _) => fetched?,
+            },
         };
         task.finish(fetched.size);
         Ok(fetched)
@@ -460,56 +436,20 @@ impl<'w> Bench<'w> {
     }
 }
 
-impl Wanted {
-    fn url(&self) -> Option<&str> {
-        match &self.at {
-            Location::Url(url) => Some(url),
-            Location::File(_) => None,
-        }
-    }
-}
-
-fn record(build: &Build, image: &Image, inputs: Vec<InputRecord>) -> Record {
+/// What is recorded of an image.
+fn record(build: &Build, image: &Image, time: u64, inputs: Vec<InputRecord>) -> Record {
     Record {
         version: RECORD,
         tool: concat!("publish ", env!("CARGO_PKG_VERSION")).to_owned(),
         sha256: image.sha256,
         size: image.size,
-        time: 0,
+        time,
         release: Some(build.version.clone()),
         revision: build.revision,
         recipe: Some(build.recipe),
         inputs,
+        companions: build.company.record(),
     }
-}
-
-/// Gives a file that arrived its own name. Nothing is copied where the file system has hard links.
-fn give_name(from: &Path, to: &Path) -> Result<(), BuildError> {
-    // What an earlier attempt left.
-    let _ = std::fs::remove_file(to);
-    let linked = std::fs::hard_link(from, to);
-    let named = linked.or_else(|_| std::fs::copy(from, to).map(drop));
-    named.map_err(|source| BuildError::Disk { path: to.to_owned(), source })
-}
-
-/// Refuses a system extension that nodes would stumble over: one of them keeps a node from merging any.
-fn look_into(component: &Component, name: &FileName, path: &Path) -> Result<(), BuildError> {
-    let wanted = component.mirrored().is_some_and(|rule| rule.inspect);
-    if !wanted || path.extension().is_none_or(|ending| ending != "raw") {
-        return Ok(());
-    }
-    match inspect::of_extension(path, component.name.as_str()) {
-        Ok(problems) if problems.is_empty() => Ok(()),
-        Ok(problems) => Err(BuildError::Unfit { name: name.clone(), problem: problems.join("; ") }),
-        Err(source) => Err(BuildError::Unreadable { name: name.clone(), source }),
-    }
-}
-
-/// The assets of a build, in the order of the recipe.
-fn locate_all(component: &Component, build: &Build) -> Result<Vec<Wanted>, BuildError> {
-    let vars = build.vars(component);
-    let rules = plan::applicable(component, &build.version).map_err(BuildError::Rule)?;
-    rules.into_iter().map(|rule| locate(rule, build, &vars)).collect()
 }
 
 /// Digest and size of a file that is here already.
@@ -527,46 +467,11 @@ async fn hash(file: Arriving) -> Result<Fetched, BuildError> {
     }
 }
 
-fn locate(rule: &AssetRule, build: &Build, vars: &Vars<'_>) -> Result<Wanted, BuildError> {
-    let (name, at, asset) = match &rule.at {
-        AssetAt::Url(url) => {
-            let url = url.expand(vars);
-            let path = url.split(['?', '#']).next().unwrap_or_default();
-            let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned();
-            let at = Location::Url(url);
-            // The release may know this very file, and its digest.
-            let asset = build.release.assets.iter().find(|asset| asset.at == at);
-            (name, at, asset)
-        }
-        AssetAt::Name(name) => {
-            let name = name.expand(vars);
-            let asset = plan::find_asset(&build.release, &name)
-                .ok_or_else(|| BuildError::NoAsset(name.clone()))?;
-            (name, asset.at.clone(), Some(asset))
-        }
-    };
-    let checksums = rule.sha256.as_ref().map(|template| {
-        let url = match &at {
-            Location::Url(url) => url.clone(),
-            Location::File(path) => format!("file:{}", path.display()),
-        };
-        template.expand(&Vars { url: &url, ..*vars })
-    });
-    Ok(Wanted {
-        name,
-        at,
-        sha256: asset.and_then(|asset| asset.sha256),
-        size: asset.and_then(|asset| asset.size),
-        private: asset.and_then(|asset| asset.private.clone()),
-        checksums,
-    })
-}
-
 /// The part of a build that only computes, for a thread of its own.
 struct Job {
     component: Arc<Component>,
     build: Build,
-    files: Vec<(String, Arriving)>,
+    files: Vec<Fetching>,
     limits: Limits,
     folder: PathBuf,
     pool: Pool,
@@ -577,11 +482,11 @@ impl Job {
     fn run(&self, progress: &image::Progress<'_>) -> Result<(Image, u64), BuildError> {
         let Self { component, build, limits, folder, .. } = self;
         let vars = build.vars(component);
-        let rules = plan::applicable(component, &build.version).map_err(BuildError::Rule)?;
+        let rules = assets::applicable(component, &build.upstream).map_err(BuildError::Rule)?;
         let inputs: Vec<Input<'_>> = rules
             .into_iter()
-            .zip(&self.files)
-            .map(|(rule, (name, file))| Input { rule, name: name.clone(), file: file.clone() })
+            .zip(self.files.chunk_by(|one, other| one.rule == other.rule).filter_map(bytes_of))
+            .map(|(rule, (name, bytes))| Input { rule, name, bytes })
             .collect();
         let path = folder.join(build.image.as_str());
         // What an earlier attempt left, whose download was begun anew.
@@ -608,7 +513,9 @@ impl Job {
             services: !component.services.enable.is_empty(),
         };
         let time = date(build, made.newest);
-        Ok((draft.finish(made.tree, &identity, &component.xattrs, time)?, time))
+        let mut image = draft.finish(made.tree, &identity, &component.xattrs, time)?;
+        image.findings = judge(component, &image)?;
+        Ok((image, time))
     }
 }
 

@@ -13,7 +13,7 @@ use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{self, Config, ConfigError};
-use crate::name::{Arch, ComponentName};
+use crate::name::{Arch, ComponentName, Folder};
 use crate::report::{Progress, Told, say};
 use crate::store::StoreError;
 use crate::version::Version;
@@ -25,6 +25,7 @@ mod inspect;
 mod key;
 mod plan;
 mod prune;
+mod retire;
 mod serve;
 mod status;
 mod sync;
@@ -85,6 +86,9 @@ enum Command {
         /// signed them: somebody has looked at each line
         #[arg(long)]
         adopt: bool,
+        /// Refuse what publish.lock does not know; it stays as it is
+        #[arg(long)]
+        locked: bool,
         #[command(flatten)]
         only: Only,
     },
@@ -108,6 +112,9 @@ enum Command {
         /// Build a published version again, and compare; nothing is kept
         #[arg(long, requires = "version")]
         check: bool,
+        /// Refuse what publish.lock does not know; it stays as it is
+        #[arg(long)]
+        locked: bool,
     },
     /// What upstream has and what is published; exit 3 if something is behind
     Status {
@@ -150,6 +157,11 @@ enum Command {
         /// Let the next sync build a new revision instead
         #[arg(long)]
         rebuild: bool,
+    },
+    /// Let a whole folder go that no component has any more
+    Retire {
+        /// The folder: `publish status` lists them
+        folder: Folder,
     },
     /// Read a published repository as a client does, and check every byte
     Verify {
@@ -226,9 +238,11 @@ pub fn main(args: Args) -> ExitCode {
             let serves = matches!(args.command, Command::Serve { .. });
             let ended = runtime.block_on(async {
                 tokio::select! {
-                    ended = run(args) => ended,
+                    // Listened for before anything is started: nothing outlives a signal.
+                    biased;
                     // That is how it is meant to end.
                     signal = signalled() => if serves { Ok(Ended::Well) } else { Err(signal) },
+                    ended = run(args) => ended,
                 }
             });
             // Builds that are still running on their threads have nothing to write to any more.
@@ -246,7 +260,8 @@ fn start_logging(args: &Args) {
     // Other crates speak of frames and sockets: only for who asks three times.
     let filter = match (args.quiet, args.verbose) {
         (true, _) => "error",
-        (false, 0 | 1) => "warn",
+        (false, 0) => "warn",
+        (false, 1) => "warn,publish=info",
         (false, 2) => "warn,publish=debug",
         (false, _) => "debug",
     };
@@ -278,13 +293,15 @@ async fn run(args: Args) -> anyhow::Result<Ended> {
         progress: Progress::new(args.quiet),
     };
     match args.command {
-        Command::Sync { dry_run, adopt, .. } => sync::run(&context, dry_run, adopt).await,
+        Command::Sync { dry_run, adopt, locked, .. } => {
+            sync::run(&context, dry_run, adopt, locked).await
+        }
         Command::Plan { .. } => plan::run(&context).await,
         Command::Build { name, version: Some(version), arch, check: true, .. } => {
             check::run(&context, &name, &version, &arch).await
         }
-        Command::Build { name, version, arch, output, .. } => {
-            build::run(&context, &name, version.as_deref(), &arch, &output).await
+        Command::Build { name, version, arch, output, locked, .. } => {
+            build::run(&context, &name, version.as_deref(), &arch, &output, locked).await
         }
         Command::Status { check, .. } => status::run(&context, check).await,
         Command::Prune { dry_run, max_delete, .. } => {
@@ -296,6 +313,7 @@ async fn run(args: Args) -> anyhow::Result<Ended> {
         Command::Restore { name, version, rebuild } => {
             yank::restore(&context, &name, &version, rebuild).await
         }
+        Command::Retire { folder } => retire::run(&context, &folder).await,
         Command::Verify { keyring, quick, target, .. } => {
             verify::run(&context, target.as_deref(), keyring.as_deref(), quick).await
         }

@@ -7,34 +7,41 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde::Deserialize;
 use url::Url;
 
 use crate::name::{Arch, ComponentName};
 
+pub mod asset;
+pub mod asset_name;
+pub mod companion;
 pub mod component;
 pub mod diagnose;
 pub mod extension;
 pub mod files;
 pub mod image;
+pub mod lint;
 pub mod mirror;
+pub mod network;
 mod quantity;
+pub mod requirement;
 pub mod retention;
 pub mod signing;
 pub mod source;
 mod store;
+pub mod trust;
 pub mod versions;
 pub mod xattrs;
 
 pub use component::Component;
 pub use diagnose::ConfigError;
-use quantity::duration;
+pub use network::Network;
 pub use quantity::{Count, Size};
 pub use retention::Retention;
 pub use signing::{SecretAt, Signing};
 pub use store::{BucketUrl, CacheControl, Service, StoreUrl};
+pub use trust::Trust;
 
 /// The longest configuration file that is read, in bytes.
 const LONGEST: u64 = 1 << 20;
@@ -48,6 +55,8 @@ pub struct Config {
     pub document: Document,
     /// The components, sorted by name.
     pub components: Vec<Component>,
+    /// Whether these are all of them.
+    pub whole: bool,
 }
 
 /// `publish.toml`.
@@ -62,6 +71,9 @@ pub struct Document {
     /// How long what is no longer offered is kept.
     #[serde(default)]
     pub retention: Retention,
+    /// What must vouch for what upstreams give.
+    #[serde(default)]
+    pub trust: Trust,
     /// How upstreams are reached.
     #[serde(default)]
     pub network: Network,
@@ -135,25 +147,6 @@ fn distinct_architectures<'de, D: serde::Deserializer<'de>>(
     Ok(arches.into_iter().collect::<BTreeSet<_>>().into_iter().collect())
 }
 
-/// `[network]`
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct Network {
-    /// How many polls, and how many builds with their downloads, run at once.
-    pub concurrency: Count,
-    /// URL prefixes to replace before anything is asked for: a proxy or an artifact cache.
-    pub rewrite: BTreeMap<String, String>,
-    /// How long a server may be silent before it counts as down.
-    #[serde(deserialize_with = "duration")]
-    pub timeout: Duration,
-}
-
-impl Default for Network {
-    fn default() -> Self {
-        Self { concurrency: Count(8), rewrite: BTreeMap::new(), timeout: Duration::from_secs(30) }
-    }
-}
-
 /// `[limits]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
@@ -179,17 +172,7 @@ impl Default for Limits {
 pub fn parse(file: &Path, text: &str) -> Result<Document, ConfigError> {
     let document: Document =
         toml::from_str(text).map_err(|error| ConfigError::from_toml(file, text, &error))?;
-    for (from, to) in &document.network.rewrite {
-        for url in [from, to] {
-            if Url::parse(url).is_err() {
-                return Err(ConfigError::new(
-                    file,
-                    format!("[network] rewrite: `{url}` is not the beginning of a URL"),
-                )
-                .with_hint("write it as \"https://host/path/\""));
-            }
-        }
-    }
+    document.network.check(file)?;
     Ok(document)
 }
 
@@ -199,8 +182,9 @@ pub fn parse(file: &Path, text: &str) -> Result<Document, ConfigError> {
 /// A file that cannot be read, or the first thing that is wrong in one.
 pub fn load(file: &Path) -> Result<Config, ConfigError> {
     let text = read(file)?;
-    let document = parse(file, &text)?;
+    let mut document = parse(file, &text)?;
     let base = file.parent().unwrap_or(Path::new("")).to_owned();
+    document.network.relative_to(&base);
     let folder = base.join(&document.repository.components);
     let mut components = Vec::new();
     let entries = fs::read_dir(&folder).map_err(|error| {
@@ -215,7 +199,7 @@ pub fn load(file: &Path) -> Result<Config, ConfigError> {
     }
     components.sort_by(|a, b| a.name.cmp(&b.name));
     check_folders(&components)?;
-    let config = Config { file: file.to_owned(), document, components };
+    let config = Config { file: file.to_owned(), document, components, whole: true };
     check_store(&config, &folder)?;
     Ok(config)
 }
@@ -285,16 +269,20 @@ fn check_store(config: &Config, components: &Path) -> Result<(), ConfigError> {
     let store = config.store();
     let Some(directory) = store.directory() else { return Ok(()) };
     let Ok(inside) = absolute(directory) else { return Ok(()) };
-    for at in config.document.signing.iter().flat_map(|s| [Some(&s.key), s.passphrase.as_ref()]) {
-        if let Some(SecretAt::File(file)) = at
+    let signing = config.document.signing.iter();
+    let signing = signing.flat_map(|s| [Some(&s.key), s.passphrase.as_ref()]).flatten();
+    let signing = signing.map(|at| ("signing", at));
+    let network = config.document.network.secrets().map(|at| ("network", at));
+    for (section, at) in signing.chain(network) {
+        if let SecretAt::File(file) = at
             && absolute(&config.folder().join(file)).is_ok_and(|file| file.starts_with(&inside))
         {
             let message = format!(
-                "[signing] the secret {} would be in the store, where everybody may read it",
+                "[{section}] the secret {} would be in the store, where everybody may read it",
                 file.display()
             );
             return Err(ConfigError::new(&config.file, message)
-                .with_hint("move it out; if it was ever served, make a new key"));
+                .with_hint("move it out; if it was ever served, make a new one"));
         }
     }
     for path in [config.file.as_path(), components] {
@@ -330,6 +318,7 @@ impl Config {
         }
         if !names.is_empty() {
             self.components.retain(|component| names.contains(&component.name));
+            self.whole = false;
         }
         Ok(self)
     }
@@ -355,6 +344,8 @@ impl Config {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn error(text: &str) -> String {

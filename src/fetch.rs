@@ -2,135 +2,86 @@
 //!
 //! Owns retries, time limits, size limits, rewriting and digests. Knows nothing of what the bytes
 //! are. Files are streamed to disk and hashed on the way; only small documents are held in memory.
+//!
+//! | room | owns |
+//! |---|---|
+//! | `gate`, `quota` | who may be asked now, and what servers say of that |
+//! | [`cache`] | what was answered before |
+//! | `credentials` | what is shown to which server |
+//! | `document`, `download` | bodies: small ones into memory, large ones onto the disk, resumed where they broke off |
+//! | [`arriving`] | files that are read while they come |
+//! | [`checksum`] | texts that list digests |
 
 use std::fmt::Write as _;
-use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, header};
-use sha2::Digest;
+use jiff::Timestamp;
+use tokio::sync::Semaphore;
 use url::Url;
 
 use crate::config::{Limits, Network};
-use crate::name::Sha256;
 
 pub mod arriving;
 pub mod cache;
-pub mod checksum;
+mod credentials;
+mod document;
+mod download;
 mod error;
+mod exchange;
+mod gate;
+pub mod oci;
+mod quota;
 
+pub use document::Document;
+pub use download::Fetched;
 pub use error::{FetchError, refusal};
+pub use exchange::Exchanged;
+pub use quota::Quota;
+use quota::Said;
 
-use arriving::{Arriving, Feed};
-use cache::{Cache, Entry};
-use error::CRAWL;
+use cache::Cache;
+use credentials::Credentials;
+use error::{CRAWL, TRIES};
+use gate::Gate;
 
-/// The largest page, listing or checksum file that is read, in bytes.
+/// The largest page or listing that is read, in bytes.
 const DOCUMENT: u64 = 64 << 20;
 
-/// How much of a download is written at once, in bytes.
-const PIECE: usize = 256 << 10;
+/// The longest refusal whose words are read, in bytes.
+const WORDS: usize = 8 << 10;
+
+/// How many documents that are large may come in at once: each can fill so much memory.
+const LARGE_AT_ONCE: usize = 2;
+
+/// How many files may be open, if the system lets us choose.
+const SOCKETS: u64 = 8192;
 
 /// The longest that one request may take, in time limits: an hour at the default of 30 s.
 const LONGEST: u32 = 120;
 
-/// How often a request is tried in all.
-const TRIES: u32 = 3;
-
-/// Tries again, a few times, what fails for a reason that may pass; `fault` finds it in the error.
-///
-/// # Errors
-/// That of the last try.
-pub async fn retry<T, E: std::fmt::Display>(
-    attempt: impl AsyncFn() -> Result<T, E>,
-    fault: impl Fn(&E) -> Option<&FetchError>,
-) -> Result<T, E> {
-    for tried in 1..TRIES {
-        match attempt().await {
-            Err(error) => match fault(&error).and_then(|fault| fault.wait(tried)) {
-                Some(wait) => {
-                    tracing::debug!(%error, ?wait, "trying again");
-                    tokio::time::sleep(wait).await;
-                }
-                None => return Err(error),
-            },
-            done => return done,
-        }
-    }
-    attempt().await
-}
-
-/// A file that was fetched: on disk, and known byte for byte.
+/// The one client for all upstreams. Clones are the same one.
 #[derive(Debug, Clone)]
-pub struct Fetched {
-    /// Where it is.
-    pub path: PathBuf,
-    /// What it is.
-    pub sha256: Sha256,
-    /// Its length in bytes.
-    pub size: u64,
-}
+pub struct Client(Arc<Inner>);
 
-/// A page, a listing or another small text.
-#[derive(Debug, Clone)]
-pub struct Document {
-    /// The text, as it came.
-    pub body: Bytes,
-    /// The page after this one, where the server names one (`Link: <…>; rel="next"`, RFC 8288).
-    pub next: Option<Url>,
-}
-
-/// What an asset must turn out to be, and who says so.
-#[derive(Debug, Clone)]
-pub struct Promise {
-    /// The digest.
-    pub sha256: Sha256,
-    /// `the release` or the URL of a checksum file.
-    pub by: String,
-}
-
-impl Promise {
-    /// What a checksum file, fetched from `from`, says of the file called `name`.
-    ///
-    /// # Errors
-    /// [`FetchError::Checksum`]
-    pub fn read(text: &[u8], from: &str, name: &str) -> Result<Self, FetchError> {
-        let by = without_password(from);
-        match checksum::find(text, name) {
-            Ok(sha256) => Ok(Self { sha256, by }),
-            Err(problem) => Err(FetchError::Checksum { url: by, problem: problem.to_string() }),
-        }
-    }
-
-    /// Checks what came against what was promised.
-    ///
-    /// # Errors
-    /// [`FetchError::Digest`]
-    pub fn check(&self, url: &str, got: Sha256) -> Result<(), FetchError> {
-        if self.sha256 == got {
-            return Ok(());
-        }
-        Err(FetchError::Digest {
-            url: url.to_owned(),
-            promised_by: self.by.clone(),
-            expected: self.sha256,
-            got,
-        })
-    }
-}
-
-/// The one client for all upstreams.
-#[derive(Debug, Clone)]
-pub struct Client {
+#[derive(Debug)]
+struct Inner {
     /// Made when it is first needed: a machine without CA certificates can still publish what
     /// lies in a folder.
-    http: Arc<OnceLock<reqwest::Client>>,
+    http: OnceLock<reqwest::Client>,
     rewrite: Vec<(String, String)>,
     timeout: Duration,
     limit: u64,
+    per_host: usize,
+    /// Authorities to trust beside the system's.
+    authorities: Option<PathBuf>,
+    credentials: Credentials,
+    gate: Gate,
+    answers: Cache,
+    large: Semaphore,
 }
 
 impl Client {
@@ -140,31 +91,42 @@ impl Client {
         let mut rewrite: Vec<_> = network.rewrite.clone().into_iter().collect();
         // The longest prefix first, as in a routing table.
         rewrite.sort_by_key(|(from, _)| std::cmp::Reverse(from.len()));
-        Self {
-            http: Arc::default(),
+        Self(Arc::new(Inner {
+            http: OnceLock::new(),
             rewrite,
             timeout: network.timeout,
             limit: limits.download.bytes(),
-        }
+            per_host: network.per_host.get(),
+            authorities: network.ca.clone(),
+            credentials: Credentials::new(network.credentials.clone()),
+            gate: Gate::new(network.per_host.get()),
+            answers: Cache::default(),
+            large: Semaphore::new(LARGE_AT_ONCE),
+        }))
     }
 
-    /// The HTTP client itself, for a library that speaks to an API over it.
+    /// The HTTP client itself, for a library that speaks to a server over it. What is asked with it
+    /// passes no gate and shows no credentials.
     ///
     /// # Errors
     /// The TLS set-up of this machine cannot be used.
     pub fn http(&self) -> Result<&reqwest::Client, FetchError> {
-        if let Some(http) = self.http.get() {
+        if let Some(http) = self.0.http.get() {
             return Ok(http);
         }
-        let http = self.connect().map_err(|source| FetchError::Tls { source })?;
-        Ok(self.http.get_or_init(|| http))
+        let http = self.connect()?;
+        Ok(self.0.http.get_or_init(|| http))
     }
 
-    fn connect(&self) -> Result<reqwest::Client, reqwest::Error> {
-        reqwest::Client::builder()
+    fn connect(&self) -> Result<reqwest::Client, FetchError> {
+        let Inner { timeout, per_host, authorities, .. } = &*self.0;
+        let mut builder = reqwest::Client::builder()
             .user_agent(concat!("publish/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(self.timeout.min(Duration::from_secs(15)))
-            .read_timeout(self.timeout)
+            .connect_timeout((*timeout).min(Duration::from_secs(15)))
+            .read_timeout(*timeout)
+            .pool_max_idle_per_host(*per_host)
+            // A run asks many hosts once: what it leaves open it does not need again.
+            .pool_idle_timeout(Duration::from_secs(5))
             .redirect(reqwest::redirect::Policy::custom(|attempt| {
                 let downgrade = attempt.url().scheme() == "http"
                     && attempt.previous().last().is_some_and(|from| from.scheme() == "https");
@@ -175,119 +137,56 @@ impl Client {
                 } else {
                     attempt.follow()
                 }
-            }))
-            .build()
+            }));
+        if let Some(path) = authorities {
+            let wrong = |problem: &str| FetchError::Authorities {
+                path: path.clone(),
+                problem: problem.to_owned(),
+            };
+            let text = std::fs::read(path).map_err(|error| wrong(&error.to_string()))?;
+            let certificates = reqwest::Certificate::from_pem_bundle(&text)
+                .map_err(|_| wrong("it has no certificate in PEM"))?;
+            if certificates.is_empty() {
+                return Err(wrong("it has no certificate in PEM"));
+            }
+            builder = builder.tls_certs_merge(certificates);
+        }
+        allow_sockets();
+        builder.build().map_err(|source| FetchError::Tls { source })
+    }
+
+    /// What upstreams answered, in this run and in those before.
+    #[must_use]
+    pub fn answers(&self) -> &Cache {
+        &self.0.answers
+    }
+
+    /// What hosts said of how much they may be asked, by name.
+    #[must_use]
+    pub fn quotas(&self) -> Vec<(String, Quota)> {
+        self.0.gate.quotas()
+    }
+
+    /// What the host of a URL said of that.
+    #[must_use]
+    pub fn quota(&self, url: &Url) -> Option<Quota> {
+        let asked = Url::parse(&self.rewritten(url.as_str())).ok()?;
+        self.0.gate.quota(&asked)
     }
 
     /// The longest that one request may take.
     #[must_use]
     pub fn deadline(&self) -> Duration {
-        self.timeout * LONGEST
+        self.0.timeout * LONGEST
     }
 
     /// The URL that is asked in the place of `url`.
     #[must_use]
     pub fn rewritten(&self, url: &str) -> String {
-        match self.rewrite.iter().find(|(from, _)| url.starts_with(from.as_str())) {
+        match self.0.rewrite.iter().find(|(from, _)| url.starts_with(from.as_str())) {
             Some((from, to)) => format!("{to}{}", &url[from.len()..]),
             None => url.to_owned(),
         }
-    }
-
-    /// A document, asked for with `headers`, from the server or, if the server says that it has not
-    /// changed, from the cache.
-    ///
-    /// # Errors
-    /// As [`Client::download`].
-    pub async fn document(
-        &self,
-        url: &Url,
-        mut headers: HeaderMap,
-        cache: &Cache,
-    ) -> Result<Document, FetchError> {
-        let known = cache.get(url.as_str());
-        if let Some(entry) = &known {
-            entry.add_conditions(&mut headers);
-        }
-        let (response, body) = self.small(url.as_str(), headers).await?;
-        match known {
-            Some(entry) if response.status == StatusCode::NOT_MODIFIED => {
-                Ok(Document { next: entry.next(url), body: entry.body.into() })
-            }
-            _ => {
-                let entry = Entry::new(&response.headers, body.to_vec());
-                let next = entry.next(url);
-                cache.put(url.as_str(), entry);
-                Ok(Document { body, next })
-            }
-        }
-    }
-
-    /// The digest that a checksum file gives for the file called `name`.
-    ///
-    /// # Errors
-    /// As [`Client::download`], or the file says nothing of `name`.
-    pub async fn checksum(&self, url: &str, name: &str) -> Result<Promise, FetchError> {
-        let (_, body) = self.small(url, HeaderMap::new()).await?;
-        Promise::read(&body, url, name)
-    }
-
-    async fn small(&self, url: &str, headers: HeaderMap) -> Result<(Head, Bytes), FetchError> {
-        retry(
-            async || {
-                let mut body = Vec::new();
-                let head = self
-                    .stream(url, headers.clone(), DOCUMENT, async |_: &Head, chunk: &Bytes| {
-                        body.extend_from_slice(chunk);
-                        Ok(())
-                    })
-                    .await?;
-                Ok((head, Bytes::from(body)))
-            },
-            |error| Some(error),
-        )
-        .await
-    }
-
-    /// Streams a file to where it is awaited, asked for with `headers`, and hashes it on the way.
-    /// Whoever follows it reads it meanwhile. `progress` hears of each piece and of the whole
-    /// length, where the server tells it.
-    ///
-    /// # Errors
-    /// What went wrong last, after a few tries where that may help. What is at the path then is
-    /// not to be used.
-    pub async fn download(
-        &self,
-        url: &str,
-        headers: HeaderMap,
-        to: &Arriving,
-        progress: impl Fn(u64, Option<u64>),
-    ) -> Result<Fetched, FetchError> {
-        let disk = |source| FetchError::Disk { path: to.path().to_owned(), source };
-        retry(
-            async || {
-                let mut pieces = Pieces::new(to.begin().map_err(disk)?);
-                let mut hasher = sha2::Sha256::new();
-                let mut size = 0;
-                self.stream(
-                    url,
-                    headers.clone(),
-                    self.limit,
-                    async |head: &Head, chunk: &Bytes| {
-                        hasher.update(chunk);
-                        size += chunk.len() as u64;
-                        progress(size, head.length);
-                        pieces.add(chunk).await.map_err(disk)
-                    },
-                )
-                .await?;
-                pieces.end().await.map_err(disk)?;
-                let path = to.path().to_owned();
-                Ok(Fetched { path, sha256: Sha256::from_hasher(hasher), size })
-            },
-            |error| Some(error),
-        )
-        .await
     }
 
     /// The length of a file in bytes, without fetching it; `None` if the server does not tell.
@@ -295,25 +194,52 @@ impl Client {
     /// # Errors
     /// As [`Client::download`].
     pub async fn size(&self, url: &str) -> Result<Option<u64>, FetchError> {
-        retry(
-            async || {
-                let response = self.ask(Method::HEAD, url, HeaderMap::new()).await?;
-                let response = match response.status() {
-                    // Only the head is read of this answer either.
-                    StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => {
-                        self.ask(Method::GET, url, HeaderMap::new()).await?
-                    }
-                    _ => response,
-                };
-                if response.status() != StatusCode::OK {
-                    return Err(refusal(self.shown(url), response.status(), response.headers()));
-                }
-                let length = response.headers().get(header::CONTENT_LENGTH);
-                Ok(length.and_then(|length| length.to_str().ok()?.parse().ok()))
-            },
-            |error| Some(error),
-        )
-        .await
+        let mut tries = 0;
+        loop {
+            match self.size_once(url).await {
+                Err(error) => self.try_again(url, error, &mut tries).await?,
+                size => return size,
+            }
+        }
+    }
+
+    async fn size_once(&self, url: &str) -> Result<Option<u64>, FetchError> {
+        let mut answer = self.ask(Method::HEAD, url, HeaderMap::new()).await?;
+        // Only the head is read of this answer either.
+        if [StatusCode::METHOD_NOT_ALLOWED, StatusCode::NOT_IMPLEMENTED].contains(&answer.status())
+        {
+            drop(answer);
+            answer = self.ask(Method::GET, url, HeaderMap::new()).await?;
+        }
+        if answer.status() != StatusCode::OK {
+            return Err(self.refused(url, answer).await);
+        }
+        let length = answer.headers().get(header::CONTENT_LENGTH);
+        Ok(length.and_then(|length| length.to_str().ok()?.parse().ok()))
+    }
+
+    /// Waits before another try, where that may help.
+    ///
+    /// # Errors
+    /// It is given up: the same error.
+    async fn try_again(
+        &self,
+        url: &str,
+        error: FetchError,
+        tries: &mut u32,
+    ) -> Result<(), FetchError> {
+        *tries += 1;
+        if let Some(wait) = error.wait(*tries).filter(|_| *tries < TRIES) {
+            tracing::debug!(%error, ?wait, "trying again");
+            tokio::time::sleep(wait).await;
+            return Ok(());
+        }
+        if let Ok(asked) = Url::parse(&self.rewritten(url))
+            && error.may_pass()
+        {
+            self.0.gate.gave_up(&asked, &error);
+        }
+        Err(error)
     }
 
     /// One request, as far as the head of its answer.
@@ -322,80 +248,101 @@ impl Client {
         method: Method,
         url: &str,
         headers: HeaderMap,
-    ) -> Result<reqwest::Response, FetchError> {
-        let asked = self.http()?.request(method, self.rewritten(url)).headers(headers).send().await;
+    ) -> Result<Answer, FetchError> {
+        self.ask_with(method, url, headers, None).await
+    }
+
+    /// The same, with something to send.
+    async fn ask_with(
+        &self,
+        method: Method,
+        url: &str,
+        headers: HeaderMap,
+        body: Option<Bytes>,
+    ) -> Result<Answer, FetchError> {
         let shown = self.shown(url);
-        match asked {
+        let asked = Url::parse(&self.rewritten(url)).map_err(|source| FetchError::Unreachable {
+            url: shown.clone(),
+            source: source.into(),
+        })?;
+        let pass = self.0.gate.enter(&asked, &shown).await?;
+        let mut request = self.http()?.request(method, asked.clone());
+        if !headers.contains_key(header::AUTHORIZATION) && asked.username().is_empty() {
+            let credentials = self.0.credentials.of(&asked)?;
+            request = credentials.iter().fold(request, |request, shown| shown.put_on(request));
+        }
+        if let Some(body) = body {
+            request = request.body(body);
+        }
+        match request.headers(headers).send().await {
             Ok(response) => {
-                tracing::debug!(url = shown, status = response.status().as_u16(), "asked");
-                Ok(response)
-            }
-            Err(error) if error.is_timeout() => {
-                Err(FetchError::Slow { url: shown, waited: self.timeout })
+                let status = response.status();
+                let said = pass.answered(response.url(), status, response.headers());
+                tracing::debug!(url = shown, status = status.as_u16(), "asked");
+                Ok(Answer { response, said, pass })
             }
             Err(error) => {
-                Err(FetchError::Unreachable { url: shown, source: error.without_url().into() })
+                if error.is_connect() && error.url().is_none_or(|at| at.origin() == asked.origin())
+                {
+                    pass.refused(&innermost(&error));
+                }
+                Err(if error.is_timeout() {
+                    FetchError::Slow { url: shown, waited: self.0.timeout }
+                } else {
+                    FetchError::Unreachable { url: shown, source: error.without_url().into() }
+                })
             }
         }
     }
 
-    /// One request; gives the body to `sink` piece by piece.
-    async fn stream(
-        &self,
-        url: &str,
-        headers: HeaderMap,
-        limit: u64,
-        mut sink: impl AsyncFnMut(&Head, &Bytes) -> Result<(), FetchError>,
-    ) -> Result<Head, FetchError> {
-        let shown = self.shown(url);
-        let conditional = [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE]
-            .iter()
-            .any(|name| headers.contains_key(name));
-        let mut response = self.ask(Method::GET, url, headers).await?;
-        let head = Head {
-            status: response.status(),
-            length: response.content_length(),
-            headers: response.headers().clone(),
+    /// What an answer that is none says.
+    async fn refused(&self, url: &str, answer: Answer) -> FetchError {
+        let (url, status) = (self.shown(url), answer.status());
+        let Answer { response, said: Said { refused, until, .. }, pass } = answer;
+        let said = words(response).await;
+        if refused {
+            return FetchError::RateLimited { url, status, until, said };
+        }
+        if said.as_deref().is_some_and(|said| quota::told_in_words(status, said)) {
+            let until = quota::untold(Timestamp::now());
+            if let Some(until) = until {
+                pass.hold(until);
+            }
+            return FetchError::RateLimited { url, status, until, said };
+        }
+        FetchError::Status { url, status, said }
+    }
+
+    /// The next piece of a body; none at its end.
+    async fn piece(&self, url: &str, flow: &mut Flow) -> Result<Option<Bytes>, FetchError> {
+        let Flow { answer, limit, received, came, started } = flow;
+        let slow = || FetchError::Slow { url: self.shown(url), waited: self.0.timeout };
+        let large = |limit| FetchError::TooLarge { url: self.shown(url), limit };
+        if answer.content_length().is_some_and(|left| received.saturating_add(left) > *limit)
+            && *came == 0
+        {
+            return Err(large(*limit));
+        }
+        let chunk = match answer.response.chunk().await {
+            Ok(None) => return Ok(None),
+            Ok(Some(chunk)) => chunk,
+            Err(error) if error.is_timeout() => return Err(slow()),
+            Err(_) => {
+                return Err(FetchError::Truncated { url: self.shown(url), received: *received });
+            }
         };
-        // Nobody asked for a part, so a 206 is not what was asked for; and a 304 is an answer only to
-        // who has something already.
-        let expected = match head.status {
-            StatusCode::OK => true,
-            StatusCode::NOT_MODIFIED => conditional,
-            _ => false,
-        };
-        if !expected {
-            return Err(refusal(shown, head.status, &head.headers));
+        *received += chunk.len() as u64;
+        *came += chunk.len() as u64;
+        let elapsed = started.elapsed();
+        if *received > *limit {
+            Err(large(*limit))
+        } else if elapsed > self.deadline() {
+            Err(FetchError::Overlong { url: self.shown(url), waited: self.deadline() })
+        } else if elapsed > self.0.timeout && *came < CRAWL * elapsed.as_secs() {
+            Err(slow())
+        } else {
+            Ok(Some(chunk))
         }
-        if head.length.is_some_and(|length| length > limit) {
-            return Err(FetchError::TooLarge { url: shown, limit });
-        }
-        let started = Instant::now();
-        let mut received = 0;
-        loop {
-            match response.chunk().await {
-                Ok(None) => break,
-                Ok(Some(chunk)) => {
-                    received += chunk.len() as u64;
-                    if received > limit {
-                        return Err(FetchError::TooLarge { url: shown, limit });
-                    }
-                    sink(&head, &chunk).await?;
-                }
-                Err(error) if error.is_timeout() => {
-                    return Err(FetchError::Slow { url: shown, waited: self.timeout });
-                }
-                Err(_) => return Err(FetchError::Truncated { url: shown, received }),
-            }
-            let elapsed = started.elapsed();
-            if elapsed > self.deadline() {
-                return Err(FetchError::Overlong { url: shown, waited: self.deadline() });
-            }
-            if elapsed > self.timeout && received < CRAWL * elapsed.as_secs() {
-                return Err(FetchError::Slow { url: shown, waited: self.timeout });
-            }
-        }
-        Ok(head)
     }
 
     /// A URL as people know it, and where it was really asked. Never with a password in it.
@@ -409,6 +356,73 @@ impl Client {
     }
 }
 
+/// A thousand hosts are a thousand sockets for a moment, and a shell allows no more files than that.
+fn allow_sockets() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let most = maximum.map_or(SOCKETS, |maximum| maximum.min(SOCKETS));
+    if current.is_some_and(|current| current < most) {
+        // It is no worse than before.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum });
+    }
+}
+
+/// The head of an answer, and its body on its way; the host counts as busy for so long.
+struct Answer {
+    response: reqwest::Response,
+    said: Said,
+    pass: gate::Pass,
+}
+
+/// A body on its way, and what it may be at most.
+struct Flow {
+    answer: Answer,
+    limit: u64,
+    /// How much of the file is here, in bytes.
+    received: u64,
+    /// How much of that came with this answer.
+    came: u64,
+    started: Instant,
+}
+
+impl Flow {
+    /// `received` is how much of the file was here before.
+    fn of(answer: Answer, limit: u64, received: u64) -> Self {
+        Self { answer, limit, received, came: 0, started: Instant::now() }
+    }
+}
+
+impl std::ops::Deref for Answer {
+    type Target = reqwest::Response;
+    fn deref(&self) -> &reqwest::Response {
+        &self.response
+    }
+}
+
+/// The one line in which APIs say what is wrong; no page for people.
+async fn words(mut response: reqwest::Response) -> Option<String> {
+    let mut body = Vec::new();
+    while let Ok(Some(chunk)) = response.chunk().await {
+        body.extend_from_slice(&chunk[..chunk.len().min(WORDS)]);
+        if body.len() > WORDS {
+            return None;
+        }
+    }
+    let said: serde_json::Value = serde_json::from_slice(&body).ok()?;
+    let said = ["message", "error"].iter().find_map(|name| said.get(name)?.as_str())?;
+    let line = said.lines().next()?;
+    Some(line.chars().take(200).collect::<String>().escape_debug().to_string())
+}
+
+/// The innermost cause, in one line.
+fn innermost(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string().lines().next().unwrap_or_default().to_owned()
+}
+
 /// A URL for people and records: whoever may read those must not learn a password.
 #[must_use]
 pub fn without_password(url: &str) -> String {
@@ -419,49 +433,5 @@ pub fn without_password(url: &str) -> String {
             parsed.to_string()
         }
         _ => url.to_owned(),
-    }
-}
-
-struct Head {
-    status: StatusCode,
-    length: Option<u64>,
-    headers: HeaderMap,
-}
-
-/// What came of a download, on its way to the disk in pieces that are worth a system call.
-struct Pieces {
-    feed: Option<Feed>,
-    gathered: Vec<u8>,
-}
-
-impl Pieces {
-    fn new(feed: Feed) -> Self {
-        Self { feed: Some(feed), gathered: Vec::new() }
-    }
-
-    async fn add(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.gathered.extend_from_slice(bytes);
-        if self.gathered.len() < PIECE { Ok(()) } else { self.write().await }
-    }
-
-    /// Writes on a thread that may wait for a disk.
-    async fn write(&mut self) -> io::Result<()> {
-        let Some(mut feed) = self.feed.take() else { return Ok(()) };
-        let mut bytes = std::mem::take(&mut self.gathered);
-        let written = tokio::task::spawn_blocking(move || {
-            feed.write(&bytes)?;
-            bytes.clear();
-            Ok::<_, io::Error>((feed, bytes))
-        });
-        let (feed, bytes) = written.await??;
-        self.feed = Some(feed);
-        self.gathered = bytes;
-        Ok(())
-    }
-
-    async fn end(mut self) -> io::Result<()> {
-        self.write().await?;
-        self.feed.take().into_iter().for_each(Feed::close);
-        Ok(())
     }
 }

@@ -12,6 +12,7 @@ use thiserror::Error;
 use crate::config::extension::Extension;
 use crate::config::image::{Compression, Format};
 use crate::config::xattrs::XattrRules;
+use crate::lint::Finding;
 use crate::name::{Arch, ComponentName, FileName, Sha256};
 use crate::recipe::spool::{Content, SpoolError};
 use crate::recipe::tree::{Node, Tree, TreeError};
@@ -64,6 +65,8 @@ pub struct Image {
     pub sha256: Sha256,
     /// Its length in bytes.
     pub size: u64,
+    /// What is odd about it.
+    pub findings: Vec<Finding>,
 }
 
 /// Hears how many bytes of files were taken in.
@@ -153,7 +156,7 @@ fn measured(name: &FileName, path: &Path) -> Result<Image, ImageError> {
     let (sha256, size) = File::open(path)
         .and_then(|mut file| Sha256::of_reader(&mut file))
         .map_err(|source| ImageError::Disk { path: path.to_owned(), source })?;
-    Ok(Image { name: name.clone(), path: path.to_owned(), sha256, size })
+    Ok(Image { name: name.clone(), path: path.to_owned(), sha256, size, findings: Vec::new() })
 }
 
 /// Whether images of this format are made by us.

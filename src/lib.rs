@@ -34,14 +34,17 @@
 //! | [`name`], [`version`], [`template`] | what names look like, how clients order versions | who uses them |
 //! | [`source`] | asking upstreams what they released | which releases are wanted |
 //! | [`plan`] | choosing releases, comparing with what is published | I/O, time |
-//! | [`fetch`] | URL → verified file: retries, limits, digests, cache | what the bytes are |
+//! | [`fetch`] | URL → file: one gate and one cache for all, retries, limits | what the bytes are |
+//! | [`trust`] | checksums, signatures, first use: what lets bytes in | how they come, what they are for |
 //! | [`recipe`] | assets → tree of files; every hostile archive ends here | where images go |
 //! | [`image`] | contents and a tree → `.raw`, and what is in one | where trees come from |
+//! | [`lint`] | what images had better not be, and what that is called | how they are stored |
 //! | [`build`] | one action: fetch, recipe, image, record | stores |
 //! | [`manifest`], [`sign`] | `SHA256SUMS`, who vouches for it and until when | files |
 //! | [`repository`] | the layout, the order of writing, what goes and when, verification | upstreams |
 //! | [`store`] | directories and buckets: conditional writes, locks, uploads | manifests |
 //! | [`sync`](mod@sync) | the order of the steps, and which failure stops what | the steps themselves |
+//! | [`scratch`] | folders for a while, and what killed runs left of them | what is in them |
 //! | [`report`] | progress on stderr, errors with causes and hints | what is done |
 //!
 //! # The rules
@@ -54,13 +57,18 @@
 //! - A published name never gets other bytes: what changed is a revision, `1.0-r1`.
 //! - A line of the manifest never just vanishes: retention or a yank names it, the catalogue remembers
 //!   it, and only then, after a grace, its file goes.
+//! - The manifest vouches for what is there: a run without anything to do looks at the files of the
+//!   versions that are wanted, and neither lists, opens nor hashes the others.
 //! - Only a true "not found" means absent. Any other error is an error, and stops what it concerns.
 //! - One component's failure never stops another, and its last good images stay listed.
 //! - Everything from outside is hostile. Archives are unpacked into values: none of their paths
 //!   becomes a path on this machine.
 //! - The same inputs give the same bytes on every machine, at any time.
 //! - Nothing changed means nothing written, but for a signature that is stale or soon out of date.
-//! - A secret is in a file or in the environment, and after that only in [`sign::key`].
+//! - A secret is in a file or in the environment, and after that only in the module that shows it:
+//!   [`sign::key`], or the credentials of [`fetch`].
+//! - An upstream URL is asked once a run, whoever wants it, and what one request learned of a host
+//!   holds for all.
 //! - Closed sets are enums, and an exhaustive `match` is the checklist for the next member. Values
 //!   move forward. Each room has a small error type; `anyhow` is only in [`cli`] and [`sync`](mod@sync).
 
@@ -69,15 +77,18 @@ pub mod cli;
 pub mod config;
 pub mod fetch;
 pub mod image;
+pub mod lint;
 pub mod manifest;
 pub mod name;
 pub mod plan;
 pub mod recipe;
 pub mod report;
 pub mod repository;
+pub mod scratch;
 pub mod sign;
 pub mod source;
 pub mod store;
 pub mod sync;
 pub mod template;
+pub mod trust;
 pub mod version;

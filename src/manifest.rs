@@ -5,6 +5,7 @@
 //! and a manifest with anything else in it is not taken for one. Knows nothing of files or stores.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use thiserror::Error;
 
@@ -57,8 +58,9 @@ pub struct Manifest {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Line {
     sha256: Sha256,
-    /// As it stands in the file, because a line that is not ours stays as it is.
-    text: String,
+    /// As it stands in the file, if that is not how we write it: a line that is not ours stays as it
+    /// is.
+    text: Option<Box<str>>,
 }
 
 impl Manifest {
@@ -67,7 +69,6 @@ impl Manifest {
     /// # Errors
     /// Whatever makes a client refuse it.
     pub fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
-        let mut lines: BTreeMap<FileName, Line> = BTreeMap::new();
         let Some(body) = bytes.strip_suffix(b"\n") else {
             return if bytes.is_empty() {
                 Ok(Self::default())
@@ -75,18 +76,24 @@ impl Manifest {
                 Err(ManifestError::Unterminated)
             };
         };
+        let mut read: Vec<(FileName, Line)> = Vec::new();
         for (index, line) in body.split(|byte| *byte == b'\n').enumerate() {
             if index == MOST_LINES {
                 return Err(ManifestError::TooLong);
             }
-            let number = index + 1;
-            let bad = |problem: String| ManifestError::Line { number, problem };
-            let (sha256, name) = read_line(line).map_err(bad)?;
-            let text = String::from_utf8_lossy(line).into_owned();
-            if lines.get(&name).is_some_and(|known| known.sha256 != sha256) {
-                return Err(ManifestError::Conflict { number, name });
+            let bad = |problem: String| ManifestError::Line { number: index + 1, problem };
+            read.push(read_line(line).map_err(bad)?);
+        }
+        // As we write it: then a tree is made at once, and no name comes twice.
+        if read.is_sorted_by(|(a, _), (b, _)| a < b) {
+            return Ok(Self { lines: read.into_iter().collect() });
+        }
+        let mut lines: BTreeMap<FileName, Line> = BTreeMap::new();
+        for (index, (name, line)) in read.into_iter().enumerate() {
+            if lines.get(&name).is_some_and(|known| known.sha256 != line.sha256) {
+                return Err(ManifestError::Conflict { number: index + 1, name });
             }
-            lines.entry(name).or_insert(Line { sha256, text });
+            lines.entry(name).or_insert(line);
         }
         Ok(Self { lines })
     }
@@ -94,12 +101,14 @@ impl Manifest {
     /// The bytes of the file: sorted by name, so that what changed is easy to see.
     #[must_use]
     pub fn render(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        for line in self.lines.values() {
-            out.extend_from_slice(line.text.as_bytes());
-            out.push(b'\n');
+        let mut out = String::new();
+        for (name, line) in &self.lines {
+            let _ = match &line.text {
+                Some(text) => writeln!(out, "{text}"),
+                None => writeln!(out, "{}  {name}", line.sha256),
+            };
         }
-        out
+        out.into_bytes()
     }
 
     /// The digest of a file.
@@ -116,8 +125,7 @@ impl Manifest {
         if let Some(known) = self.get(&name) {
             return if known == sha256 { Ok(()) } else { Err(known) };
         }
-        let text = format!("{sha256}  {name}");
-        self.lines.insert(name, Line { sha256, text });
+        self.lines.insert(name, Line { sha256, text: None });
         Ok(())
     }
 
@@ -142,6 +150,13 @@ impl Manifest {
             .map(|(name, line)| (name, line.sha256))
     }
 
+    /// The same without its files: only the lines that say until when it is fresh.
+    #[must_use]
+    pub fn without_files(&self) -> Self {
+        let fresh = self.lines.iter().filter(|(name, _)| name.as_str().starts_with(BEST_BEFORE));
+        Self { lines: fresh.map(|(name, line)| (name.clone(), line.clone())).collect() }
+    }
+
     /// True if nothing is listed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -155,7 +170,7 @@ impl Manifest {
     }
 }
 
-fn read_line(line: &[u8]) -> Result<(Sha256, FileName), String> {
+fn read_line(line: &[u8]) -> Result<(FileName, Line), String> {
     let text = std::str::from_utf8(line).map_err(|_| "not UTF-8".to_owned())?;
     let form = || {
         format!(
@@ -165,14 +180,14 @@ fn read_line(line: &[u8]) -> Result<(Sha256, FileName), String> {
     };
     let (digest, rest) = text.split_at_checked(64).ok_or_else(form)?;
     let name = rest.strip_prefix("  ").or_else(|| rest.strip_prefix(" *")).ok_or_else(form)?;
-    let digest = digest.parse().map_err(|_| form())?;
-    Ok((digest, name.parse().map_err(|error: NameError| error.to_string())?))
+    let is_ours = rest.starts_with("  ") && !digest.bytes().any(|c| c.is_ascii_uppercase());
+    let sha256 = digest.parse().map_err(|_| form())?;
+    let name = name.parse().map_err(|error: NameError| error.to_string())?;
+    Ok((name, Line { sha256, text: (!is_ours).then(|| text.into()) }))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fmt::Write as _;
-
     use super::*;
 
     const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";

@@ -259,11 +259,23 @@ impl Sha256 {
         Self(sha2::Sha256::digest(bytes).into())
     }
 
+    /// Its bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// The result of a hasher that was fed elsewhere.
     #[must_use]
     pub fn from_hasher(hasher: sha2::Sha256) -> Self {
         use sha2::Digest;
         Self(hasher.finalize().into())
+    }
+
+    /// The digest as it is.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8; 32] {
+        &self.0
     }
 
     /// The digest and length in bytes of all that `reader` gives.
@@ -326,6 +338,12 @@ impl TryFrom<String> for Sha256 {
     type Error = NameError;
     fn try_from(text: String) -> Result<Self, NameError> {
         text.parse()
+    }
+}
+
+impl From<[u8; 32]> for Sha256 {
+    fn from(bytes: [u8; 32]) -> Self {
+        Self(bytes)
     }
 }
 

@@ -4,33 +4,45 @@
 //! and no clock; the same arguments give the same plan.
 
 use std::collections::BTreeSet;
-use std::fmt;
-use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde::Serialize;
 use thiserror::Error;
 
-use crate::config::component::{AssetAt, AssetRule};
+use crate::config::component::AssetAt;
+use crate::config::source::SourceRule;
+use crate::config::trust::Strength;
 use crate::config::{Component, Retention};
 use crate::name::{Arch, ComponentName, FileName, Sha256};
 use crate::recipe::fingerprint;
-use crate::repository::commit::{InputRecord, Removal};
-use crate::repository::shelf::Names;
+use crate::repository::commit::Removal;
+use crate::repository::shelf::{Names, Shelf};
 use crate::repository::{Published, retention};
-use crate::source::{Asset, Release};
 use crate::template::Vars;
-use crate::version::Version;
+use crate::version::{self, Version};
 
+mod action;
+pub(crate) mod assets;
+mod company;
 mod gone;
 pub(crate) mod inputs;
+mod judge;
 mod revision;
 mod select;
+mod trust;
 mod verbatim;
+mod verdict;
+mod waiting;
 
+use action::vars;
+pub use action::{Action, Build, Why};
+pub use company::{Because, Chosen, Company};
+pub use judge::{Judged, Upstream};
 use revision::Planner;
-pub use select::{Candidate, Out, Selection, Verdict, select, versions_of};
+pub use select::{Asked, Candidate, Selection, select};
+pub use trust::{Vouched, worth_remembering};
 pub use verbatim::verbatim;
+pub use verdict::{Out, Verdict};
+pub use waiting::{Awaited, awaited};
 
 /// What a sync will do for one component.
 #[derive(Debug, Clone)]
@@ -45,24 +57,14 @@ pub struct Plan {
     pub refusals: Vec<Refusal>,
     /// The newest version that is wanted.
     pub newest: Option<Version>,
-}
-
-/// One thing to do.
-#[derive(Debug, Clone)]
-pub enum Action {
-    /// Build an image and publish it.
-    Build(Build),
-    /// Sign the manifest, whose lines stay as they are.
-    Sign {
-        /// The reason.
-        why: Why,
-    },
-    /// Take a version out, because its upstream did.
-    Yank(Version),
-    /// Take a line out of the manifest; its file stays for the grace.
-    Remove(Removal),
-    /// Delete a file whose grace is over.
-    Delete(FileName),
+    /// What is wanted, but not all there yet.
+    pub waiting: Vec<Awaited>,
+    /// Versions newer than the one that is pinned, the newest first.
+    pub newer: Vec<Version>,
+    /// Published versions that upstream no longer lists, the newest first.
+    pub withdrawn: Vec<Version>,
+    /// What vouches for the assets of the versions that are wanted.
+    pub vouched: Vec<Vouched>,
 }
 
 impl Plan {
@@ -70,7 +72,11 @@ impl Plan {
     pub fn builds(&self) -> impl Iterator<Item = &Build> {
         self.actions.iter().filter_map(|action| match action {
             Action::Build(build) => Some(build),
-            Action::Sign { .. } | Action::Yank(_) | Action::Remove(_) | Action::Delete(_) => None,
+            Action::Sign { .. }
+            | Action::Yank(_)
+            | Action::Remove(_)
+            | Action::Delete(_)
+            | Action::Await(_) => None,
         })
     }
 
@@ -78,7 +84,11 @@ impl Plan {
     pub fn yanks(&self) -> impl Iterator<Item = &Version> {
         self.actions.iter().filter_map(|action| match action {
             Action::Yank(version) => Some(version),
-            Action::Build(_) | Action::Sign { .. } | Action::Remove(_) | Action::Delete(_) => None,
+            Action::Build(_)
+            | Action::Sign { .. }
+            | Action::Remove(_)
+            | Action::Delete(_)
+            | Action::Await(_) => None,
         })
     }
 
@@ -87,7 +97,11 @@ impl Plan {
     pub fn sign(&self) -> Option<Why> {
         self.actions.iter().find_map(|action| match action {
             Action::Sign { why } => Some(*why),
-            Action::Build(_) | Action::Yank(_) | Action::Remove(_) | Action::Delete(_) => None,
+            Action::Build(_)
+            | Action::Yank(_)
+            | Action::Remove(_)
+            | Action::Delete(_)
+            | Action::Await(_) => None,
         })
     }
 
@@ -95,107 +109,50 @@ impl Plan {
     pub fn removals(&self) -> impl Iterator<Item = &Removal> {
         self.actions.iter().filter_map(|action| match action {
             Action::Remove(removal) => Some(removal),
-            Action::Build(_) | Action::Sign { .. } | Action::Yank(_) | Action::Delete(_) => None,
+            Action::Build(_)
+            | Action::Sign { .. }
+            | Action::Yank(_)
+            | Action::Delete(_)
+            | Action::Await(_) => None,
         })
+    }
+
+    /// The assets that nothing vouches for, each once.
+    #[must_use]
+    pub fn unverified(&self) -> Vec<&str> {
+        let nothing = self.vouched.iter().filter(|asset| asset.strength == Strength::Nothing);
+        let names: BTreeSet<&str> = nothing.map(|asset| asset.asset.as_str()).collect();
+        names.into_iter().collect()
     }
 
     /// The files that go.
     pub fn deletions(&self) -> impl Iterator<Item = &FileName> {
         self.actions.iter().filter_map(|action| match action {
             Action::Delete(name) => Some(name),
-            Action::Build(_) | Action::Sign { .. } | Action::Yank(_) | Action::Remove(_) => None,
+            Action::Build(_)
+            | Action::Sign { .. }
+            | Action::Yank(_)
+            | Action::Remove(_)
+            | Action::Await(_) => None,
         })
     }
-}
 
-/// An image to build.
-#[derive(Debug, Clone)]
-pub struct Build {
-    /// The release it is made from.
-    pub release: Arc<Release>,
-    /// Its upstream version: what templates and texts in the image say.
-    pub version: Version,
-    /// Which revision of that it is; 0 is the first.
-    pub revision: u32,
-    /// The version that clients see: with the revision.
-    pub shown: Version,
-    /// Its architecture.
-    pub arch: Arch,
-    /// What upstream calls the architecture.
-    pub upstream_arch: String,
-    /// What the image is called.
-    pub image: FileName,
-    /// The reason.
-    pub why: Why,
-    /// What decides its bytes, but for what upstream gives.
-    pub recipe: Sha256,
-    /// What was fetched for the published image of this version: the same again, or it is an alarm.
-    pub expects: Vec<InputRecord>,
-    /// What the published image is dated, if this is to be the same one again.
-    pub time: Option<u64>,
-}
+    /// The waiting that begins now.
+    pub fn begun(&self) -> impl Iterator<Item = &Awaited> {
+        self.actions.iter().filter_map(|action| match action {
+            Action::Await(awaited) => Some(awaited),
+            Action::Build(_)
+            | Action::Sign { .. }
+            | Action::Yank(_)
+            | Action::Remove(_)
+            | Action::Delete(_) => None,
+        })
+    }
 
-impl Build {
-    /// What the component's templates stand for in this build.
+    /// Whether a build is only another try at what is waited for.
     #[must_use]
-    pub fn vars<'a>(&'a self, component: &'a Component) -> Vars<'a> {
-        vars(component, &self.version, &self.release, &self.upstream_arch)
-    }
-}
-
-fn vars<'a>(
-    component: &'a Component,
-    version: &'a Version,
-    release: &'a Release,
-    arch: &'a str,
-) -> Vars<'a> {
-    let (name, version) = (component.name.as_str(), version.as_str());
-    Vars { name, version, arch, tag: &release.tag, url: "" }
-}
-
-/// Why an image is built, or a manifest signed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Why {
-    /// The repository has no image of this version.
-    NewVersion,
-    /// It has this version, but not for this architecture.
-    NewArchitecture,
-    /// It has this version, but made by another recipe: this is a revision of it.
-    RecipeChanged,
-    /// It has this version, but upstream replaced a file, and somebody accepted that.
-    InputsChanged,
-    /// The manifest lists the image, but the file is gone.
-    FileGone,
-    /// The manifest lists the image, but the file has not the length it was published with.
-    FileDamaged,
-    /// Somebody asked for just this image.
-    Asked,
-    /// Nobody has signed the manifest yet.
-    NotSigned,
-    /// The signature is not the configured key's, or not over this manifest.
-    StaleSignature,
-    /// Less than half is left of the time that clients may believe the manifest.
-    Renew,
-    /// A mirror that is published as it is has another manifest or signature by now.
-    UpstreamSigned,
-}
-
-impl fmt::Display for Why {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::NewVersion => "new version",
-            Self::NewArchitecture => "new architecture",
-            Self::RecipeChanged => "the recipe changed",
-            Self::InputsChanged => "upstream replaced a file, and that was accepted",
-            Self::FileGone => "listed, but the file is gone",
-            Self::FileDamaged => "listed, but the file is damaged",
-            Self::Asked => "asked for",
-            Self::NotSigned => "not signed yet",
-            Self::StaleSignature => "the signature is not this key's, or not of this manifest",
-            Self::Renew => "in time before it expires",
-            Self::UpstreamSigned => "as upstream signed it",
-        })
+    pub fn is_awaited(&self, build: &Build) -> bool {
+        self.waiting.iter().any(|awaited| awaited.version == build.version)
     }
 }
 
@@ -218,6 +175,10 @@ pub struct Basis {
     pub overlay: Option<Sha256>,
     /// How long what is no longer offered is kept.
     pub retention: Retention,
+    /// Whether the store reads a `+` in a path as a blank.
+    pub plus_is_blank: bool,
+    /// The least that must vouch for an asset.
+    pub require: Strength,
 }
 
 /// Compares what upstream has with what is published.
@@ -228,30 +189,44 @@ pub struct Basis {
 pub fn plan(
     component: &Component,
     arches: &[(Arch, String)],
-    releases: Vec<Release>,
+    upstream: &Upstream,
     published: &Published,
     basis: Basis,
     now: Timestamp,
 ) -> Plan {
-    let planner = Planner::new(component, arches, &releases, published, basis);
+    let planner = Planner::new(component, arches, upstream, published, basis, now);
     let most = basis.retention.max_delete;
-    let gone = gone::gone(component, arches, &releases, &planner.shelf, most);
-    let Selection { wanted, verdicts, mut refusals } =
-        select(component, releases, &|version, release| planner.held_back(version, release), now);
-    let newest = wanted.first().map(|candidate| candidate.version.clone());
-    let versions: Vec<&Version> = wanted.iter().map(|candidate| &candidate.version).collect();
+    let gone = gone::gone(component, arches, upstream, &planner.shelf, most);
+    let Selection { wanted, verdicts, mut refusals, waiting } = planner.select();
     refusals.extend(gone.refusals);
+    let is_awaited = |version: &Version| waiting.iter().any(|awaited| awaited.version == *version);
+    let newest = wanted
+        .iter()
+        .map(|candidate| &candidate.version)
+        .chain(waiting.iter().map(|awaited| &awaited.version))
+        .max()
+        .cloned();
+    // What is waited for takes no place from what is there.
+    let places = wanted.iter().map(|candidate| &candidate.version);
+    let staying = planner.staying(&places.filter(|version| !is_awaited(version)).collect());
+    let vouched = trust::vouched(&planner, &wanted);
     let mut actions: Vec<Action> = gone.yanks.into_iter().map(Action::Yank).collect();
     let mut shelf = planner.all.clone();
     for candidate in &wanted {
-        if !planner.is_kept(&candidate.version, &versions) {
+        let awaited = is_awaited(&candidate.version);
+        if !awaited && !staying.contains(&candidate.version) {
             continue;
         }
+        let too_weak = || trust::refusal(candidate, &vouched, basis.require);
         match planner.builds(candidate, &verdicts) {
+            Ok(builds) if !builds.is_empty() && too_weak().is_some() => refusals.extend(too_weak()),
             Ok(builds) => {
                 for build in builds {
                     let Build { version, revision, arch, image, .. } = &build;
-                    shelf.put(version.clone(), *revision, *arch, image.clone());
+                    // Nothing goes for what may not come.
+                    if !awaited {
+                        shelf.put(version.clone(), *revision, *arch, image.clone());
+                    }
                     actions.push(Action::Build(build));
                 }
             }
@@ -267,7 +242,47 @@ pub fn plan(
     };
     let due: Vec<FileName> = due.into_iter().filter(|name| !comes_back(name)).collect();
     actions.extend(due.into_iter().map(Action::Delete));
-    Plan { component: component.name.clone(), actions, verdicts, refusals, newest }
+    let begun = waiting.iter().filter(|awaited| awaited.is_new && !awaited.retry);
+    actions.extend(begun.cloned().map(Action::Await));
+    let newer = newer_than_pin(component, &verdicts);
+    let withdrawn = withdrawn(component, upstream, &planner.all);
+    let component = component.name.clone();
+    Plan { component, actions, verdicts, refusals, newest, waiting, newer, withdrawn, vouched }
+}
+
+/// The versions that would be wanted, if an older one were not pinned.
+fn newer_than_pin(component: &Component, verdicts: &[Verdict]) -> Vec<Version> {
+    let Some(pin) = &component.versions.pin else { return Vec::new() };
+    let pin = component.versions.written(pin);
+    let others = verdicts.iter().filter(|verdict| verdict.out == Some(Out::NotPinned));
+    let mut newer: Vec<Version> = others
+        .filter_map(|verdict| verdict.version.clone())
+        .filter(|version| version::compare(version.as_str(), &pin).is_gt())
+        .collect();
+    newer.sort_by(|a, b| b.cmp(a));
+    newer
+}
+
+/// The published versions that upstream took back: it lists older ones than these. A page does not list
+/// all that there is, so it tells nothing.
+fn withdrawn(component: &Component, upstream: &Upstream, shelf: &Shelf) -> Vec<Version> {
+    // Of a mirror it is told as a refusal, or followed.
+    if !upstream.complete
+        || matches!(component.source, SourceRule::Http(_) | SourceRule::Repository(_))
+    {
+        return Vec::new();
+    }
+    let listed = upstream.versions();
+    let is_listed = |version: &Version| {
+        listed.contains(version)
+            || upstream.judged.iter().any(|judged| judged.upstream() == Some(version.as_str()))
+    };
+    let lists_older = |version: &Version| {
+        let prefix = |version: &Version| version::prefix_of(version.as_str()).len();
+        listed.range(..version).any(|older| prefix(older) == prefix(version))
+    };
+    let published = shelf.slots.keys().rev();
+    published.filter(|version| !is_listed(version) && lists_older(version)).cloned().collect()
 }
 
 /// The images whose making a plan wants to know: those of the versions that are wanted, and what
@@ -276,26 +291,33 @@ pub fn plan(
 pub fn worth_knowing(
     component: &Component,
     arches: &[(Arch, String)],
-    releases: Vec<Release>,
+    upstream: &Upstream,
     published: &Published,
     basis: Basis,
     now: Timestamp,
 ) -> Vec<FileName> {
-    let planner = Planner::new(component, arches, &releases, published, basis);
-    let held_back = |version: &Version, release: &Release| planner.held_back(version, release);
-    let wanted = select(component, releases, &held_back, now).wanted;
-    let wanted: BTreeSet<Version> = wanted.into_iter().map(|candidate| candidate.version).collect();
+    let planner = Planner::new(component, arches, upstream, published, basis, now);
+    let Selection { wanted, waiting, .. } = planner.select();
+    let wanted: BTreeSet<Version> = wanted
+        .into_iter()
+        .map(|candidate| candidate.version)
+        .chain(waiting.into_iter().map(|awaited| awaited.version))
+        .collect();
     let names = Names::of(component);
     let listed = published.manifest.files().map(|(name, _)| name);
-    listed
-        .chain(published.catalogue.removed.keys())
-        .filter(|name| {
-            names
-                .read(name)
-                .is_some_and(|(shown, _)| wanted.contains(&shown) || shown.unrevised().is_some())
-        })
-        .cloned()
-        .collect()
+    let mut worth: Vec<FileName> = Vec::new();
+    for name in listed.chain(published.catalogue.removed.keys()) {
+        let Some((shown, arch)) = names.read(name) else { continue };
+        if wanted.contains(&shown) || shown.unrevised().is_some() {
+            worth.push(name.clone());
+            // The others of an OS are part of it.
+            if component.mirrored().is_some() {
+                let others = file_names(component, &shown, arch).unwrap_or_default();
+                worth.extend(others.into_iter().skip(1));
+            }
+        }
+    }
+    worth
 }
 
 /// `it has a, b and 3 more`
@@ -311,7 +333,7 @@ fn has(names: &[&str]) -> String {
 /// What the variables of a published name stand for.
 fn vars_of_name<'a>(component: &'a Component, version: &'a Version, arch: Arch) -> Vars<'a> {
     let (name, version) = (component.name.as_str(), version.as_str());
-    Vars { name, version, arch: arch.as_str(), tag: version, url: "" }
+    Vars { name, version, arch: arch.as_str(), tag: version, ..Vars::default() }
 }
 
 /// What an image of this version and architecture is called.
@@ -354,80 +376,70 @@ pub fn file_names(
     Ok(names)
 }
 
-/// The names of the release's files that are wanted of it.
-fn asset_names(component: &Component, vars: &Vars<'_>) -> Vec<String> {
-    let named = component.assets.iter().filter_map(|rule| match &rule.at {
-        AssetAt::Name(name) => Some(name.expand(vars)),
-        AssetAt::Url(_) => None,
-    });
-    named.collect()
-}
-
-/// The asset rules that hold for a version.
-///
-/// # Errors
-/// A rule has a `when`, but the version is not semver.
-pub fn applicable<'c>(
-    component: &'c Component,
-    version: &Version,
-) -> Result<Vec<&'c AssetRule>, String> {
-    let mut rules = Vec::new();
-    for rule in &component.assets {
-        let holds = match &rule.when {
-            None => true,
-            Some(when) => when.matches(&version.semver().ok_or_else(|| {
-                format!("`when` cannot be told for `{version}`, which is not semver")
-            })?),
-        };
-        if holds {
-            rules.push(rule);
-        }
-    }
-    Ok(rules)
-}
-
-/// The release's asset of this name.
-#[must_use]
-pub fn find_asset<'r>(release: &'r Release, name: &str) -> Option<&'r Asset> {
-    release.assets.iter().find(|asset| asset.name == name)
-}
-
 /// The recipe of an image, as a number.
-#[must_use]
-pub fn recipe_of(
+fn recipe_of(
     component: &Component,
     overlay: Option<Sha256>,
-    version: &Version,
-    release: &Release,
-    arch: Arch,
-    upstream_arch: &str,
+    candidate: &Candidate,
+    company: &Company,
+    (arch, upstream_arch): &(Arch, String),
 ) -> Sha256 {
+    let Candidate { upstream, release, .. } = candidate;
     // What is wrong with a rule is told by the build.
-    let rules = applicable(component, version).unwrap_or_default();
-    let vars = vars(component, version, release, upstream_arch);
+    let rules = assets::applicable(component, upstream).unwrap_or_default();
+    let beside = company.beside(component, *arch, upstream_arch);
+    let vars = vars(component, upstream, release, upstream_arch, &beside);
     if component.mirrored().is_some() {
         // Whatever the component says, the image is their file.
-        let names = asset_names(component, &vars);
-        let asset = names.first().and_then(|name| find_asset(release, name));
+        let names = assets::names(component, &vars);
+        let asset = names.first().and_then(|name| assets::named(release, name));
         if let Some(sha256) = asset.and_then(|asset| asset.sha256) {
             return sha256;
         }
     }
-    fingerprint::fingerprint(component, &rules, overlay, &vars, arch)
+    let named = |at: &AssetAt| match at {
+        AssetAt::Url(_) | AssetAt::Oci(_) => None,
+        AssetAt::Name(name) => match assets::find(name, release, company, &vars) {
+            Ok(asset) => Some(asset.name.clone()),
+            Err(names) => names.into_iter().next(),
+        },
+    };
+    let rules: Vec<_> = rules.into_iter().map(|rule| (rule, named(&rule.at))).collect();
+    fingerprint::fingerprint(component, &rules, overlay, &vars, *arch)
 }
 
-/// The names of assets that the build picks from the release, but that are not there.
-fn missing_assets(component: &Component, build: &Build) -> Vec<String> {
-    let vars = build.vars(component);
-    let rules = applicable(component, &build.version).unwrap_or_default();
-    rules
-        .into_iter()
-        .filter_map(|rule| match &rule.at {
-            AssetAt::Name(name) => Some(name.expand(&vars)),
-            AssetAt::Url(_) => None,
-        })
-        .filter(|name| find_asset(&build.release, name).is_none())
-        .collect()
+/// The builds of a version that somebody asks for, as the revision that is given, whatever is
+/// published. What is published of it tells which companions go in.
+///
+/// # Errors
+/// A companion that does not fit, or a name that no image can have.
+pub fn asked_for(
+    component: &Component,
+    arches: &[(Arch, String)],
+    upstream: &Upstream,
+    published: &Published,
+    basis: Basis,
+    candidate: &Candidate,
+    revision: u32,
+) -> Result<Vec<Build>, Refusal> {
+    let now = Timestamp::UNIX_EPOCH;
+    let planner = Planner::new(component, arches, upstream, published, basis, now);
+    let company = planner.company(candidate)?;
+    let refuse = |problem: String| Refusal {
+        tag: candidate.release.tag.clone(),
+        problem,
+        hint: "change [image] name".to_owned(),
+    };
+    let shown =
+        candidate.version.revised(revision).map_err(|problem| refuse(problem.to_string()))?;
+    let build = |at: &(Arch, String)| {
+        let image = image_name(component, &shown, at.0).map_err(refuse)?;
+        let recipe = recipe_of(component, basis.overlay, candidate, &company, at);
+        let as_published = planner.build(candidate, revision, &shown, at, image, recipe, &company);
+        // What differs is told, not refused.
+        Ok(Build { why: Why::Asked, ..as_published })
+    };
+    arches.iter().map(build).collect()
 }
 
 #[cfg(test)]

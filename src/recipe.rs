@@ -142,8 +142,31 @@ pub struct Input<'c> {
     pub rule: &'c AssetRule,
     /// Its file name upstream.
     pub name: String,
-    /// The file.
-    pub file: Arriving,
+    /// The file, or the layers of an image.
+    pub bytes: Bytes,
+}
+
+/// What came of an asset.
+#[derive(Debug, Clone)]
+pub enum Bytes {
+    /// One file.
+    File(Arriving),
+    /// The layers of a container image, the lowest first.
+    Layers(Vec<Arriving>),
+}
+
+impl Input<'_> {
+    fn read(
+        &self,
+        limits: &Limits,
+        wants: &dyn Fn(&str) -> Want,
+        intake: &mut Intake<'_>,
+    ) -> Result<Archive, ArchiveError> {
+        match &self.bytes {
+            Bytes::File(file) => archive::read(file, &self.name, limits, wants, intake),
+            Bytes::Layers(layers) => archive::read_layers(layers, limits, wants, intake),
+        }
+    }
 }
 
 /// A finished tree.
@@ -217,9 +240,9 @@ pub fn whole(
     let mut newest = None;
     for input in inputs {
         let wants = |_: &str| Want::Recipe;
-        let Input { file, name, .. } = input;
-        let archive = archive::read(file, name, limits, &wants, intake)
-            .map_err(|source| RecipeError::Archive { name: name.clone(), source })?;
+        let archive = input
+            .read(limits, &wants, intake)
+            .map_err(|source| RecipeError::Archive { name: input.name.clone(), source })?;
         newest = newest.max(archive.newest);
         let mut picker = pick::Picker::new(archive, input, vars, component.extension.kind);
         if input.rule.files.is_empty() {
@@ -248,15 +271,12 @@ fn unpack(
     intake: &mut Intake<'_>,
 ) -> Result<Archive, RecipeError> {
     let wanted = pick::Wanted::new(input, vars)?;
-    let Input { file, name, .. } = input;
-    let read = match archive::read(file, name, limits, &|path| wanted.of(path), intake) {
+    let read = match input.read(limits, &|path| wanted.of(path), intake) {
         // A picked name turned out to be a second one of a file that was not picked.
-        Err(ArchiveError::Again) => {
-            archive::read(file, name, limits, &|_| Want::Recipe, &mut intake.beside())
-        }
+        Err(ArchiveError::Again) => input.read(limits, &|_| Want::Recipe, &mut intake.beside()),
         read => read,
     };
-    read.map_err(|source| RecipeError::Archive { name: name.clone(), source })
+    read.map_err(|source| RecipeError::Archive { name: input.name.clone(), source })
 }
 
 fn delete(files: &Files, tree: &mut Tree) -> Result<(), RecipeError> {

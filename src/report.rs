@@ -6,6 +6,7 @@
 use std::error::Error;
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _};
+use std::sync::Arc;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -23,6 +24,8 @@ use crate::repository::yank::YankError;
 use crate::sign::{KeyError, KeyringError};
 use crate::source::SourceError;
 use crate::store::StoreError;
+use crate::trust::TrustError;
+use crate::trust::lockfile::LockfileError;
 
 /// What is going on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,8 +72,12 @@ pub struct Progress(Mode);
 enum Mode {
     Quiet,
     Lines,
-    Bars(MultiProgress),
+    /// With one reference for each bar that is shown.
+    Bars(MultiProgress, Arc<()>),
 }
+
+/// How many bars are on the screen at once: hundreds of upstreams are polled together.
+const BARS: usize = 12;
 
 impl Progress {
     /// Bars if stderr is a terminal, else lines; nothing if `quiet`.
@@ -78,7 +85,7 @@ impl Progress {
     pub fn new(quiet: bool) -> Self {
         Self(match (quiet, std::io::stderr().is_terminal()) {
             (true, _) => Mode::Quiet,
-            (false, true) => Mode::Bars(MultiProgress::new()),
+            (false, true) => Mode::Bars(MultiProgress::new(), Arc::default()),
             (false, false) => Mode::Lines,
         })
     }
@@ -87,7 +94,7 @@ impl Progress {
     #[must_use]
     pub fn begin(&self, step: Step, what: &str) -> Task {
         let bar = match &self.0 {
-            Mode::Bars(bars) => {
+            Mode::Bars(bars, shown) if Arc::strong_count(shown) <= BARS => {
                 let style =
                     ProgressStyle::with_template("{spinner} {prefix:>10} {wide_msg} {elapsed}")
                         .expect("a literal template");
@@ -95,9 +102,9 @@ impl Progress {
                 bar.set_prefix(step.doing());
                 bar.set_message(what.to_owned());
                 bar.enable_steady_tick(std::time::Duration::from_millis(120));
-                Some(bar)
+                Some((bar, shown.clone()))
             }
-            Mode::Quiet | Mode::Lines => None,
+            Mode::Bars(..) | Mode::Quiet | Mode::Lines => None,
         };
         Task { progress: self.clone(), bar, step, what: what.to_owned() }
     }
@@ -107,7 +114,7 @@ impl Progress {
         match &self.0 {
             Mode::Quiet => {}
             Mode::Lines => say(&format!("{text}\n")),
-            Mode::Bars(bars) => {
+            Mode::Bars(bars, _) => {
                 // A terminal that is gone is nobody's loss.
                 let _ = bars.println(text);
             }
@@ -119,7 +126,7 @@ impl Progress {
 #[derive(Debug)]
 pub struct Task {
     progress: Progress,
-    bar: Option<ProgressBar>,
+    bar: Option<(ProgressBar, Arc<()>)>,
     step: Step,
     what: String,
 }
@@ -127,7 +134,7 @@ pub struct Task {
 impl Task {
     /// So many bytes are done, of so many if that is known.
     pub fn bytes(&self, done: u64, total: Option<u64>) {
-        if let Some(bar) = &self.bar {
+        if let Some((bar, _)) = &self.bar {
             if bar.position() == 0 {
                 let template = match total {
                     Some(_) => {
@@ -153,7 +160,7 @@ impl Task {
 
 impl Drop for Task {
     fn drop(&mut self) {
-        if let Some(bar) = &self.bar {
+        if let Some((bar, _)) = &self.bar {
             bar.finish_and_clear();
         }
     }
@@ -257,6 +264,8 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
             .or_else(|| error.downcast_ref::<SourceError>()?.hint())
             .or_else(|| error.downcast_ref::<FetchError>()?.hint())
             .or_else(|| error.downcast_ref::<BuildError>()?.hint())
+            .or_else(|| error.downcast_ref::<TrustError>()?.hint())
+            .or_else(|| error.downcast_ref::<LockfileError>().map(LockfileError::hint))
             .or_else(|| error.downcast_ref::<RecipeError>()?.hint())
             .or_else(|| error.downcast_ref::<ArchiveError>()?.hint())
             .or_else(|| error.downcast_ref::<YankError>()?.hint())

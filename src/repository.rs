@@ -13,10 +13,11 @@ use thiserror::Error;
 use crate::manifest::{Manifest, ManifestError};
 use crate::name::{ComponentName, FileName, Folder};
 use crate::sign::Signer;
-use crate::store::{Listed, Lock, PRIVATE, Seen, Store, StoreError};
+use crate::store::{Lock, PRIVATE, Seen, Store, StoreError};
 
 pub mod catalogue;
 pub mod commit;
+pub mod left;
 pub mod retention;
 pub mod seal;
 pub mod shelf;
@@ -50,7 +51,7 @@ pub fn folders_of(folder: &Folder) -> [String; 5] {
     [
         folder.to_string(),
         format!("{PRIVATE}/images/{folder}"),
-        format!("{PRIVATE}/upstream"),
+        ANSWERS.to_owned(),
         format!("{PRIVATE}/mirrors"),
         catalogues.to_owned(),
     ]
@@ -69,11 +70,8 @@ pub struct Place<'a> {
     pub signer: &'a Signer,
 }
 
-/// The path of what a component's upstream answered before.
-#[must_use]
-pub fn cache_path(component: &ComponentName) -> String {
-    format!("{PRIVATE}/upstream/{component}.json.zst")
-}
+/// The folder of what upstreams answered before.
+pub const ANSWERS: &str = ".publish/upstream";
 
 /// The path of what is remembered of the repository that a component mirrors.
 #[must_use]
@@ -136,8 +134,8 @@ pub struct Published {
     signatures: [Seen; 2],
     /// The catalogue as it was read.
     remembered: Seen,
-    /// Every file of the folder.
-    files: BTreeMap<String, Listed>,
+    /// The lengths of files, as far as somebody asked: `None` for one that is not there.
+    sizes: BTreeMap<String, Option<u64>>,
     /// How the images were made that [`Published::read_records`] was asked for.
     records: BTreeMap<FileName, Record>,
 }
@@ -146,14 +144,19 @@ impl Published {
     /// A folder with this manifest and these files, and their lengths in bytes.
     #[must_use]
     pub fn new(manifest: Manifest, files: impl IntoIterator<Item = (String, u64)>) -> Self {
-        let files = files.into_iter().map(|(name, size)| {
-            (name.clone(), Listed { name, size, modified: Timestamp::UNIX_EPOCH })
-        });
-        Self { manifest, files: files.collect(), ..Self::default() }
+        let gone = manifest.files().map(|(name, _)| (name.to_string(), None));
+        let there = files.into_iter().map(|(name, size)| (name, Some(size)));
+        let sizes = gone.chain(there).collect();
+        Self { manifest, sizes, ..Self::default() }
     }
 
-    /// Reads a folder: one list and the manifest, however many lines it has; its signatures, if it
-    /// has any. One that is not there is empty; every other failure is one.
+    /// Reads a folder: its manifest with the signatures, if it has any, and its catalogue. One that is
+    /// not there is empty; every other failure is one.
+    ///
+    /// What the manifest vouches for is not looked at here, however many lines it has: which files are
+    /// there is asked for the few that a decision needs, see [`read_records`](Self::read_records). A
+    /// bucket is listed all the same, because a page of names there costs one request, as much as one
+    /// look at one file.
     ///
     /// # Errors
     /// The store, the manifest or the catalogue cannot be read.
@@ -166,21 +169,27 @@ impl Published {
                 .map_err(|source| SnapshotError::Manifest { path: store.locate(&path), source })?;
             Ok::<_, SnapshotError>((manifest, served))
         };
-        let files = async { Ok(store.list(folder.as_str()).await?) };
+        let sizes = async {
+            if store.as_directory().is_some() {
+                return Ok(None);
+            }
+            let listed = store.list(folder.as_str()).await?.into_iter();
+            let sizes = listed.map(|listed| (listed.name, Some(listed.size)));
+            Ok(Some(sizes.collect::<BTreeMap<_, _>>()))
+        };
         let catalogue = Catalogue::read(store, folder);
-        let ((manifest, served), files, (catalogue, remembered)) =
-            futures::try_join!(manifest, files, catalogue)?;
-        let files: BTreeMap<_, _> =
-            files.into_iter().map(|listed| (listed.name.clone(), listed)).collect();
+        let ((manifest, served), sizes, (catalogue, remembered)) =
+            futures::try_join!(manifest, sizes, catalogue)?;
         let signatures = SIGNATURES.map(|name| {
-            let there = files.contains_key(name);
+            let maybe = sizes.as_ref().is_none_or(|sizes| sizes.contains_key(name));
             let path = path(folder, name);
-            async move { if there { store.look(&path).await } else { Ok(Seen::default()) } }
+            async move { if maybe { store.look(&path).await } else { Ok(Seen::default()) } }
         });
         let [gpg, asc] = signatures;
         let (gpg, asc) = futures::try_join!(gpg, asc)?;
         let (signatures, records) = ([gpg, asc], BTreeMap::new());
-        Ok(Self { manifest, catalogue, served, signatures, remembered, files, records })
+        let sizes = sizes.unwrap_or_default();
+        Ok(Self { manifest, catalogue, served, signatures, remembered, sizes, records })
     }
 
     /// Keeps the catalogue, unless somebody else changed it since it was read.
@@ -204,8 +213,8 @@ impl Published {
         Ok(())
     }
 
-    /// Reads how these images were made, so that [`record`](Self::record) and
-    /// [`is_damaged`](Self::is_damaged) know of them. One without a record, or with one that makes no
+    /// Reads how these images were made and whether they are there, so that [`record`](Self::record),
+    /// [`has_file`](Self::has_file) and [`is_damaged`](Self::is_damaged) know of them. One without a record, or with one that makes no
     /// sense, is unknown: nothing is concluded from that.
     ///
     /// # Errors
@@ -219,7 +228,9 @@ impl Published {
         let known = |name: &FileName| {
             self.manifest.get(name).is_some() || self.catalogue.removed.contains_key(name)
         };
-        let unread = |name: &FileName| known(name) && !self.records.contains_key(name);
+        let images: Vec<FileName> = images.into_iter().filter(known).collect();
+        self.read_sizes(store, folder, &images).await?;
+        let unread = |name: &FileName| !self.records.contains_key(name);
         let images: Vec<FileName> = images.into_iter().filter(unread).collect();
         let mut records = futures::stream::iter(images)
             .map(async |name| {
@@ -234,6 +245,24 @@ impl Published {
         Ok(())
     }
 
+    /// Asks for the lengths of files that are not known.
+    async fn read_sizes(
+        &mut self,
+        store: &Store,
+        folder: &Folder,
+        names: &[FileName],
+    ) -> Result<(), StoreError> {
+        let unknown = names.iter().filter(|name| !self.sizes.contains_key(name.as_str()));
+        let names: Vec<String> = unknown.map(ToString::to_string).collect();
+        // What a bucket has was listed.
+        let sizes = match store.as_directory() {
+            Some(_) => store.sizes(folder.as_str(), &names).await?,
+            None => vec![None; names.len()],
+        };
+        self.sizes.extend(names.into_iter().zip(sizes));
+        Ok(())
+    }
+
     /// Forgets how an image was made.
     #[cfg(test)]
     pub(crate) fn unlearn(&mut self, name: &FileName) {
@@ -243,29 +272,33 @@ impl Published {
     /// Forgets a file.
     #[cfg(test)]
     pub(crate) fn forget(&mut self, name: &FileName) {
-        self.files.remove(name.as_str());
+        self.sizes.insert(name.to_string(), None);
         self.records.remove(name);
     }
 
     /// Remembers how an image was made.
     #[cfg(test)]
     pub(crate) fn remember(&mut self, name: FileName, record: Record) {
-        let listed =
-            Listed { name: name.to_string(), size: record.size, modified: Timestamp::UNIX_EPOCH };
-        self.files.insert(name.to_string(), listed);
+        self.sizes.insert(name.to_string(), Some(record.size));
         self.records.insert(name, record);
     }
 
-    /// The length of a file in bytes, if it is there.
+    /// The length of a file in bytes, if it is there and somebody asked.
     #[must_use]
     pub fn size(&self, name: &FileName) -> Option<u64> {
-        self.files.get(name.as_str()).map(|listed| listed.size)
+        self.sizes.get(name.as_str()).copied().flatten()
     }
 
     /// How an image was made, if that was [read](Self::read_records).
     #[must_use]
     pub fn record(&self, name: &FileName) -> Option<&Record> {
         self.records.get(name)
+    }
+
+    /// The same, if it is of the very bytes that are listed: one that is not says nothing of them.
+    #[must_use]
+    pub fn recorded(&self, name: &FileName) -> Option<&Record> {
+        self.record(name).filter(|record| self.manifest.get(name) == Some(record.sha256))
     }
 
     /// The bytes of the manifest as they are served; `None` if there is none.
@@ -281,21 +314,17 @@ impl Published {
         SIGNATURES.into_iter().zip(seen)
     }
 
-    /// The files of the folder, listed in the manifest or not.
-    pub fn files(&self) -> impl Iterator<Item = &Listed> {
-        self.files.values()
-    }
-
     /// When the manifest was written, by the store's clock; `None` if there is none.
     #[must_use]
     pub fn changed(&self) -> Option<Timestamp> {
-        self.files.get(MANIFEST).map(|listed| listed.modified)
+        self.served.modified()
     }
 
-    /// Whether the folder has a file of this name.
+    /// Whether the folder has a file of this name. One that nobody asked for is believed to be there,
+    /// as the manifest says.
     #[must_use]
     pub fn has_file(&self, name: &FileName) -> bool {
-        self.files.contains_key(name.as_str())
+        self.sizes.get(name.as_str()).is_none_or(Option::is_some)
     }
 
     /// Whether a file has another length than when we published it. That its bytes are the same is

@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use ::http::HeaderMap;
 use jiff::Timestamp;
 use thiserror::Error;
 
@@ -15,14 +16,65 @@ use crate::fetch::cache::Cache;
 use crate::fetch::{Client, FetchError, without_password};
 use crate::name::{Arch, Sha256};
 
+pub mod command;
+mod date;
 pub mod directory;
-pub(crate) mod github;
+pub mod forge;
+pub mod git;
+pub mod gitea;
+pub mod github;
+pub mod gitlab;
 pub mod http;
 pub mod memory;
 pub mod repository;
 
 use memory::Memory;
 use repository::MirrorError;
+
+use command::CommandError;
+
+/// More than any project has ever released; who lists more is broken or means harm.
+const MOST: usize = 100_000;
+
+/// The longest name of a release that is looked at, in bytes: that of a file.
+const LONGEST: usize = 255;
+
+/// What an upstream lists.
+#[derive(Debug)]
+pub struct Listing {
+    /// What it has released, in no particular order.
+    pub releases: Vec<Release>,
+    /// Whether that is all: of what was not read, nobody knows whether it is there.
+    pub complete: bool,
+    /// What its users should know: that it moved.
+    pub notes: Vec<String>,
+}
+
+impl Listing {
+    /// All that there is.
+    fn whole(releases: Vec<Release>) -> Self {
+        Self { releases, complete: true, notes: Vec::new() }
+    }
+
+    /// The same without what has no name: nobody could write a rule for it, nor read it in a list.
+    fn without_nameless(mut self) -> Self {
+        let all = self.releases.len();
+        self.releases.retain(|release| is_name(&release.tag));
+        let left = all - self.releases.len();
+        if left > 0 {
+            let one = if left == 1 { "one release has" } else { &format!("{left} releases have") };
+            self.notes.push(format!(
+                "{one} no name that can be shown: longer than {LONGEST} bytes, or not plain text"
+            ));
+        }
+        self
+    }
+}
+
+fn is_name(tag: &str) -> bool {
+    let strange = |c: char| c.is_control() || c == char::REPLACEMENT_CHARACTER;
+    !tag.is_empty() && tag.len() <= LONGEST && !tag.contains(strange)
+}
 
 /// Something an upstream released: a candidate.
 #[derive(Debug, Clone)]
@@ -39,8 +91,13 @@ pub struct Release {
 
 impl Release {
     /// A release of which only the tag is known, and files that may belong to it.
-    fn tagged(tag: &str, assets: &Arc<[Asset]>) -> Self {
+    pub(crate) fn tagged(tag: &str, assets: &Arc<[Asset]>) -> Self {
         Self { tag: tag.to_owned(), published: None, prerelease: false, assets: assets.clone() }
+    }
+
+    /// A release without files, of which the tag is known, and perhaps the date.
+    fn bare(tag: String, published: Option<Timestamp>) -> Self {
+        Self { tag, published, prerelease: false, assets: [].into() }
     }
 }
 
@@ -55,8 +112,32 @@ pub struct Asset {
     pub sha256: Option<Sha256>,
     /// The length in bytes that the source gives.
     pub size: Option<u64>,
-    /// Where an API gives it to who has a token, if the location gives it to nobody.
-    pub private: Option<String>,
+    /// Where an API gives it to who has a token.
+    pub private: Option<Private>,
+}
+
+/// A file where an API gives it to who has a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Private {
+    /// Its address. An answer must not choose the server: a token goes there.
+    pub url: String,
+    /// Whose token.
+    pub api: forge::Api,
+}
+
+impl Private {
+    /// What the API is asked for it with; `None` where there is no token for it.
+    #[must_use]
+    pub fn headers(&self) -> Option<HeaderMap> {
+        self.api.download_headers()
+    }
+
+    /// Whether to ask there before anywhere else: some sites show to who is not logged in a page
+    /// to log in at, and no error.
+    #[must_use]
+    pub fn comes_first(&self) -> bool {
+        self.api.forge() != forge::Forge::Github
+    }
 }
 
 /// Where a file is.
@@ -92,6 +173,8 @@ pub enum SourceError {
         message: String,
         /// How that reads as an answer over HTTP.
         source: FetchError,
+        /// What to do about it.
+        hint: Option<String>,
     },
     /// GitHub's answer was no answer.
     #[error("cannot read github's answer about {repo}: {problem}")]
@@ -101,6 +184,34 @@ pub enum SourceError {
         /// What is wrong with it.
         problem: String,
     },
+    /// Another forge refused.
+    #[error("cannot ask {forge} about {project}")]
+    Forge {
+        /// `gitlab`
+        forge: &'static str,
+        /// What the component follows there.
+        project: String,
+        /// What it answered.
+        source: FetchError,
+        /// What to do about it.
+        hint: Option<String>,
+    },
+    /// An answer that is none.
+    #[error("cannot read the answer of {from}: {problem}")]
+    Answer {
+        /// Who gave it.
+        from: String,
+        /// What is wrong with it.
+        problem: String,
+        /// What to do about it.
+        hint: &'static str,
+    },
+    /// An environment variable that holds no token.
+    #[error("{0} holds characters that no token has")]
+    Token(String),
+    /// A command that tells no versions.
+    #[error(transparent)]
+    Command(#[from] CommandError),
     /// A folder that cannot be read.
     #[error("cannot read the folder {path}", path = path.display())]
     Directory {
@@ -113,9 +224,21 @@ pub enum SourceError {
     #[error(transparent)]
     Mirror(#[from] MirrorError),
     /// The upstream is there, but lists nothing. That is never taken for "nothing new".
-    #[error("{0}")]
-    Nothing(String),
+    #[error("{problem}")]
+    Nothing {
+        /// Who lists nothing of what.
+        problem: String,
+        /// What to do about it.
+        hint: &'static str,
+    },
 }
+
+/// What to do about an upstream that lists nothing, where a pattern may be the reason.
+const CHECK_MATCH: &str = "check `match` in the component; nothing is taken away meanwhile";
+
+/// The same, where the project has no releases, but perhaps tags.
+const TRY_TAGS: &str =
+    "a project that has tags alone is followed with `tags = true`; nothing is taken away meanwhile";
 
 impl SourceError {
     /// What to do about it.
@@ -123,29 +246,22 @@ impl SourceError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Fetch(_) => None,
-            Self::Github { source, .. } => match source {
-                FetchError::Status { status, .. } if status.as_u16() == 404 => {
-                    Some("check [source.github] repo; a private one needs GITHUB_TOKEN".to_owned())
-                }
-                FetchError::Status { status, .. } if status.as_u16() == 401 => Some(
-                    "GITHUB_TOKEN (or GH_TOKEN) holds a token that GitHub does not accept"
-                        .to_owned(),
-                ),
-                other => other.hint(),
-            },
+            Self::Github { source, hint, .. } | Self::Forge { source, hint, .. } => {
+                hint.clone().or_else(|| source.hint())
+            }
             Self::GithubAnswer { .. } => Some("check GITHUB_API_URL, if it is set".to_owned()),
+            Self::Answer { hint, .. } | Self::Nothing { hint, .. } => Some((*hint).to_owned()),
+            Self::Token(_) => Some("set it to the token, and nothing else".to_owned()),
+            Self::Command(error) => Some(error.hint()),
             Self::Directory { .. } => Some(
                 "[source.directory] path names it, relative to the component's file".to_owned(),
             ),
             Self::Mirror(error) => error.hint(),
-            Self::Nothing(_) => {
-                Some("check `match` in the component; nothing is taken away meanwhile".to_owned())
-            }
         }
     }
 }
 
-/// Asks a component's upstream for its releases, in no particular order.
+/// Asks a component's upstream for its releases.
 ///
 /// # Errors
 /// The upstream could not be asked, or lists nothing at all.
@@ -155,13 +271,18 @@ pub async fn poll(
     client: &Client,
     cache: &Cache,
     memory: &Memory,
-) -> Result<Vec<Release>, SourceError> {
-    match &component.source {
+) -> Result<Listing, SourceError> {
+    let listing = match &component.source {
         SourceRule::Github(rule) => github::poll(rule, client, cache).await,
+        SourceRule::Gitlab(rule) => gitlab::poll(rule, client, cache).await,
+        SourceRule::Gitea(rule) => gitea::poll(rule, client, cache).await,
+        SourceRule::Git(rule) => git::poll(rule, client).await,
         SourceRule::Http(rule) => http::poll(rule, client, cache).await,
+        SourceRule::Command(rule) => Ok(command::poll(rule, component).await?),
         SourceRule::Directory(rule) => directory::poll(rule, component, arches),
         SourceRule::Repository(rule) => {
             repository::poll(rule, component, arches, client, cache, memory).await
         }
-    }
+    }?;
+    Ok(listing.without_nameless())
 }

@@ -8,7 +8,8 @@
 //! |---|---|
 //! | `directory` | opening one, and what a killed publisher left in it |
 //! | `bucket` | clients of S3, Google and Azure, from the environment |
-//! | `upload` | files into objects, create-only or not, in parts, in bounded memory |
+//! | `upload` | files into objects, create-only or not, in bounded memory |
+//! | `stream` | a file as the body of one request to S3 |
 //! | `replace` | replacing an object only if nobody else did |
 //! | `lock`, `probe` | who may write, and whether the bucket can be trusted with that |
 //! | `error` | what servers answer, in few words |
@@ -37,6 +38,7 @@ mod error;
 mod lock;
 mod probe;
 mod replace;
+mod stream;
 mod upload;
 
 pub use error::StoreError;
@@ -62,8 +64,8 @@ pub enum Access {
 #[derive(Debug, Clone)]
 pub struct Store {
     objects: Arc<dyn ObjectStore>,
-    /// The same objects, through a client whose uploads in parts only create.
-    creating: Option<Arc<dyn ObjectStore>>,
+    /// The same objects, through a client for uploads.
+    uploading: Option<bucket::Uploading>,
     place: Place,
     cache_control: CacheControl,
     buffers: Arc<upload::Buffers>,
@@ -147,10 +149,10 @@ impl Store {
         match url {
             StoreUrl::Directory(path) => Self::directory(path, access),
             StoreUrl::Bucket(url) => {
-                let bucket::Clients { objects, creating } = bucket::clients(url)?;
+                let bucket::Clients { objects, uploading } = bucket::clients(url)?;
                 let place = Place::Bucket(url.to_string());
                 Ok(Self {
-                    creating,
+                    uploading,
                     cache_control: cache_control.clone(),
                     ..Self::new(objects, place)
                 })
@@ -172,7 +174,10 @@ impl Store {
         between: impl Fn(Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore>,
     ) -> Self {
         self.objects = between(self.objects);
-        self.creating = self.creating.map(between);
+        self.uploading = self.uploading.map(|uploading| bucket::Uploading {
+            objects: between(uploading.objects),
+            ..uploading
+        });
         self.is_watched = true;
         self
     }
@@ -180,7 +185,7 @@ impl Store {
     fn new(objects: Arc<dyn ObjectStore>, place: Place) -> Self {
         Self {
             objects,
-            creating: None,
+            uploading: None,
             place,
             cache_control: CacheControl::default(),
             buffers: Arc::default(),
@@ -289,6 +294,21 @@ impl Store {
         Ok(names)
     }
 
+    /// The paths of all objects below a folder, relative to it.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub async fn names_below(&self, folder: &str) -> Result<Vec<String>, StoreError> {
+        let key = Key::from(folder);
+        let names = self.objects.list(Some(&key)).try_filter_map(async |object| {
+            let parts = object.location.prefix_match(&key);
+            Ok(parts.map(|parts| {
+                parts.map(|part| part.as_ref().to_owned()).collect::<Vec<_>>().join("/")
+            }))
+        });
+        names.try_collect().await.map_err(|error| self.error("cannot list", folder, error))
+    }
+
     /// The SHA-256 of an object, read piece by piece; `None` only if there is none.
     ///
     /// # Errors
@@ -332,6 +352,25 @@ impl Store {
             Err(error) if is_missing(&error) => Ok(None),
             Err(error) => Err(self.error("cannot read", path, error)),
         }
+    }
+
+    /// The lengths of these files of a folder in bytes, in their order; `None` for one that is not
+    /// there. In a directory, only the names' own entries are looked at.
+    ///
+    /// # Errors
+    /// Anything else than a true "not found".
+    pub async fn sizes(
+        &self,
+        folder: &str,
+        names: &[String],
+    ) -> Result<Vec<Option<u64>>, StoreError> {
+        let Place::Directory(root, _) = &self.place else {
+            let sizes = names.iter().map(async |name| self.size(&format!("{folder}/{name}")).await);
+            return futures::stream::iter(sizes).buffered(16).try_collect().await;
+        };
+        let paths: Vec<PathBuf> = names.iter().map(|name| root.join(folder).join(name)).collect();
+        let looked = tokio::task::spawn_blocking(move || directory::sizes(&paths)).await;
+        looked.expect("looking at files does not panic")
     }
 
     /// Puts bytes at a path, in the place of what was there: readers see the old or the new ones,

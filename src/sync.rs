@@ -5,16 +5,18 @@
 
 use std::panic::AssertUnwindSafe;
 
+use anyhow::Context as _;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
+use tokio::sync::Semaphore;
 
 use crate::build::Workshop;
-use crate::config::{Component, Config, ConfigError, Signing};
+use crate::config::source::SourceRule;
+use crate::config::{Component, Config, ConfigError, Service, Signing};
 use crate::fetch::Client;
-use crate::fetch::cache::Cache;
 use crate::name::{Arch, Sha256};
-use crate::plan::{self, Action, Basis, Plan, Why};
+use crate::plan::{self, Action, Basis, Plan, Upstream, Why};
 use crate::recipe::fingerprint;
 use crate::report::{Progress, Step, Told};
 use crate::repository::commit::{Change, CommitError};
@@ -22,15 +24,20 @@ use crate::repository::seal::{self, Seal};
 use crate::repository::{self, Place, Published, commit};
 use crate::sign::{self, Signer};
 use crate::source::memory::Memory;
-use crate::source::{self, Release};
+use crate::source::{self, Listing};
 use crate::store::{Access, Lock, Store, StoreError};
+use crate::trust;
 
 mod attempt;
+mod left;
 mod outcome;
 mod prune;
 mod verbatim;
+mod waiting;
 
+pub(crate) use attempt::remember;
 use attempt::{Made, attempt};
+pub use left::{Left, tend};
 pub use outcome::{Outcome, PublishedImage, newest, refusals};
 pub use prune::{Limit, prune, retire};
 
@@ -41,16 +48,25 @@ pub struct Survey<'c> {
     pub component: &'c Component,
     /// The architectures it is built for, with upstream's names.
     pub arches: Vec<(Arch, String)>,
-    /// What upstream has.
-    pub releases: Vec<Release>,
+    /// What upstreams have.
+    pub upstream: Upstream,
     /// What is published.
     pub published: Published,
     /// What else the plan rests on.
     pub basis: Basis,
     /// What follows from all of these.
     pub plan: Plan,
-    cache: Cache,
     memory: Memory,
+}
+
+impl Survey<'_> {
+    /// Lets go what nothing is built of: of a thousand components that is nearly all there is in
+    /// memory.
+    fn forget_assets(&mut self) {
+        if self.plan.actions.is_empty() {
+            self.upstream.forget_assets();
+        }
+    }
 }
 
 /// Whether something is really done.
@@ -61,6 +77,13 @@ pub enum Run {
     /// Build and publish.
     Real,
 }
+
+/// How many upstreams are asked at once. What bounds requests is the client, host by host; this bounds
+/// what is in memory of them.
+const ASKED: usize = 256;
+
+/// How many components are read from the store at once.
+const READ: usize = 16;
 
 /// How often a component is planned anew because another publisher was faster.
 pub(crate) const ATTEMPTS: usize = 5;
@@ -107,34 +130,44 @@ pub async fn sync_to(
     if run == Run::Dry || !work {
         let mut outcomes: Vec<Outcome> =
             surveys.iter().map(|survey| planned(survey, limit)).collect();
-        if run == Run::Real {
-            keep_caches(&store, &surveys, &mut outcomes).await;
+        if run == Run::Real
+            && let Some(told) = keep_answers(config, &shop, &store, &surveys).await
+        {
+            outcomes.first_mut().into_iter().for_each(|first| first.errors.push(told.clone()));
         }
         return Ok(outcomes);
     }
 
     let store = store.made()?;
     let lock = store.lock().await?;
-    // Before anything is signed with a key that is new in it.
-    if let Some(keyring) = &keyring
-        && seal::put_keyring(&store, &lock, keyring).await?
-    {
-        progress.line(&format!("{:>10} {}", "published", sign::KEYRING));
-    }
-    // Before any of them writes: what is half written in a folder they share may be another's.
-    let swept: Vec<_> = surveys.iter().map(|survey| sweep(survey, &store, &lock)).collect();
-    let mut running: FuturesUnordered<_> = surveys
-        .into_iter()
-        .zip(swept)
-        .map(|(survey, swept)| carry_out(survey, swept, &shop, (&store, &lock, &signer), limit))
-        .collect();
-    let mut outcomes = Vec::new();
-    while let Some(outcome) = running.next().await {
-        outcomes.push(outcome);
-    }
-    drop(running);
-    lock.release().await;
+    let (unkept, mut outcomes) = lock
+        .during(async |lock| {
+            // Before anything is signed with a key that is new in it.
+            if let Some(keyring) = &keyring
+                && seal::put_keyring(&store, lock, keyring).await?
+            {
+                progress.line(&format!("{:>10} {}", "published", sign::KEYRING));
+            }
+            let unkept = keep_answers(config, &shop, &store, &surveys).await;
+            // Before any of them writes: what is half written in a folder they share may be
+            // another's.
+            let swept: Vec<_> = surveys.iter().map(|survey| sweep(survey, &store, lock)).collect();
+            let mut running: FuturesUnordered<_> = surveys
+                .into_iter()
+                .zip(swept)
+                .map(|(survey, swept)| {
+                    carry_out(survey, swept, &shop, (&store, lock, &signer), limit)
+                })
+                .collect();
+            let mut outcomes = Vec::new();
+            while let Some(outcome) = running.next().await {
+                outcomes.push(outcome);
+            }
+            Ok::<_, StoreError>((unkept, outcomes))
+        })
+        .await?;
     outcomes.sort_by(|a, b| a.component.cmp(&b.component));
+    outcomes.first_mut().into_iter().for_each(|first| first.errors.extend(unkept.clone()));
     Ok(outcomes)
 }
 
@@ -161,7 +194,7 @@ pub fn signer_to_look(config: &Config, progress: &Progress) -> Result<Option<Sig
 #[must_use]
 pub fn workshop(config: &Config, progress: &Progress) -> Workshop {
     let client = Client::new(&config.document.network, &config.document.limits);
-    Workshop::new(client, &config.document, progress.clone())
+    Workshop::new(client, config, progress.clone())
 }
 
 /// A component that could not even be planned for.
@@ -184,11 +217,15 @@ pub async fn survey_all<'c>(
     store: &Store,
     signer: Option<&Signer>,
 ) -> Vec<Result<Survey<'c>, Unsurveyed<'c>>> {
-    let at_once = config.document.network.concurrency.get();
-    futures::stream::iter(&config.components)
+    let reading = Semaphore::new(READ);
+    let reading = &reading;
+    let surveys = futures::stream::iter(&config.components)
         .map(async |component| {
-            match contained(survey(config, component, shop, store, signer)).await {
-                Ok(survey) => Ok(survey),
+            match contained(survey_in_turn(config, component, shop, store, reading, signer)).await {
+                Ok(mut survey) => {
+                    survey.forget_assets();
+                    Ok(survey)
+                }
                 Err(error) => {
                     let error = Told::of(component.name.as_str(), error.as_ref());
                     let published = Published::read(store, &component.folder).await.ok();
@@ -202,9 +239,23 @@ pub async fn survey_all<'c>(
                 }
             }
         })
-        .buffered(at_once)
+        .buffered(ASKED)
         .collect()
-        .await
+        .await;
+    for (host, quota) in shop.client.quotas() {
+        tracing::info!("{host}: {quota}");
+    }
+    surveys
+}
+
+/// Asks each GitHub what is left of its quota, which is free, where no other answer told. What it
+/// answers is for the client to remember.
+pub async fn ask_quotas(config: &Config, shop: &Workshop) {
+    for component in &config.components {
+        if let SourceRule::Github(rule) = &component.source {
+            source::github::ask_quota(rule, &shop.client).await;
+        }
+    }
 }
 
 /// Keeps a crash, which is a mistake of ours or of a library, to the component it happened in.
@@ -227,26 +278,69 @@ pub async fn survey<'c>(
     store: &Store,
     signer: Option<&Signer>,
 ) -> anyhow::Result<Survey<'c>> {
+    survey_in_turn(config, component, shop, store, &Semaphore::new(1), signer).await
+}
+
+async fn survey_in_turn<'c>(
+    config: &Config,
+    component: &'c Component,
+    shop: &Workshop,
+    store: &Store,
+    reading: &Semaphore,
+    signer: Option<&Signer>,
+) -> anyhow::Result<Survey<'c>> {
     let arches: Vec<_> =
         component.architectures(&config.document.repository.architectures).into_iter().collect();
-    let saved = store.read(&repository::cache_path(&component.name)).await?;
-    let cache = saved.map(|bytes| Cache::load(&bytes)).unwrap_or_default();
-    let published = Published::read(store, &component.folder).await?;
+    let answers = shop.client.answers();
+    answers.keep_in(store, repository::ANSWERS);
     let task = shop.progress.begin(Step::Poll, component.name.as_str());
     let memory = match component.mirrored() {
         Some(_) => store.read(&repository::memory_path(&component.name)).await?,
         None => None,
     };
     let memory = memory.map(|bytes| Memory::load(&bytes)).unwrap_or_default();
-    let releases = source::poll(component, &arches, &shop.client, &cache, &memory).await?;
+    let (listing, companions) = futures::try_join!(
+        async { Ok(source::poll(component, &arches, &shop.client, answers, &memory).await?) },
+        poll_companions(component, &arches, shop)
+    )?;
     task.finish(0);
-    for note in memory.take_notes() {
+    for note in listing.notes.iter().chain(companions.iter().flat_map(|listing| &listing.notes)) {
         shop.progress.line(&format!("warning: {}: {note}", component.name));
     }
-    let basis = Basis { overlay: overlay(component).await?, retention: config.document.retention };
+    let companions = companions.into_iter().map(|listing| listing.releases).collect();
+    let mut upstream = Upstream::new(component, listing.releases, companions, Timestamp::now());
+    upstream.complete = listing.complete;
+    let _turn = reading.acquire().await.expect("it is never closed");
+    let published = Published::read(store, &component.folder).await?;
+    trust::check_keys(component)?;
+    let basis = Basis {
+        overlay: overlay(component).await?,
+        retention: config.document.retention,
+        plus_is_blank: config.store().service() == Some(Service::S3),
+        require: config.document.trust.require,
+    };
     let (published, plan) =
-        plan_for(component, &arches, &releases, published, basis, store, signer, &memory).await?;
-    Ok(Survey { component, arches, releases, published, basis, plan, cache, memory })
+        plan_for(component, &arches, &upstream, published, basis, store, signer, &memory).await?;
+    Ok(Survey { component, arches, upstream, published, basis, plan, memory })
+}
+
+/// Asks the upstream of every companion.
+async fn poll_companions(
+    component: &Component,
+    arches: &[(Arch, String)],
+    shop: &Workshop,
+) -> anyhow::Result<Vec<Listing>> {
+    let polls = component.companions.iter().map(async |companion| {
+        let theirs =
+            |(arch, theirs): &(Arch, String)| (*arch, companion.arch(*arch, theirs).to_owned());
+        let arches: Vec<(Arch, String)> = arches.iter().map(theirs).collect();
+        // No companion is a mirror, of which alone something is remembered.
+        let (client, memory) = (&shop.client, Memory::default());
+        source::poll(&companion.follows, &arches, client, client.answers(), &memory)
+            .await
+            .with_context(|| format!("the companion `{}`", companion.name()))
+    });
+    futures::future::try_join_all(polls).await
 }
 
 /// The digest of a component's overlay.
@@ -262,7 +356,7 @@ async fn overlay(component: &Component) -> anyhow::Result<Option<Sha256>> {
 async fn plan_for(
     component: &Component,
     arches: &[(Arch, String)],
-    releases: &[Release],
+    upstream: &Upstream,
     mut published: Published,
     basis: Basis,
     store: &Store,
@@ -271,16 +365,16 @@ async fn plan_for(
 ) -> anyhow::Result<(Published, Plan)> {
     let now = Timestamp::now();
     if let (true, Some(theirs)) = (component.is_verbatim(), memory.theirs()) {
-        let signatures =
-            repository::verbatim::signatures(store, &published, &component.folder).await?;
+        let folder = &component.folder;
+        repository::verbatim::look(store, &mut published, folder, &theirs).await?;
+        let signatures = repository::verbatim::signatures(store, &published, folder).await?;
         let plan =
-            plan::verbatim(component, releases, &theirs, &published, &signatures, basis, now);
+            plan::verbatim(component, upstream, &theirs, &published, &signatures, basis, now);
         return Ok((published, plan));
     }
-    let releases = || releases.to_vec();
-    let names = plan::worth_knowing(component, arches, releases(), &published, basis, now);
+    let names = plan::worth_knowing(component, arches, upstream, &published, basis, now);
     published.read_records(store, &component.folder, names).await?;
-    let mut plan = plan::plan(component, arches, releases(), &published, basis, now);
+    let mut plan = plan::plan(component, arches, upstream, &published, basis, now);
     if let Some(signer) = signer {
         // First of all: nodes refuse a stale one.
         if let Some(why) = Seal::of(&published).due(signer, now)? {
@@ -290,38 +384,36 @@ async fn plan_for(
     Ok((published, plan))
 }
 
-/// Keeps what upstreams answered when there is nothing else to write. A component whose answers
-/// cannot be kept is up to date all the same, but it says so.
-async fn keep_caches(
+/// Keeps what upstreams answered for the next run. Components whose answers cannot be kept are up to
+/// date all the same, but it is said. Each object is whole at every instant, so no lock.
+async fn keep_answers(
+    config: &Config,
+    shop: &Workshop,
     store: &Store,
     surveys: &[Result<Survey<'_>, Unsurveyed<'_>>],
-    outcomes: &mut [Outcome],
-) {
-    for (survey, outcome) in surveys.iter().zip(outcomes) {
-        let Ok(survey) = survey else { continue };
-        if !survey.cache.is_changed() && !survey.memory.is_changed() {
-            continue;
+) -> Option<Told> {
+    let answers = shop.client.answers();
+    // What was not asked for this time may be what comes after a page that failed.
+    if config.whole && surveys.iter().all(Result::is_ok) {
+        answers.forget_unasked();
+    }
+    let memories = || surveys.iter().flatten().filter(|survey| survey.memory.is_changed());
+    if !answers.is_changed() && memories().next().is_none() {
+        return None;
+    }
+    let keep = async || {
+        let store = store.clone().made()?;
+        if answers.is_changed() {
+            answers.save(&store).await?;
         }
-        let kept = match store.clone().made() {
-            Ok(store) => keep_cache(&store, survey).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = kept {
-            outcome.errors.push(Told::of(survey.component.name.as_str(), &error));
+        for Survey { component, memory, .. } in memories() {
+            if let Some(bytes) = memory.save() {
+                store.put(&repository::memory_path(&component.name), bytes).await?;
+            }
         }
-    }
-}
-
-/// What upstream answered serves the next run; each file is whole at every instant, so no lock.
-async fn keep_cache(store: &Store, survey: &Survey<'_>) -> Result<(), StoreError> {
-    let name = &survey.component.name;
-    if let Some(bytes) = survey.cache.save() {
-        store.put(&repository::cache_path(name), bytes).await?;
-    }
-    match survey.memory.save() {
-        Some(bytes) => store.put(&repository::memory_path(name), bytes).await,
-        None => Ok(()),
-    }
+        Ok::<_, StoreError>(())
+    };
+    keep().await.err().map(|error| Told::of("what upstreams answered", &error))
 }
 
 /// What a dry run tells.
@@ -383,9 +475,6 @@ async fn carry_out(
     if let Err(error) = done {
         outcome.errors.push(Told::of(name, error.as_ref()));
     }
-    if let Err(error) = keep_cache(store, &survey).await {
-        outcome.errors.push(Told::of(name, &error));
-    }
     outcome
 }
 
@@ -419,7 +508,10 @@ async fn carry_out_plan(
     for _ in 0..ATTEMPTS {
         let theirs = survey.memory.theirs().filter(|_| survey.component.is_verbatim());
         let attempted = match theirs {
-            Some(theirs) => verbatim::attempt(survey, &theirs, shop, place, limit, outcome).await,
+            Some(theirs) => {
+                let attempt = verbatim::attempt(survey, &theirs, shop, place, limit, outcome);
+                attempt.await.map(|()| false)
+            }
             None => attempt(survey, shop, place, limit, &mut made, outcome).await,
         };
         match attempted {
@@ -427,7 +519,8 @@ async fn carry_out_plan(
                 let component = survey.component.name.as_str();
                 tracing::debug!(component, "another publisher was faster");
             }
-            done => return done,
+            Ok(true) => {}
+            done => return done.map(drop),
         }
     }
     Err(CommitError::Raced { folder: place.folder.clone() }.into())

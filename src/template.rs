@@ -47,15 +47,39 @@ pub struct Vars<'a> {
     pub tag: &'a str,
     /// `{url}`: the asset that a checksum file is about.
     pub url: &'a str,
+    /// `{NAME.version}` and the like: what goes in beside it.
+    pub beside: &'a [Beside],
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What stands for `{NAME.version}`, `{NAME.tag}` and `{NAME.arch}`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Beside {
+    /// The name before the dot.
+    pub name: String,
+    /// Its version, as its upstream writes it.
+    pub version: String,
+    /// Its tag.
+    pub tag: String,
+    /// What its upstream calls the architecture.
+    pub arch: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Variable {
     Name,
     Version,
     Arch,
     Tag,
     Url,
+    Beside(String, Of),
+}
+
+/// What is said of something that goes in beside the component.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Of {
+    Version,
+    Tag,
+    Arch,
 }
 
 impl Variable {
@@ -68,17 +92,38 @@ impl Variable {
     ];
 
     fn parse(name: &str) -> Option<Self> {
-        Self::ALL.iter().find(|(known, _)| *known == name).map(|(_, variable)| *variable)
+        let plain = Self::ALL.iter().find(|(known, _)| *known == name);
+        plain.map(|(_, variable)| variable.clone()).or_else(|| {
+            let (of, what) = name.split_once('.')?;
+            let what = match what {
+                "version" => Of::Version,
+                "tag" => Of::Tag,
+                "arch" => Of::Arch,
+                _ => return None,
+            };
+            let is_name = of.starts_with(|c: char| c.is_ascii_alphanumeric())
+                && of.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
+            is_name.then(|| Self::Beside(of.to_owned(), what))
+        })
     }
 
-    fn value<'a>(self, vars: &Vars<'a>) -> &'a str {
-        match self {
+    /// `None`: nothing of that name goes in beside it.
+    fn value<'a>(&self, vars: &Vars<'a>) -> Option<&'a str> {
+        Some(match self {
             Self::Name => vars.name,
             Self::Version => vars.version,
             Self::Arch => vars.arch,
             Self::Tag => vars.tag,
             Self::Url => vars.url,
-        }
+            Self::Beside(name, of) => {
+                let beside = vars.beside.iter().find(|beside| beside.name == *name)?;
+                match of {
+                    Of::Version => &beside.version,
+                    Of::Tag => &beside.tag,
+                    Of::Arch => &beside.arch,
+                }
+            }
+        })
     }
 }
 
@@ -138,14 +183,23 @@ impl Template {
         Variable::parse(name).is_some_and(|variable| self.parts.contains(&Part::Variable(variable)))
     }
 
-    /// The text with every variable filled in.
+    /// The names of what it wants beside the component.
+    pub fn beside(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Variable(Variable::Beside(name, _)) => Some(name.as_str()),
+            Part::Text(_) | Part::Variable(_) => None,
+        })
+    }
+
+    /// The text with every variable filled in. The configuration was checked for names that nothing
+    /// stands for.
     #[must_use]
     pub fn expand(&self, vars: &Vars<'_>) -> String {
         self.parts
             .iter()
             .map(|part| match part {
                 Part::Text(text) => text.as_str(),
-                Part::Variable(variable) => variable.value(vars),
+                Part::Variable(variable) => variable.value(vars).unwrap_or_default(),
             })
             .collect()
     }
@@ -173,7 +227,9 @@ impl Template {
                 Part::Variable(Variable::Arch) => {
                     let _ = write!(pattern, "(?<arch{index}>{arch})");
                 }
-                Part::Variable(variable) => pattern.push_str(&regex::escape(variable.value(vars))),
+                Part::Variable(variable) => {
+                    pattern.push_str(&regex::escape(variable.value(vars).unwrap_or_default()));
+                }
             }
         }
         pattern.push('$');
@@ -239,10 +295,11 @@ impl Text {
         while let Some(at) = rest.find('{') {
             out.push_str(&rest[..at]);
             rest = &rest[at..];
-            let variable =
-                rest.find('}').and_then(|end| Some((Variable::parse(&rest[1..end])?, end)));
-            if let Some((variable, end)) = variable {
-                out.push_str(variable.value(vars));
+            let value = rest
+                .find('}')
+                .and_then(|end| Some((Variable::parse(&rest[1..end])?.value(vars)?, end)));
+            if let Some((value, end)) = value {
+                out.push_str(value);
                 rest = &rest[end + 1..];
             } else {
                 out.push('{');
@@ -251,6 +308,19 @@ impl Text {
         }
         out.push_str(rest);
         out
+    }
+
+    /// The names before the dot of whatever looks like `{NAME.version}`.
+    #[must_use]
+    pub fn beside(&self) -> Vec<String> {
+        let inner = self.0.split('{').skip(1).filter_map(|rest| rest.split_once('}'));
+        let variables = inner.filter_map(|(inner, _)| Variable::parse(inner));
+        variables
+            .filter_map(|variable| match variable {
+                Variable::Beside(name, _) => Some(name),
+                _ => None,
+            })
+            .collect()
     }
 
     /// The text as it was written.
@@ -270,8 +340,14 @@ impl From<&str> for Text {
 mod tests {
     use super::*;
 
-    const VARS: Vars<'static> =
-        Vars { name: "ts", version: "1.58.1", arch: "amd64", tag: "v1.58.1", url: "http://x/" };
+    const VARS: Vars<'static> = Vars {
+        name: "ts",
+        version: "1.58.1",
+        arch: "amd64",
+        tag: "v1.58.1",
+        url: "http://x/",
+        beside: &[],
+    };
 
     #[test]
     fn a_template_expands_and_matches_back() {
@@ -305,6 +381,25 @@ mod tests {
         assert!(error.contains("`{versoin}`"), "{error}");
         assert!(Template::parse("x{version").is_err());
         assert!(Template::parse("x").unwrap().require(&["version"]).is_err());
+    }
+
+    #[test]
+    fn what_goes_in_beside_it_has_variables_too() {
+        let beside = [Beside {
+            name: "cni".to_owned(),
+            version: "1.5".to_owned(),
+            tag: "v1.5".to_owned(),
+            arch: "x64".to_owned(),
+        }];
+        let vars = Vars { beside: &beside, ..VARS };
+        let template = Template::parse("{cni.tag}/{cni.version}-{cni.arch}-{version}").unwrap();
+        assert_eq!(template.expand(&vars), "v1.5/1.5-x64-1.58.1");
+        assert_eq!(template.beside().collect::<Vec<_>>(), ["cni", "cni", "cni"]);
+        assert!(Template::parse("{cni.digest}").is_err() && Template::parse("{.version}").is_err());
+        // A text says what it likes, where nothing has the name.
+        let text = Text::from("{cni.version} {nats.version} {{.version}}");
+        assert_eq!(text.expand(&vars), "1.5 {nats.version} {{.version}}");
+        assert_eq!(text.beside(), ["cni", "nats"]);
     }
 
     #[test]

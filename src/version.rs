@@ -61,12 +61,6 @@ impl Version {
         let number = number.parse().ok().filter(|_| plain)?;
         Some((version.parse().ok()?, number))
     }
-
-    /// The version read as semver, see [`semver_of`].
-    #[must_use]
-    pub fn semver(&self) -> Option<semver::Version> {
-        semver_of(&self.0)
-    }
 }
 
 impl FromStr for Version {
@@ -209,6 +203,61 @@ pub fn semver_of(version: &str) -> Option<semver::Version> {
     format!("{}.{}.{}{rest}", numbers[0], numbers[1], numbers[2]).parse().ok()
 }
 
+/// The numbers that a version begins with, as a semver version: of `v1.31.2+k3s1` and `1.31.2-rc1`
+/// 1.31.2, of `1.2.3.4` the first three, of `2024-05-01` 2024.5.1, of `r123` 123.0.0.
+///
+/// `None` where there is no number, or one that nobody counts to.
+#[must_use]
+pub fn numbered(version: &str) -> Option<semver::Version> {
+    let mut rest = &version[prefix_of(version).len()..];
+    let mut numbers = Vec::with_capacity(3);
+    while numbers.len() < 3 {
+        let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        numbers.push(rest[..end].parse::<u64>().ok()?);
+        // A year makes it a date, and only there do hyphens part numbers.
+        let dated = numbers[0] >= 1900 && numbers[0] < 10_000;
+        let part = rest[end..]
+            .strip_prefix('.')
+            .or_else(|| rest[end..].strip_prefix(['-', '_']).filter(|_| dated));
+        match part {
+            Some(part) if part.starts_with(|c: char| c.is_ascii_digit()) => rest = part,
+            _ => break,
+        }
+    }
+    numbers.resize(3, 0);
+    Some(semver::Version::new(numbers[0], numbers[1], numbers[2]))
+}
+
+/// What comes before the first digit: `v`, `release-`, mostly nothing.
+#[must_use]
+pub fn prefix_of(version: &str) -> &str {
+    let end = version.find(|c: char| c.is_ascii_digit()).unwrap_or(version.len());
+    &version[..end]
+}
+
+/// The version as semver orders it, where semver and clients may disagree; `None` where it is not
+/// semver. The number after a hyphen that packagers give, `1.2.3-1`, is no pre-release.
+#[must_use]
+pub fn precedence(version: &str) -> Option<semver::Version> {
+    let mut semver = semver_of(version)?;
+    if is_packaging(&semver.pre) {
+        semver.pre = semver::Prerelease::EMPTY;
+    }
+    Some(semver)
+}
+
+/// Whether this stands for the packager's own number: `1` of `1.2.3-1`, `28` of `8.0.36-28`.
+fn is_packaging(pre: &semver::Prerelease) -> bool {
+    !pre.is_empty() && pre.split('.').all(|part| part.bytes().all(|c| c.is_ascii_digit()))
+}
+
+/// The version of which `1.2.3-1` is the packager's first.
+#[must_use]
+pub fn packaged(version: &str) -> Option<&str> {
+    semver_of(version).filter(|semver| is_packaging(&semver.pre))?;
+    version.split('-').next()
+}
+
 /// What upstreams write where a pre-release begins, as a word of its own: `1.0rc1`, `1.0.beta`.
 const PRE_RELEASES: [&str; 17] = [
     "alpha",
@@ -236,10 +285,11 @@ const NUMBERED_PRE_RELEASES: [&str; 4] = ["a", "b", "c", "m"];
 /// The part of a version before whatever makes it a pre-release: `1.0` of `1.0-rc1`, `1.0rc1` and
 /// `1.0.beta`. `None` if it is none.
 ///
-/// As semver has it where a version is semver, and by the words that upstreams use where it is not.
+/// As semver has it where a version is semver, but for the number that packagers give (`1.2.3-1`), and
+/// by the words that upstreams use where it is not.
 #[must_use]
 pub fn final_of(version: &str) -> Option<&str> {
-    if semver_of(version).is_some_and(|semver| !semver.pre.is_empty()) {
+    if precedence(version).is_some_and(|semver| !semver.pre.is_empty()) {
         return version.split('-').next();
     }
     let bytes = version.as_bytes();
@@ -264,115 +314,5 @@ pub fn final_of(version: &str) -> Option<&str> {
     None
 }
 
-/// True when clients would take this pre-release for newer than the release it precedes:
-/// `1.0-rc1`, which they sort above `1.0`.
-///
-/// A node that took such a version would never move on to the final one.
-#[must_use]
-pub fn outlives_its_final(version: &Version) -> bool {
-    final_of(version.as_str()).is_some_and(|last| compare(version.as_str(), last).is_gt())
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_order_is_the_clients() {
-        // Each seen with `systemd-analyze compare-versions`.
-        let ascending = [
-            ("1.9", "1.10"),
-            ("1.0~rc1", "1.0"),
-            ("1.0", "1.0^post1"),
-            ("1.0", "1.0.0"),
-            ("1.0-1", "1.0.1"),
-            ("1.0", "1.0-rc1"),
-            ("1.0", "1.0rc1"),
-            ("1.0.1", "1.0+build"),
-            ("v1.11", "1.2"),
-            ("1.0", "1.0-r1"),
-            ("1.0-r1", "1.0-r2"),
-            ("1.0-r2", "1.0.1"),
-            ("", "0"),
-            ("a", "b"),
-            ("A", "a"),
-            ("1.9", "1.99999999999999999999999999"),
-        ];
-        for (old, new) in ascending {
-            assert_eq!(compare(old, new), Ordering::Less, "{old} < {new}");
-            assert_eq!(compare(new, old), Ordering::Greater, "{new} > {old}");
-        }
-        for (a, b) in [("01.0", "1.0"), ("1_5", "1,5"), ("1+5", "1_5"), ("", "")] {
-            assert_eq!(compare(a, b), Ordering::Equal, "{a} == {b}");
-        }
-    }
-
-    #[test]
-    fn revisions_are_told_from_versions() {
-        let version = |text: &str| text.parse::<Version>().unwrap();
-        assert_eq!(version("1.0").revised(2).unwrap(), version("1.0-r2"));
-        assert_eq!(version("1.0").revised(0).unwrap(), version("1.0"));
-        assert_eq!(version("1.0-r12").unrevised(), Some((version("1.0"), 12)));
-        for none in
-            ["1.0", "1.0-rc1", "1.0-r", "1.0-r0", "1.0-r01", "1.0-r-1", "r1", "1.0-r99999999999"]
-        {
-            assert_eq!(version(none).unrevised(), None, "{none}");
-        }
-        assert!(version(&"1".repeat(127)).revised(1).is_err());
-    }
-
-    #[test]
-    fn a_version_no_client_reads_is_refused() {
-        for bad in ["", "1.0 beta", "1/2", "1%2", "1\n2", "1.0~rc1", "-1", "é", &"1".repeat(129)] {
-            assert!(bad.parse::<Version>().is_err(), "{bad:?} was taken");
-        }
-    }
-
-    #[test]
-    fn upstream_versions_read_as_semver() {
-        assert_eq!(semver_of("1.58").unwrap().to_string(), "1.58.0");
-        assert_eq!(semver_of("2024.01.05").unwrap().to_string(), "2024.1.5");
-        assert_eq!(semver_of("1.31.2+k3s1").unwrap().build.as_str(), "k3s1");
-        assert_eq!(semver_of("1-rc1").unwrap().pre.as_str(), "rc1");
-        for none in ["", "latest", "1.2.3.4", "1..2"] {
-            assert_eq!(semver_of(none), None, "{none}");
-        }
-    }
-
-    #[test]
-    fn a_pre_release_above_its_final_is_seen() {
-        let outlives = |v: &str| outlives_its_final(&v.parse().unwrap());
-        for bad in [
-            "1.0.0-rc1",
-            "1.0-beta.2",
-            "1.1.0rc1",
-            "1.1.0b2",
-            "1.6.0RC2",
-            "1.2.0_beta1",
-            "1.3.0.alpha1",
-            "1.4.0dev",
-            "1.7.0.pre",
-            "1.0.0c1",
-            "1.0.0-1",
-        ] {
-            assert!(outlives(bad), "{bad}");
-        }
-        for good in [
-            "1.0.0",
-            "1.0.0+build-5",
-            "3.5a",
-            "1.0.2w",
-            "2024-01-05",
-            "20240105",
-            "1.2.3.4",
-            "1.0-5",
-            "1.31.2+k3s1",
-            "r23",
-        ] {
-            assert!(!outlives(good), "{good}");
-            assert_eq!(final_of(good), None, "{good}");
-        }
-        assert_eq!(final_of("1.1.0rc1"), Some("1.1.0"));
-        assert_eq!(final_of("1.3.0.alpha1"), Some("1.3.0"));
-    }
-}
+mod tests;

@@ -12,8 +12,9 @@ use super::{Context, Ended, print, print_json};
 use crate::build::Bench;
 use crate::config::Count;
 use crate::image::Image;
+use crate::lint::Finding;
 use crate::name::{Arch, ComponentName, Sha256};
-use crate::plan::{self, Build, Candidate, Why, recipe_of};
+use crate::plan::{self, Asked, Build, Candidate};
 use crate::report::{Told, human_size, say};
 use crate::store::{Access, Store};
 use crate::sync::{self, Survey};
@@ -33,6 +34,8 @@ struct Built {
     path: String,
     sha256: Sha256,
     size: u64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    findings: Vec<Finding>,
 }
 
 pub(super) async fn run(
@@ -41,8 +44,10 @@ pub(super) async fn run(
     version: Option<&str>,
     arches: &[Arch],
     output: &Path,
+    locked: bool,
 ) -> anyhow::Result<Ended> {
-    let config = context.load()?;
+    let mut config = context.load()?;
+    config.document.trust.locked |= locked;
     let component = config.component(name)?;
     let shop = sync::workshop(&config, &context.progress);
     let store = Store::configured(&config, Access::Read)?;
@@ -50,7 +55,7 @@ pub(super) async fn run(
         .await
         .with_context(|| format!("{name}: cannot build"))?;
 
-    let Some(Candidate { version, release }) = find(&survey, version) else {
+    let Some(candidate) = find(&survey, version) else {
         match version {
             Some(version) => {
                 bail!(
@@ -64,8 +69,9 @@ pub(super) async fn run(
     };
     let wanted: Vec<_> = survey
         .arches
-        .into_iter()
+        .iter()
         .filter(|(arch, _)| arches.is_empty() || arches.contains(arch))
+        .cloned()
         .collect();
     if let Some(missing) =
         arches.iter().find(|arch| !wanted.iter().any(|(known, _)| known == *arch))
@@ -76,24 +82,9 @@ pub(super) async fn run(
     }
 
     fs::create_dir_all(output).with_context(|| format!("cannot make {}", output.display()))?;
-    let mut jobs = Vec::new();
-    for (arch, upstream_arch) in wanted {
-        let image = plan::image_name(component, &version, arch).map_err(anyhow::Error::msg)?;
-        let overlay = survey.basis.overlay;
-        jobs.push(Build {
-            recipe: recipe_of(component, overlay, &version, &release, arch, &upstream_arch),
-            release: release.clone(),
-            version: version.clone(),
-            revision: 0,
-            shown: version.clone(),
-            arch,
-            upstream_arch,
-            image,
-            why: Why::Asked,
-            expects: Vec::new(),
-            time: None,
-        });
-    }
+    let version = candidate.version.clone();
+    let jobs = asked_for(&survey, &wanted, &candidate, 0)?;
+    let jobs: Vec<Build> = jobs.into_iter().map(|job| Build { time: None, ..job }).collect();
     let bench = Bench::new(&shop, component, &jobs)?;
     let results = futures::future::join_all(jobs.iter().map(|job| bench.build(job))).await;
     let mut built = Vec::new();
@@ -112,6 +103,7 @@ pub(super) async fn run(
             }
         }
     }
+    sync::remember(&shop).await?;
     if context.json {
         print_json("build", &Result { component: name.clone(), release: version, images: built })?;
     } else {
@@ -132,14 +124,33 @@ pub(super) fn find(survey: &Survey<'_>, version: Option<&str>) -> Option<Candida
         wide.versions.newest = Count::MOST;
         wide.versions.per = None;
         wide.versions.min_age = None;
+        wide.versions.pin = None;
     }
-    let releases = survey.releases.clone();
-    let selection = plan::select(&wide, releases, &|_, _| None, Timestamp::now());
+    let upstream = survey.upstream.by(&wide, Timestamp::now());
+    let selection = plan::select(&wide.versions, &upstream, &Asked::NOTHING);
     selection.wanted.into_iter().find(|candidate| {
         version.is_none_or(|wanted| {
-            candidate.version.as_str() == wanted || candidate.release.tag == wanted
+            [candidate.version.as_str(), &candidate.upstream, &candidate.release.tag]
+                .contains(&wanted)
         })
     })
+}
+
+/// The builds of a release that somebody asks for.
+///
+/// # Errors
+/// It has no image that could be built.
+pub(super) fn asked_for(
+    survey: &Survey<'_>,
+    arches: &[(Arch, String)],
+    candidate: &Candidate,
+    revision: u32,
+) -> anyhow::Result<Vec<Build>> {
+    let Survey { component, upstream, published, basis, .. } = survey;
+    let builds =
+        plan::asked_for(component, arches, upstream, published, *basis, candidate, revision);
+    builds
+        .map_err(|refusal| anyhow::anyhow!("{}: {refusal}\nhint: {}", component.name, refusal.hint))
 }
 
 /// Copies a finished image to its place, where it appears whole or not at all.
@@ -154,5 +165,6 @@ fn deliver(image: &Image, arch: Arch, output: &Path) -> anyhow::Result<Built> {
         let _ = fs::remove_file(&half);
     }
     copied.with_context(|| format!("cannot write {}", to.display()))?;
-    Ok(Built { arch, path: to.display().to_string(), sha256: image.sha256, size: image.size })
+    let Image { sha256, size, findings, .. } = image.clone();
+    Ok(Built { arch, path: to.display().to_string(), sha256, size, findings })
 }

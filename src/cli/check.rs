@@ -6,11 +6,10 @@ use std::fmt::Write as _;
 use anyhow::{Context as _, bail};
 use serde::Serialize;
 
-use super::build::find;
+use super::build::{asked_for, find};
 use super::{Context, Ended, print, print_json};
 use crate::build::Bench;
 use crate::name::{Arch, ComponentName, FileName, Sha256};
-use crate::plan::{Build, Why, recipe_of};
 use crate::report::{Told, say};
 use crate::repository::commit::Record;
 use crate::repository::shelf::{Names, Shelf};
@@ -58,8 +57,7 @@ pub(super) async fn run(
         survey.published.manifest.files().map(|(name, _)| name.clone()).collect();
     let listed = listed.into_iter().filter(|name| names.read(name).is_some());
     survey.published.read_records(&store, &component.folder, listed).await?;
-    let upstream = crate::plan::versions_of(component, &survey.releases);
-    let shelf = Shelf::new(component, &survey.published, &upstream);
+    let shelf = Shelf::new(component, &survey.published, &survey.upstream.versions());
     let is_meant = |release: &Version, revision: u32| {
         release.revised(revision).is_ok_and(|shown| shown.as_str() == version)
     };
@@ -81,28 +79,14 @@ pub(super) async fn run(
     };
 
     let files = &shelf.slots[release][&revision];
-    let mut jobs = Vec::new();
-    for (arch, theirs) in &survey.arches {
-        let Some(image) = files.get(arch).filter(|_| arches.is_empty() || arches.contains(arch))
-        else {
-            continue;
-        };
-        let overlay = survey.basis.overlay;
-        jobs.push(Build {
-            recipe: recipe_of(component, overlay, release, &candidate.release, *arch, theirs),
-            release: candidate.release.clone(),
-            version: release.clone(),
-            revision,
-            shown: release.revised(revision)?,
-            arch: *arch,
-            upstream_arch: theirs.clone(),
-            image: image.clone(),
-            why: Why::Asked,
-            // What differs is told, not refused.
-            expects: Vec::new(),
-            time: survey.published.record(image).map(|record| record.time),
-        });
-    }
+    let wanted: Vec<(Arch, String)> = survey
+        .arches
+        .iter()
+        .filter(|(arch, _)| files.contains_key(arch))
+        .filter(|(arch, _)| arches.is_empty() || arches.contains(arch))
+        .cloned()
+        .collect();
+    let jobs = asked_for(&survey, &wanted, &candidate, revision)?;
     if jobs.is_empty() {
         bail!("{name}: version `{version}` is not published for any of these architectures");
     }

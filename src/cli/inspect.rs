@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::{Context, Ended, print, print_json};
 use crate::image::compare::{self, Changed, Comparison, Difference};
 use crate::image::inspect::{self, Inspection, Listed, Use};
+use crate::lint::{self, Level};
 use crate::name::Sha256;
 use crate::report::{count, human_size};
 
@@ -21,7 +22,7 @@ struct Result {
 }
 
 pub(super) fn run(context: &Context, path: &Path, list: bool) -> anyhow::Result<Ended> {
-    let mut image = inspect::inspect(path, None)?;
+    let mut image = inspect::inspect_closely(path, None)?;
     let (sha256, _) = Sha256::of_reader(&mut File::open(path)?)?;
     let entries = std::mem::take(&mut image.entries);
     if list && context.json {
@@ -135,8 +136,12 @@ fn text(result: &Result) -> String {
         };
         let _ = writeln!(out, "  verdict    {tool} takes it");
     }
-    for problem in &image.problems {
-        let _ = writeln!(out, "  problem    {}", problem.escape_debug());
+    for (level, lint, text) in lint::told(&image.findings) {
+        let level = match level {
+            Level::Error => "problem",
+            Level::Warning => "warning",
+        };
+        let _ = writeln!(out, "  {level}    {} [{lint}]", text.escape_debug());
     }
     out
 }

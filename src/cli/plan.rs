@@ -1,17 +1,18 @@
 //! `publish plan`
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use serde::Serialize;
 
 use super::{Context, Ended, print, print_json};
 use crate::name::{ComponentName, FileName};
-use crate::plan::{Refusal, Verdict, Why};
+use crate::plan::{Awaited, Because, Build, Chosen, Out, Refusal, Verdict, Vouched, Why};
 use crate::report::{Told, count, say};
 use crate::repository::commit::Removal;
 use crate::store::{Access, Store};
 use crate::sync::{self, Survey};
+use crate::version::Version;
 
 #[derive(Serialize)]
 struct Result<'a> {
@@ -30,7 +31,17 @@ struct Planned<'a> {
     removals: Vec<&'a Removal>,
     deletions: Vec<&'a FileName>,
     refused: Vec<Refused<'a>>,
+    /// What is wanted, but not all there yet.
+    waiting: &'a [Awaited],
+    /// What would be wanted if an older version were not pinned.
+    newer: &'a [Version],
+    /// What is published, but upstream lists no more.
+    withdrawn: &'a [Version],
     releases: &'a [Verdict],
+    /// What vouches for each asset of the versions that are wanted.
+    assets: &'a [Vouched],
+    /// The assets that nothing vouches for.
+    unverified: Vec<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -39,6 +50,15 @@ struct PlannedBuild<'a> {
     arch: &'a str,
     image: &'a FileName,
     why: Why,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    companions: Vec<Accompanied<'a>>,
+}
+
+#[derive(Serialize)]
+struct Accompanied<'a> {
+    name: &'a str,
+    release: &'a str,
+    why: Because,
 }
 
 #[derive(Serialize)]
@@ -86,6 +106,15 @@ fn planned<'s>(survey: &'s Survey<'_>) -> Planned<'s> {
                 arch: build.arch.as_str(),
                 image: &build.image,
                 why: build.why,
+                companions: build
+                    .company
+                    .iter()
+                    .map(|Chosen { name, version, why, .. }| Accompanied {
+                        name,
+                        release: version,
+                        why: *why,
+                    })
+                    .collect(),
             })
             .collect(),
         sign: survey.plan.sign(),
@@ -98,8 +127,37 @@ fn planned<'s>(survey: &'s Survey<'_>) -> Planned<'s> {
             .iter()
             .map(|Refusal { tag, problem, hint }| Refused { release: tag, problem, hint })
             .collect(),
+        waiting: &survey.plan.waiting,
+        newer: &survey.plan.newer,
+        withdrawn: &survey.plan.withdrawn,
         releases: &survey.plan.verdicts,
+        assets: &survey.plan.vouched,
+        unverified: survey.plan.unverified(),
     }
+}
+
+/// `nothing vouches for a and 2 more assets`, if there are any.
+pub(super) fn unverified(assets: &[&str]) -> Option<String> {
+    let (first, more) = assets.split_first()?;
+    let first = first.escape_debug();
+    Some(match more.len() {
+        0 => format!("nothing vouches for {first}"),
+        more => format!("nothing vouches for {first} and {}", count(more, "more asset")),
+    })
+}
+
+/// What vouches for each asset, one after the other.
+fn vouched(assets: &[Vouched]) -> String {
+    let mut out = String::new();
+    if !assets.is_empty() {
+        out.push_str("  what vouches for the assets\n");
+    }
+    let mut told = BTreeSet::new();
+    for Vouched { asset, by, .. } in assets.iter().filter(|vouched| told.insert(&vouched.asset)) {
+        let by = if by.is_empty() { "nothing".to_owned() } else { by.join(", ") };
+        let _ = writeln!(out, "    {}: {}", asset.escape_debug(), by.escape_debug());
+    }
+    out
 }
 
 fn text(survey: &Survey<'_>, verbose: bool) -> String {
@@ -110,6 +168,7 @@ fn text(survey: &Survey<'_>, verbose: bool) -> String {
         (plan.builds().count(), "image", "to build"),
         (plan.removals().count(), "line", "to take out"),
         (plan.deletions().count(), "file", "to delete"),
+        (plan.waiting.len(), "version", "waited for"),
     ];
     let yanks: Vec<_> = plan.yanks().map(ToString::to_string).collect();
     let sign = plan.sign().map(|why| format!("to be signed: {why}"));
@@ -122,7 +181,7 @@ fn text(survey: &Survey<'_>, verbose: bool) -> String {
     let what: Vec<_> = what.chain(yank).chain(sign).collect();
     let what = if what.is_empty() { "nothing to do".to_owned() } else { what.join(", ") };
     let _ = writeln!(out, "{name}: {what}");
-    let built = plan.builds().map(|build| (&build.image, build.why.to_string()));
+    let built = plan.builds().map(|build| (&build.image, why(build)));
     let removed = plan.removals().map(|removal| (&removal.name, format!("out: {}", removal.why)));
     let deleted = plan.deletions().map(|name| (name, "deleted: its grace is over".to_owned()));
     let lines: Vec<(&FileName, String)> = built.chain(removed).chain(deleted).collect();
@@ -130,28 +189,88 @@ fn text(survey: &Survey<'_>, verbose: bool) -> String {
     for (name, why) in lines {
         let _ = writeln!(out, "  {name:width$}  {why}");
     }
-    for refusal in &survey.plan.refusals {
+    for refusal in &plan.refusals {
         let _ = writeln!(out, "  refused {refusal}\n    hint: {}", refusal.hint);
     }
+    for awaited in &plan.waiting {
+        let _ = writeln!(out, "  {awaited}");
+    }
+    if let (Some(pin), false) = (&survey.component.versions.pin, plan.newer.is_empty()) {
+        let _ = writeln!(out, "  {}", newer_than(pin, &plan.newer));
+    }
+    if !plan.withdrawn.is_empty() {
+        let _ = writeln!(out, "  {}", no_longer_listed(&plan.withdrawn));
+    }
+    if let Some(unverified) = unverified(&plan.unverified()) {
+        let _ = writeln!(out, "  unverified: {unverified}");
+    }
     if verbose {
-        out.push_str("  of upstream's releases\n");
-        let width =
-            survey.plan.verdicts.iter().map(|verdict| verdict.tag.len()).max().unwrap_or(0).min(40);
-        for verdict in &survey.plan.verdicts {
-            let why = verdict
-                .out
-                .as_ref()
-                .map_or_else(|| "wanted".to_owned(), |out| format!("out: {out}"));
-            let _ = writeln!(out, "    {:width$}  {why}", verdict.tag.escape_debug().to_string());
-        }
+        out.push_str(&vouched(&plan.vouched));
+        out.push_str(&releases(&plan.verdicts));
     } else {
         let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
-        for out in survey.plan.verdicts.iter().filter_map(|verdict| verdict.out.as_ref()) {
+        // What is waited for has a line already.
+        let outs = plan.verdicts.iter().filter_map(|verdict| verdict.out.as_ref());
+        for out in outs.filter(|out| !matches!(out, Out::Waiting { .. })) {
             *reasons.entry(out.to_string()).or_default() += 1;
         }
         for (reason, number) in reasons {
             let _ = writeln!(out, "  {} left out: {reason}", count(number, "release"));
         }
+    }
+    out
+}
+
+/// Why an image is built, and what goes in beside its version.
+fn why(build: &Build) -> String {
+    let mut text = build.why.to_string();
+    for Chosen { name, version, why, .. } in build.company.iter() {
+        let _ = write!(text, ", with {name} {} ({why})", version.escape_debug());
+    }
+    text
+}
+
+/// `1.2.3 is pinned; newer: 1.3.0, 1.2.4`
+pub(super) fn newer_than(pin: &str, newer: &[Version]) -> String {
+    format!("{} is pinned; newer: {}", pin.escape_debug(), some_of(newer))
+}
+
+/// What became of versions that upstream took back.
+pub(super) fn no_longer_listed(versions: &[Version]) -> String {
+    format!("upstream no longer lists {}; what is published stays", some_of(versions))
+}
+
+/// The first of some versions, and how many more there are.
+fn some_of(versions: &[Version]) -> String {
+    const SHOWN: usize = 5;
+    let shown: Vec<&str> = versions.iter().take(SHOWN).map(Version::as_str).collect();
+    let more = versions.len().saturating_sub(SHOWN);
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    format!("{}{more}", shown.join(", "))
+}
+
+/// A line for each of upstream's releases, the newest first: its date, its tag and what becomes of it.
+fn releases(verdicts: &[Verdict]) -> String {
+    const WIDEST: usize = 40;
+    let mut out = format!("  of upstream's {}\n", count(verdicts.len(), "release"));
+    let tag = |verdict: &Verdict| verdict.tag.escape_debug().to_string();
+    let width = verdicts.iter().map(|verdict| tag(verdict).len()).max().unwrap_or(0).min(WIDEST);
+    let dated = verdicts.iter().any(|verdict| verdict.date.is_some());
+    for verdict in verdicts {
+        let tag = tag(verdict);
+        let date = match verdict.date {
+            Some(date) => format!("{}  ", date.strftime("%Y-%m-%d")),
+            None if dated => " ".repeat(12),
+            None => String::new(),
+        };
+        let what = match (&verdict.out, &verdict.version) {
+            (Some(out), _) => format!("out: {out}"),
+            (None, Some(version)) if !tag.ends_with(version.as_str()) => {
+                format!("wanted, as {version}")
+            }
+            (None, _) => "wanted".to_owned(),
+        };
+        let _ = writeln!(out, "    {date}{tag:width$}  {what}");
     }
     out
 }

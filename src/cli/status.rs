@@ -5,14 +5,17 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::plan::{newer_than, no_longer_listed};
 use super::{Context, Ended, print, print_json};
+use crate::fetch::Quota;
 use crate::name::{Arch, ComponentName, FileName, Folder};
+use crate::plan::Awaited;
 use crate::report::{Told, count, say};
 use crate::repository::commit::Gone;
 use crate::repository::{self, Published, retention};
 use crate::sign::freshness;
 use crate::store::{Access, Store};
-use crate::sync::{self, Survey, Unsurveyed};
+use crate::sync::{self, Left, Limit, Run, Survey, Unsurveyed};
 use crate::version::Version;
 
 /// How long before the manifest expires somebody should look: a sync that runs renews it earlier.
@@ -21,6 +24,20 @@ const WARN: jiff::SignedDuration = jiff::SignedDuration::from_hours(3 * 24);
 #[derive(Serialize)]
 struct Result<'a> {
     components: &'a [Status],
+    /// Folders that no component has.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    left: &'a [Left],
+    /// What is left to ask of the hosts that told it.
+    quotas: Vec<Asked>,
+}
+
+#[derive(Serialize)]
+struct Asked {
+    host: String,
+    limit: Option<u64>,
+    remaining: u64,
+    /// When it is all there again.
+    reset: Option<Timestamp>,
 }
 
 #[derive(Serialize)]
@@ -40,6 +57,15 @@ struct Status {
     expires: Option<Timestamp>,
     /// When the manifest was last written.
     changed: Option<Timestamp>,
+    /// What is wanted, but not all there yet.
+    waiting: Vec<Awaited>,
+    /// What the component holds to, and what is newer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pinned: Option<Pinned>,
+    /// What is published, but upstream lists no more.
+    withdrawn: Vec<Version>,
+    /// Assets of the wanted versions that nothing vouches for.
+    unverified: Vec<String>,
     yanked: Vec<YankedVersion>,
     /// Files that go when their grace is over.
     pending: Vec<Pending>,
@@ -54,6 +80,12 @@ struct YankedVersion {
 }
 
 #[derive(Serialize)]
+struct Pinned {
+    version: String,
+    newer: Vec<Version>,
+}
+
+#[derive(Serialize)]
 struct Pending {
     file: FileName,
     /// When it may be deleted.
@@ -64,6 +96,8 @@ struct Pending {
 #[serde(rename_all = "kebab-case")]
 enum State {
     Current,
+    /// Upstream's newest is not all there yet.
+    Waiting,
     /// It expires soon.
     Expiring,
     /// Something is to be built.
@@ -78,6 +112,7 @@ impl State {
     fn text(self) -> &'static str {
         match self {
             Self::Current => "current",
+            Self::Waiting => "waiting",
             Self::Expiring => "expires soon",
             Self::Behind => "behind",
             Self::Expired => "expired",
@@ -92,25 +127,50 @@ pub(super) async fn run(context: &Context, check: bool) -> anyhow::Result<Ended>
     let store = Store::configured(&config, Access::Read)?;
     let signer = sync::signer_to_look(&config, &context.progress)?;
     let now = Timestamp::now();
-    let mut components = Vec::new();
-    for survey in sync::survey_all(&config, &shop, &store, signer.as_ref()).await {
-        components.push(match survey {
-            Ok(survey) => status(&survey, now),
-            Err(failed) => unknown(&failed),
-        });
+    let surveys = sync::survey_all(&config, &shop, &store, signer.as_ref()).await;
+    let due = surveys.iter().flatten().map(|survey| survey.plan.deletions().count()).sum();
+    let limit = Limit { due, most: config.document.retention.max_delete };
+    let components: Vec<Status> = surveys
+        .iter()
+        .map(|survey| match survey {
+            Ok(survey) => status(survey, limit, now),
+            Err(failed) => unknown(failed),
+        })
+        .collect();
+    if !check {
+        sync::ask_quotas(&config, &shop).await;
     }
-    let worst = components.iter().map(|status| status.state).max().unwrap_or(State::Current);
+    let quotas = shop.client.quotas();
+    let (left, error) = super::sync::left(context, store, &config, Run::Dry).await;
+    let left: Vec<Left> =
+        left.into_iter().filter(|left| left.lines > 0 || !left.errors.is_empty()).collect();
+    let states = components.iter().map(|status| status.state);
+    let worst = states.chain(left.iter().map(|left| state_of(left, now)));
+    let worst = worst.max().unwrap_or(State::Current);
+    if let Some(error) = error.as_ref().filter(|_| context.json || check) {
+        say(&error.text());
+    }
     if context.json {
-        print_json("status", &Result { components: &components })?;
+        let quotas = quotas.into_iter().map(|(host, quota)| {
+            let Quota { limit, remaining, reset } = quota;
+            Asked { host, limit, remaining, reset }
+        });
+        let quotas = quotas.collect();
+        print_json("status", &Result { components: &components, left: &left, quotas })?;
     } else if check {
-        print(&line(&components, worst))?;
+        print(&line(&components, &left, now))?;
     } else {
         for told in components.iter().flat_map(|status| &status.errors) {
             say(&told.text());
         }
-        print(&components.iter().map(text).collect::<String>())?;
+        let failed = components.iter().any(|status| !status.errors.is_empty());
+        super::sync::tell_of_left(&left, error.as_ref().filter(|_| !failed));
+        let components = components.iter().map(text);
+        let left = left.iter().map(|left| text_of_left(left, now));
+        let quotas = quotas.iter().map(|(host, quota)| format!("{host}: {quota}\n"));
+        print(&components.chain(left).chain(quotas).collect::<String>())?;
     }
-    Ok(if worst >= State::Behind { Ended::Partly } else { Ended::Well })
+    Ok(if worst >= State::Behind || error.is_some() { Ended::Partly } else { Ended::Well })
 }
 
 /// What can be told of a component whose upstream cannot be asked.
@@ -126,19 +186,45 @@ fn unknown(failed: &Unsurveyed<'_>) -> Status {
         missing_architectures: Vec::new(),
         expires: published.and_then(|published| freshness::expiry(&published.manifest)),
         changed: published.and_then(Published::changed),
+        waiting: Vec::new(),
+        pinned: None,
+        withdrawn: Vec::new(),
+        unverified: Vec::new(),
         yanked: Vec::new(),
         pending: Vec::new(),
         errors: vec![failed.error.clone()],
     }
 }
 
-fn status(survey: &Survey<'_>, now: Timestamp) -> Status {
+/// How the manifest of a folder that no component has is.
+fn state_of(left: &Left, now: Timestamp) -> State {
+    let remaining = left.expires.map(|end| end.duration_since(now));
+    if !left.errors.is_empty() {
+        State::Failed
+    } else if remaining.is_some_and(|remaining| !remaining.is_positive()) {
+        State::Expired
+    } else if left.signed.is_some() {
+        State::Behind
+    } else if remaining.is_some_and(|remaining| remaining < WARN) {
+        State::Expiring
+    } else {
+        State::Current
+    }
+}
+
+fn text_of_left(left: &Left, now: Timestamp) -> String {
+    let Left { folder, lines, expires, .. } = left;
+    let state = state_of(left, now).text();
+    let mut out = format!("{folder}/: {state}, without a component, {}\n", count(*lines, "image"));
+    if let Some(expires) = expires {
+        let _ = writeln!(out, "  expires    {expires}");
+    }
+    out
+}
+
+fn status(survey: &Survey<'_>, limit: Limit, now: Timestamp) -> Status {
     let Survey { component, arches, published, plan, basis, .. } = survey;
-    let shelf = repository::shelf::Shelf::new(
-        component,
-        published,
-        &crate::plan::versions_of(component, &survey.releases),
-    );
+    let shelf = repository::shelf::Shelf::new(component, published, &survey.upstream.versions());
     let newest = shelf.slots.values().next_back().and_then(|slot| slot.values().next_back());
     let missing_architectures = newest.map_or_else(Vec::new, |files| {
         let lacks = arches.iter().filter(|(arch, _)| !files.contains_key(arch));
@@ -146,8 +232,13 @@ fn status(survey: &Survey<'_>, now: Timestamp) -> Status {
     });
     let expires = freshness::expiry(&published.manifest);
     let left = expires.map(|end| end.duration_since(now));
-    let missing: Vec<FileName> = plan.builds().map(|build| build.image.clone()).collect();
-    let errors = sync::refusals(survey);
+    // Another try at what is waited for is nothing that a sync owes anybody.
+    let owed = plan.builds().filter(|build| !plan.is_awaited(build));
+    let missing: Vec<FileName> = owed.map(|build| build.image.clone()).collect();
+    let mut errors = sync::refusals(survey);
+    // A sync says so, too, and deletes nothing.
+    let exceeded = limit.exceeded(&component.name);
+    errors.extend(exceeded.filter(|_| plan.deletions().next().is_some()));
     // It is offered although somebody took it out: a yank that did not come to its end.
     let is_yanked = plan.removals().any(|removal| removal.why == Gone::Yanked);
     let state = [
@@ -155,6 +246,7 @@ fn status(survey: &Survey<'_>, now: Timestamp) -> Status {
         (left.is_some_and(|left| !left.is_positive()), State::Expired),
         (!missing.is_empty() || plan.sign().is_some() || is_yanked, State::Behind),
         (left.is_some_and(|left| left < WARN), State::Expiring),
+        (!plan.waiting.is_empty(), State::Waiting),
     ];
     let state = state.into_iter().find(|(holds, _)| *holds).map_or(State::Current, |(_, s)| s);
     let grace = basis.retention.grace;
@@ -171,6 +263,14 @@ fn status(survey: &Survey<'_>, now: Timestamp) -> Status {
         missing_architectures,
         expires,
         changed: published.changed(),
+        waiting: plan.waiting.clone(),
+        pinned: component
+            .versions
+            .pin
+            .clone()
+            .map(|version| Pinned { version, newer: plan.newer.clone() }),
+        withdrawn: plan.withdrawn.clone(),
+        unverified: plan.unverified().into_iter().map(str::to_owned).collect(),
         yanked: yanked
             .map(|(version, yank)| YankedVersion {
                 version: version.clone(),
@@ -208,6 +308,21 @@ fn text(status: &Status) -> String {
     for arch in &status.missing_architectures {
         let _ = writeln!(out, "  lacks      {arch} of {}", or_none(&status.published));
     }
+    for awaited in &status.waiting {
+        let _ = writeln!(out, "  waiting    {awaited}");
+    }
+    if let Some(Pinned { version, newer }) = &status.pinned
+        && !newer.is_empty()
+    {
+        let _ = writeln!(out, "  pinned     {}", newer_than(version, newer));
+    }
+    if !status.withdrawn.is_empty() {
+        let _ = writeln!(out, "  withdrawn  {}", no_longer_listed(&status.withdrawn));
+    }
+    let unverified: Vec<&str> = status.unverified.iter().map(String::as_str).collect();
+    if let Some(unverified) = super::plan::unverified(&unverified) {
+        let _ = writeln!(out, "  unverified {unverified}");
+    }
     for YankedVersion { version, at, reason } in &status.yanked {
         let reason =
             reason.as_ref().map(|text| format!(": {}", text.escape_debug())).unwrap_or_default();
@@ -220,26 +335,42 @@ fn text(status: &Status) -> String {
     out
 }
 
+fn waits(number: usize) -> String {
+    format!("{number} {}", if number == 1 { "waits" } else { "wait" })
+}
+
 /// One line, as monitoring systems want it.
-fn line(components: &[Status], worst: State) -> String {
-    let all = count(components.len(), "component");
-    let bad: Vec<&Status> =
-        components.iter().filter(|status| status.state > State::Current).collect();
-    if bad.is_empty() {
-        return format!("OK: {all} current\n");
+fn line(components: &[Status], left: &[Left], now: Timestamp) -> String {
+    let of_component = |status: &Status| {
+        let versions = match (status.state, &status.published, &status.upstream) {
+            (State::Behind, Some(published), Some(upstream)) if published != upstream => {
+                format!(" {published} of {upstream}")
+            }
+            _ => String::new(),
+        };
+        (status.state, format!("{} {}{versions}", status.component, status.state.text()))
+    };
+    let of_left = |left: &Left| {
+        let state = state_of(left, now);
+        (state, format!("{}/ {}", left.folder, state.text()))
+    };
+    let mut all = count(components.len(), "component");
+    if !left.is_empty() {
+        let _ = write!(all, " and {} without one", count(left.len(), "folder"));
     }
+    let states = components.iter().map(of_component).chain(left.iter().map(of_left));
+    let (states, bad): (Vec<State>, Vec<String>) =
+        states.filter(|(state, _)| *state > State::Waiting).unzip();
+    let Some(worst) = states.into_iter().max() else {
+        let waiting = components.iter().filter(|status| status.state == State::Waiting);
+        let waiting: Vec<&str> = waiting.map(|status| status.component.as_str()).collect();
+        let told = if waiting.is_empty() {
+            String::new()
+        } else {
+            format!(", {} for upstream: {}", waits(waiting.len()), waiting.join(", "))
+        };
+        return format!("OK: {all} current{told}\n");
+    };
     let level = if worst >= State::Behind { "BEHIND" } else { "WARNING" };
-    let names: Vec<String> = bad
-        .iter()
-        .map(|status| {
-            let versions = match (status.state, &status.published, &status.upstream) {
-                (State::Behind, Some(published), Some(upstream)) if published != upstream => {
-                    format!(" {published} of {upstream}")
-                }
-                _ => String::new(),
-            };
-            format!("{} {}{versions}", status.component, status.state.text())
-        })
-        .collect();
-    format!("{level}: {} of {all}: {}\n", bad.len(), names.join(", "))
+    format!("{level}: {} of {all}: {}\n", bad.len(), bad.join(", "))
 }

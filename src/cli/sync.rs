@@ -6,10 +6,11 @@ use serde::Serialize;
 
 use super::{Context, Ended, print, print_json, program};
 use crate::config::Config;
-use crate::report::{count, human_size, say};
+use crate::report::{Told, count, human_size, say};
 use crate::repository::commit::Removal;
 use crate::sign::KEYRING;
-use crate::sync::{self, Outcome, Run};
+use crate::store::{Access, Store};
+use crate::sync::{self, Left, Outcome, Run};
 
 #[derive(Serialize)]
 struct Result<'a> {
@@ -17,31 +18,75 @@ struct Result<'a> {
     changed: bool,
     store: String,
     components: &'a [Outcome],
+    /// Folders that no component has.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    left: &'a [Left],
 }
 
-pub(super) async fn run(context: &Context, dry_run: bool, adopt: bool) -> anyhow::Result<Ended> {
+pub(super) async fn run(
+    context: &Context,
+    dry_run: bool,
+    adopt: bool,
+    locked: bool,
+) -> anyhow::Result<Ended> {
     let mut config = context.load()?;
+    config.document.trust.locked |= locked;
     if let Some(signing) = &mut config.document.signing {
         signing.adopt = adopt;
     }
     let run = if dry_run { Run::Dry } else { Run::Real };
-    let outcomes = sync::sync(&config, run, &context.progress).await?;
+    let store = Store::configured(&config, Access::Read)?;
+    let outcomes = sync::sync_to(store.clone(), &config, run, &context.progress).await?;
     for told in outcomes.iter().flat_map(|outcome| &outcome.errors) {
         say(&told.text());
     }
+    let failed = outcomes.iter().any(|outcome| !outcome.errors.is_empty());
+    let (left, error) = left(context, store, &config, run).await;
+    // A store that answers nothing was told of already.
+    tell_of_left(&left, error.as_ref().filter(|_| !failed));
+    let well = error.is_none() && left.iter().all(|left| left.errors.is_empty());
     if context.json {
         let result = Result {
             dry_run,
-            changed: !dry_run && outcomes.iter().any(|outcome| !outcome.is_unchanged()),
+            changed: !dry_run
+                && (outcomes.iter().any(|outcome| !outcome.is_unchanged())
+                    || left.iter().any(Left::is_due)),
             store: config.store().to_string(),
             components: &outcomes,
+            left: &left,
         };
         print_json("sync", &result)?;
     } else {
-        print(&summary(&config, run, &outcomes))?;
+        print(&(summary(&config, run, &outcomes) + &tended(run, &left)))?;
     }
-    let failed = outcomes.iter().any(|outcome| !outcome.errors.is_empty());
-    Ok(if failed { Ended::Partly } else { Ended::Well })
+    Ok(if failed || !well { Ended::Partly } else { Ended::Well })
+}
+
+/// Looks after the folders that no component has. With only some of the components at hand, none is
+/// known to be one. The error is of the store as a whole.
+pub(super) async fn left(
+    context: &Context,
+    store: Store,
+    config: &Config,
+    run: Run,
+) -> (Vec<Left>, Option<Told>) {
+    if !context.only.is_empty() {
+        return (Vec::new(), None);
+    }
+    match sync::tend(store, config, run).await {
+        Ok(left) => (left, None),
+        Err(error) => (Vec::new(), Some(Told::new(error.as_ref()))),
+    }
+}
+
+/// Says what is wrong with them, and that they are there.
+pub(super) fn tell_of_left(left: &[Left], error: Option<&Told>) {
+    for told in error.into_iter().chain(left.iter().flat_map(|left| &left.errors)) {
+        say(&told.text());
+    }
+    for warning in left.iter().filter_map(|left| left.warning(&program())) {
+        say(&warning);
+    }
 }
 
 fn summary(config: &Config, run: Run, outcomes: &[Outcome]) -> String {
@@ -66,13 +111,16 @@ fn summary(config: &Config, run: Run, outcomes: &[Outcome]) -> String {
         }
         (0, _) if !unchanged => {}
         (0, _) => {
-            let current = outcomes.len() - failed;
-            if current > 0 {
-                let _ = writeln!(
-                    out,
-                    "nothing to do: {} up to date in {store}",
-                    are(current, "component")
-                );
+            let waiting = outcomes.iter().filter(|outcome| is_waiting(outcome)).count();
+            let current = outcomes.len() - failed - waiting;
+            let current = (current > 0)
+                .then(|| format!("{} up to date in {store}", are(current, "component")));
+            let waits = if waiting == 1 { "waits" } else { "wait" };
+            let waiting = (waiting > 0)
+                .then(|| format!("{} {waits} for upstream", count(waiting, "component")));
+            let told: Vec<String> = current.into_iter().chain(waiting).collect();
+            if !told.is_empty() {
+                let _ = writeln!(out, "nothing to do: {}", told.join(", "));
             }
         }
         (_, Run::Dry) => {
@@ -87,9 +135,9 @@ fn summary(config: &Config, run: Run, outcomes: &[Outcome]) -> String {
         }
     }
     out.push_str(&gone(run, outcomes));
-    for outcome in
-        outcomes.iter().filter(|outcome| !outcome.is_unchanged() || outcome.newest.is_some())
-    {
+    for outcome in outcomes.iter().filter(|outcome| {
+        !outcome.is_unchanged() || outcome.newest.is_some() || !outcome.waiting.is_empty()
+    }) {
         let newest =
             outcome.newest.as_ref().map(|newest| format!(", newest {newest}")).unwrap_or_default();
         let _ = writeln!(out, "\n  {} in {}/{newest}", outcome.component, outcome.folder);
@@ -103,6 +151,9 @@ fn summary(config: &Config, run: Run, outcomes: &[Outcome]) -> String {
             let _ = writeln!(out, "    {:width$}  {size:>9}  {}", image.image, image.why);
         }
         out.push_str(&gone_from(outcome));
+        for awaited in &outcome.waiting {
+            let _ = writeln!(out, "    {awaited}");
+        }
     }
     if failed > 0 {
         let _ = writeln!(
@@ -113,6 +164,24 @@ fn summary(config: &Config, run: Run, outcomes: &[Outcome]) -> String {
     }
     if images > 0 && run == Run::Real {
         out.push_str(&next(config, outcomes));
+    }
+    out
+}
+
+/// What was done for folders that no component has.
+fn tended(run: Run, left: &[Left]) -> String {
+    let (sign, delete) = match run {
+        Run::Dry => ("would sign", "would delete"),
+        Run::Real => ("signed", "deleted"),
+    };
+    let mut out = String::new();
+    for Left { folder, signed, deleted, .. } in left {
+        if let Some(why) = signed {
+            let _ = writeln!(out, "{sign} the manifest of {folder}/: {why}");
+        }
+        if !deleted.is_empty() {
+            let _ = writeln!(out, "{delete} {} of {folder}/", count(deleted.len(), "file"));
+        }
     }
     out
 }
@@ -147,6 +216,11 @@ pub(super) fn gone_from(outcome: &Outcome) -> String {
         let _ = writeln!(out, "    {name:width$}  deleted: its grace is over");
     }
     out
+}
+
+/// Whether nothing is wrong with a component but that upstream is not ready.
+fn is_waiting(outcome: &Outcome) -> bool {
+    outcome.errors.is_empty() && !outcome.waiting.is_empty()
 }
 
 fn are(number: usize, noun: &str) -> String {

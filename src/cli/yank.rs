@@ -8,13 +8,13 @@ use serde::Serialize;
 
 use super::{Context, Ended, print, print_json, program};
 use crate::config::{Component, Config};
-use crate::name::{ComponentName, FileName};
+use crate::name::{ComponentName, FileName, Folder};
 use crate::report::say;
 use crate::repository::commit::CommitError;
 use crate::repository::yank::{self, Restored, YankError};
 use crate::repository::{Place, Published, seal};
 use crate::sign::{self, Signer};
-use crate::store::{Access, Store};
+use crate::store::{Access, Store, StoreError};
 use crate::sync;
 use crate::version::Version;
 
@@ -38,16 +38,11 @@ pub(super) async fn yank(
 ) -> anyhow::Result<Ended> {
     let config = context.load()?;
     let component = ours(config.component(name)?)?;
-    let signer = Signer::open(&config)?;
-    let store = open(&config)?;
-    let lock = store.lock().await?;
-    let place = Place { store: &store, lock: &lock, folder: &component.folder, signer: &signer };
     let now = Timestamp::now();
-    prepare(&config, &place).await?;
-    let images =
-        again(async || yank::yank(&place, component, version, reason.clone(), force, now).await)
-            .await;
-    lock.release().await;
+    let done = at_place(&config, &component.folder, overtaken, async |place| {
+        yank::yank(place, component, version, reason.clone(), force, now).await
+    });
+    let (store, images) = done.await?;
     let images = images.with_context(|| format!("{name}: cannot yank {version}"))?;
     let newest = newest(&store, component).await?;
     if context.json {
@@ -83,13 +78,10 @@ pub(super) async fn restore(
 ) -> anyhow::Result<Ended> {
     let config = context.load()?;
     let component = ours(config.component(name)?)?;
-    let signer = Signer::open(&config)?;
-    let store = open(&config)?;
-    let lock = store.lock().await?;
-    let place = Place { store: &store, lock: &lock, folder: &component.folder, signer: &signer };
-    prepare(&config, &place).await?;
-    let restored = again(async || yank::restore(&place, version, rebuild).await).await;
-    lock.release().await;
+    let done = at_place(&config, &component.folder, overtaken, async |place| {
+        yank::restore(place, version, rebuild).await
+    });
+    let (store, restored) = done.await?;
     let restored = restored.with_context(|| format!("{name}: cannot restore {version}"))?;
     let newest = newest(&store, component).await?;
     let images = match &restored {
@@ -126,25 +118,44 @@ fn ours(component: &Component) -> anyhow::Result<&Component> {
     Ok(component)
 }
 
-/// Nodes must have the key before anything is signed with it.
-async fn prepare(config: &Config, place: &Place<'_>) -> anyhow::Result<()> {
-    if let Some(keyring) = sign::client_keyring(config, place.signer)? {
-        seal::put_keyring(place.store, place.lock, &keyring).await?;
-    }
-    Ok(())
+/// Does something to a folder with the right to write there, and a few times if another publisher was
+/// faster: each try reads what is there. The outer error is of the store as a whole.
+pub(super) async fn at_place<T, E>(
+    config: &Config,
+    folder: &Folder,
+    is_overtaken: fn(&E) -> bool,
+    work: impl AsyncFn(&Place<'_>) -> std::result::Result<T, E>,
+) -> anyhow::Result<(Store, std::result::Result<T, E>)> {
+    let signer = Signer::open(config)?;
+    let keyring = sign::client_keyring(config, &signer)?;
+    let store = open(config)?;
+    let lock = store.lock().await?;
+    let done = lock.during(async |lock| {
+        // Nodes must have the key before anything is signed with it.
+        if let Some(keyring) = &keyring {
+            seal::put_keyring(&store, lock, keyring).await?;
+        }
+        let place = Place { store: &store, lock, folder, signer: &signer };
+        let mut done = work(&place).await;
+        for _ in 1..sync::ATTEMPTS {
+            if !done.as_ref().is_err_and(is_overtaken) {
+                break;
+            }
+            done = work(&place).await;
+        }
+        Ok::<_, StoreError>(done)
+    });
+    let done = done.await?;
+    Ok((store, done))
 }
 
-/// Tries again, a few times, if another publisher was faster: each try reads what is there.
-async fn again<T>(
-    attempt: impl AsyncFn() -> std::result::Result<T, YankError>,
-) -> std::result::Result<T, YankError> {
-    for _ in 1..sync::ATTEMPTS {
-        match attempt().await {
-            Err(YankError::Commit(CommitError::Raced { .. })) => {}
-            done => return done,
-        }
-    }
-    attempt().await
+/// Another publisher was faster.
+pub(super) fn raced(error: &CommitError) -> bool {
+    matches!(error, CommitError::Raced { .. })
+}
+
+fn overtaken(error: &YankError) -> bool {
+    matches!(error, YankError::Commit(error) if raced(error))
 }
 
 /// Opens a store that is there: neither command starts one.

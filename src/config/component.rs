@@ -10,16 +10,20 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::ConfigError;
+use super::asset::TrustRule;
+pub use super::asset::{AssetAt, AssetRule};
+use super::asset_name::AssetName;
+use super::companion::{Companion, Companions, check_companions};
 use super::extension::{Extension, Kind};
 use super::files::{FileRule, Files};
 use super::image::{Format, ImageRule};
-use super::mirror::{RepositoryRule, Trust};
-use super::source::{HttpUrl, NO_SOURCE, SourceRule};
+use super::lint::{LintRules, Require};
+use super::mirror::RepositoryRule;
+use super::source::{NO_SOURCE, SourceRule};
 use super::versions::Versions;
 use super::xattrs::XattrRules;
 use crate::manifest::BEST_BEFORE;
 use crate::name::{Arch, ComponentName, Folder};
-use crate::template::{Template, Vars};
 
 /// A component, read and checked.
 #[derive(Debug, Clone)]
@@ -43,6 +47,8 @@ pub struct Component {
     pub arch: BTreeMap<Arch, String>,
     /// What is fetched.
     pub assets: Vec<AssetRule>,
+    /// What other projects release, and goes in too.
+    pub companions: Vec<Companion>,
     /// Files of the image that come from no asset.
     pub files: Files,
     /// Units that run once the image is merged.
@@ -53,6 +59,10 @@ pub struct Component {
     pub image: ImageRule,
     /// Extended attributes of its files.
     pub xattrs: XattrRules,
+    /// What it says to what is found in its images.
+    pub lint: LintRules,
+    /// What must be in its images.
+    pub require: Require,
     /// The folder beside the component's file whose `usr/` and `opt/` go in as they are.
     pub overlay: Option<PathBuf>,
 }
@@ -70,6 +80,8 @@ struct Raw {
     arch: BTreeMap<Arch, String>,
     #[serde(default, rename = "asset")]
     assets: Vec<AssetRule>,
+    #[serde(default, rename = "companion")]
+    companions: Companions,
     #[serde(default)]
     files: Files,
     #[serde(default)]
@@ -80,24 +92,10 @@ struct Raw {
     image: ImageRule,
     #[serde(default)]
     xattrs: XattrRules,
-}
-
-/// `[[asset]]`
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(try_from = "RawAsset")]
-pub struct AssetRule {
-    /// Where it is.
-    #[serde(serialize_with = "as_text")]
-    pub at: AssetAt,
-    /// A checksum file for it.
-    #[serde(serialize_with = "as_text")]
-    pub sha256: Option<Template>,
-    /// How many leading folders of the archive do not count.
-    pub strip_components: usize,
-    /// For which versions it is wanted.
-    pub when: Option<semver::VersionReq>,
-    /// What of it goes where.
-    pub files: Files,
+    #[serde(default)]
+    lint: LintRules,
+    #[serde(default)]
+    require: Require,
 }
 
 pub(super) fn as_text<S: serde::Serializer>(
@@ -105,51 +103,6 @@ pub(super) fn as_text<S: serde::Serializer>(
     to: S,
 ) -> Result<S::Ok, S::Error> {
     to.collect_str(&format_args!("{value:?}"))
-}
-
-/// Where an asset is.
-#[derive(Debug, Clone)]
-pub enum AssetAt {
-    /// Anywhere.
-    Url(Template),
-    /// An asset of the release, by name.
-    Name(Template),
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct RawAsset {
-    url: Option<Template>,
-    name: Option<Template>,
-    sha256: Option<Template>,
-    #[serde(default)]
-    strip_components: usize,
-    when: Option<semver::VersionReq>,
-    #[serde(default)]
-    files: Files,
-}
-
-impl TryFrom<RawAsset> for AssetRule {
-    type Error = String;
-    fn try_from(raw: RawAsset) -> Result<Self, String> {
-        let at = match (raw.url, raw.name) {
-            (Some(url), None) => {
-                let vars = Vars { name: "n", version: "1", arch: "a", tag: "t", url: "" };
-                HttpUrl::try_from(url.expand(&vars))
-                    .map_err(|_| format!("`{url}` is not an http or https URL"))?;
-                AssetAt::Url(url)
-            }
-            (None, Some(name)) => AssetAt::Name(name),
-            _ => return Err("an asset has either `url` or `name`".to_owned()),
-        };
-        Ok(Self {
-            at,
-            sha256: raw.sha256,
-            strip_components: raw.strip_components,
-            when: raw.when,
-            files: raw.files,
-        })
-    }
 }
 
 /// `[services]`
@@ -209,18 +162,21 @@ pub fn parse(name: ComponentName, file: &Path, text: &str) -> Result<Component, 
         .source
         .clone()
         .ok_or_else(|| ConfigError::new(file, "it has no source").with_hint(NO_SOURCE))?;
-    if let SourceRule::Directory(rule) = &mut source {
-        rule.path = file.parent().unwrap_or(Path::new("")).join(&rule.path);
+    let folder = file.parent().unwrap_or(Path::new(""));
+    for source in raw.companions.sources().chain([&mut source]) {
+        source.settle(folder);
     }
-    if let SourceRule::Repository(rule) = &mut source {
-        if let Trust::Keyring(keyring) = &mut rule.trust {
-            *keyring = file.parent().unwrap_or(Path::new("")).join(&keyring);
-        }
-        check_mirror(&raw, rule).map_err(|message| ConfigError::in_text(file, text, &message))?;
+    for asset in &mut raw.assets {
+        asset.trust.relative_to(folder);
+    }
+    let wrong = |message: String| ConfigError::in_text(file, text, &message);
+    if let SourceRule::Repository(rule) = &source {
+        check_mirror(&raw, rule).map_err(wrong)?;
         mirror(&mut raw, rule);
     }
-    check(&raw, &source).map_err(|message| ConfigError::in_text(file, text, &message))?;
-    Ok(Component {
+    check(&raw, &source).map_err(wrong)?;
+    let companions = std::mem::take(&mut raw.companions);
+    let mut component = Component {
         folder: raw.path.unwrap_or_else(|| Folder::from(&name)),
         name,
         file: file.to_owned(),
@@ -230,13 +186,19 @@ pub fn parse(name: ComponentName, file: &Path, text: &str) -> Result<Component, 
         versions: raw.versions,
         arch: raw.arch,
         assets: raw.assets,
+        companions: Vec::new(),
         files: raw.files,
         services: raw.services,
         extension: raw.extension,
         image: raw.image,
         xattrs: raw.xattrs,
+        lint: raw.lint,
+        require: raw.require,
         overlay: None,
-    })
+    };
+    component.companions = companions.of(&component).map_err(wrong)?;
+    check_companions(&component).map_err(wrong)?;
+    Ok(component)
 }
 
 /// What no single value can tell.
@@ -273,14 +235,18 @@ fn check(raw: &Raw, source: &SourceRule) -> Result<(), String> {
             .require(&["version"])
             .map_err(|error| format!("[source.directory] match: {error}"))?;
     }
-    if versions.min_age.is_some()
-        && !matches!(source, SourceRule::Github(_) | SourceRule::Repository(_))
-    {
-        return Err("[versions] min-age: this source does not tell when a version was released\nhint: leave it out, or follow the project's releases with [source.github]".to_owned());
+    for asset in &raw.assets {
+        // The companion's own source may be a GitHub repository; else it is told where it is read.
+        let own = matches!(&asset.at, AssetAt::Name(name) if name.of.is_some());
+        let named = asset.trust.attestation.as_ref().is_none_or(|rule| rule.repo.is_some());
+        if !named && (own || !matches!(source, SourceRule::Github(_))) {
+            return Err("[[asset]] attestation: of which repository?\nhint: add repo = \"OWNER/REPOSITORY\"".to_owned());
+        }
     }
-    if let Some(tag) = &versions.tag {
-        tag.require(&["version"]).map_err(|error| format!("[versions] tag: {error}"))?;
+    if versions.min_age.is_some() && !source.tells_dates() {
+        return Err("[versions] min-age: this source does not tell when a version was released\nhint: leave it out, or follow the project's releases, or a page that has dates".to_owned());
     }
+    versions.check()?;
     if let Some((destination, _)) =
         files.iter().find(|(_, rule)| matches!(rule, FileRule::Pick { .. }))
     {
@@ -328,8 +294,12 @@ fn check_whole(raw: &Raw) -> Result<(), String> {
     if raw.assets.is_empty() || rules > 1 || !only_picks {
         return Err("`format = \"none\"` publishes one file as it is\nhint: give each architecture's file as [[asset]], and, if it is in an archive, one line of [asset.files]: \"image.raw\" = \"PATH\"".to_owned());
     }
-    if !raw.files.is_empty() || !raw.services.enable.is_empty() || !raw.xattrs.rules().is_empty() {
-        return Err("`format = \"none\"` publishes one file as it is\nhint: leave [files], [services] and [xattrs] out".to_owned());
+    if !raw.files.is_empty()
+        || !raw.services.enable.is_empty()
+        || !raw.xattrs.rules().is_empty()
+        || !raw.require.paths.is_empty()
+    {
+        return Err("`format = \"none\"` publishes one file as it is\nhint: leave [files], [services], [xattrs] and [require] out".to_owned());
     }
     Ok(())
 }
@@ -337,12 +307,16 @@ fn check_whole(raw: &Raw) -> Result<(), String> {
 /// What of a component has no meaning for files that are published as they are.
 fn check_mirror(raw: &Raw, rule: &RepositoryRule) -> Result<(), String> {
     let Raw { versions, arch, assets, files, services, extension, image, xattrs, .. } = raw;
+    let Raw { companions, lint, require, .. } = raw;
     let built = [
         ("[[asset]]", !assets.is_empty()),
+        ("[[companion]]", !companions.is_empty()),
         ("[files]", !files.is_empty()),
         ("[services]", !services.enable.is_empty()),
         ("[extension]", *extension != Extension::default()),
         ("[xattrs]", !xattrs.rules().is_empty()),
+        ("[lint]", !lint.is_empty()),
+        ("[require]", !require.paths.is_empty()),
     ];
     if let Some((table, _)) = built.into_iter().find(|(_, is_there)| *is_there) {
         return Err(format!(
@@ -362,12 +336,18 @@ fn check_mirror(raw: &Raw, rule: &RepositoryRule) -> Result<(), String> {
         );
     }
     if rule.verbatim {
-        let Versions { accept, newest, .. } = Versions::default();
+        let Versions { accept, newest, wait, .. } = Versions::default();
         let selects = versions.require.is_some()
             || !versions.exclude.is_empty()
             || versions.accept != accept
             || versions.newest != newest
+            || !versions.include.is_empty()
+            || versions.pin.is_some()
             || versions.per.is_some()
+            || versions.branches.is_some()
+            || versions.wait != wait
+            || versions.partial
+            || !versions.replace.is_empty()
             || versions.prerelease
             || versions.min_age.is_some();
         if selects || !arch.is_empty() || image.is_named {
@@ -390,8 +370,8 @@ fn mirror(raw: &mut Raw, rule: &RepositoryRule) {
         .patterns
         .iter()
         .map(|pattern| AssetRule {
-            at: AssetAt::Name(pattern.clone()),
-            sha256: None,
+            at: AssetAt::Name(AssetName { of: None, names: vec![pattern.clone()] }),
+            trust: TrustRule::default(),
             strip_components: 0,
             when: None,
             files: Files::default(),
@@ -506,6 +486,8 @@ mod tests {
         assert!(read("").is_err());
         assert!(read("[source]\n").is_err());
     }
+
+    use super::super::mirror::Trust;
 
     const MIRROR: &str = "[source.repository]\nurl = \"https://e.org/\"\nunsigned = true\n";
 

@@ -99,6 +99,17 @@ pub enum FileRule {
     Delete,
 }
 
+impl FileRule {
+    /// Every text in which variables are filled in.
+    pub(super) fn texts(&self) -> Vec<&Text> {
+        match self {
+            Self::Pick { from, replace, .. } => from.iter().chain(replace.values()).collect(),
+            Self::Text { text, .. } | Self::Symlink(text) => vec![text],
+            Self::Delete => Vec::new(),
+        }
+    }
+}
+
 /// Permission bits of a file, written in octal as a string: `"0755"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

@@ -94,7 +94,7 @@ impl TryFrom<Raw> for RepositoryRule {
             return Err("`follow-yanks` needs a `keyring`: whoever could change their SHA256SUMS could take versions out here".to_owned());
         }
         if let Some(files) = &files {
-            let vars = Vars { name: "n", version: "1", arch: "a", tag: "t", url: "" };
+            let vars = Vars { name: "n", version: "1", arch: "a", tag: "t", ..Vars::default() };
             HttpUrl::try_from(files.expand(&vars))
                 .map_err(|_| format!("files: `{files}` is not an http or https URL"))?;
         }

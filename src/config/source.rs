@@ -2,31 +2,83 @@
 //!
 //! Owns how a source is written. Knows nothing of how it is asked.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use regex::Regex;
 use serde::Deserialize;
 use url::Url;
 
-use super::mirror::RepositoryRule;
+use super::mirror::{RepositoryRule, Trust};
 use crate::template::Template;
 
+mod command;
+mod forge;
+mod http;
+
+pub use command::CommandRule;
+pub use forge::{GiteaRule, GithubRule, GitlabRule, OwnerRepo, ProjectPath};
+pub use http::{HttpRule, PagePattern, Pointer, Reading, Step, VersionPattern};
+
 /// What to do about a component that follows nothing.
-pub(super) const NO_SOURCE: &str =
-    "add one of [source.github], [source.http], [source.directory], [source.repository]";
+pub(super) const NO_SOURCE: &str = "add one of [source.github], [source.gitlab], [source.gitea], [source.git], [source.http], [source.command], [source.directory], [source.repository]";
 
 /// `[source.…]`: one of a closed set.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(try_from = "SourceTable")]
 pub enum SourceRule {
-    /// Releases of a GitHub repository.
+    /// Releases or tags of a GitHub repository.
     Github(GithubRule),
+    /// Releases or tags of a GitLab project.
+    Gitlab(GitlabRule),
+    /// Releases or tags of a repository on Gitea or Forgejo.
+    Gitea(GiteaRule),
+    /// Tags of any git repository.
+    Git(GitRule),
     /// A page or JSON that lists versions.
     Http(HttpRule),
+    /// A program that prints versions.
+    Command(CommandRule),
     /// Files somebody drops into a folder.
     Directory(DirectoryRule),
     /// Somebody else's repository.
     Repository(RepositoryRule),
+}
+
+impl SourceRule {
+    /// Whether it may tell when something was released.
+    #[must_use]
+    pub fn tells_dates(&self) -> bool {
+        match self {
+            Self::Github(rule) => !rule.tags,
+            Self::Gitlab(_) | Self::Gitea(_) | Self::Command(_) | Self::Repository(_) => true,
+            Self::Http(rule) => rule.tells_dates(),
+            Self::Git(_) | Self::Directory(_) => false,
+        }
+    }
+
+    /// Whether what it lists are tags of a repository: where no template says what they look like,
+    /// a version has a `v` before it or none, and what does not begin with a digit then is none.
+    #[must_use]
+    pub fn strips_v(&self) -> bool {
+        match self {
+            Self::Github(_) | Self::Gitlab(_) | Self::Gitea(_) | Self::Git(_) => true,
+            Self::Http(_) | Self::Command(_) | Self::Directory(_) | Self::Repository(_) => false,
+        }
+    }
+
+    /// Makes its paths relative to the current folder: they are written relative to `folder`, where
+    /// the component's file is.
+    pub fn settle(&mut self, folder: &Path) {
+        match self {
+            Self::Directory(rule) => rule.path = folder.join(&rule.path),
+            Self::Command(rule) => folder.clone_into(&mut rule.folder),
+            Self::Repository(rule) => {
+                if let Trust::Keyring(keyring) = &mut rule.trust {
+                    *keyring = folder.join(&keyring);
+                }
+            }
+            Self::Github(_) | Self::Gitlab(_) | Self::Gitea(_) | Self::Git(_) | Self::Http(_) => {}
+        }
+    }
 }
 
 /// `[source]` as TOML sees it, so that two sources are told apart from a typo in one.
@@ -34,7 +86,11 @@ pub enum SourceRule {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct SourceTable {
     github: Option<GithubRule>,
+    gitlab: Option<GitlabRule>,
+    gitea: Option<GiteaRule>,
+    git: Option<GitRule>,
     http: Option<HttpRule>,
+    command: Option<CommandRule>,
     directory: Option<DirectoryRule>,
     repository: Option<RepositoryRule>,
 }
@@ -42,10 +98,15 @@ struct SourceTable {
 impl TryFrom<SourceTable> for SourceRule {
     type Error = String;
     fn try_from(table: SourceTable) -> Result<Self, String> {
-        let SourceTable { github, http, directory, repository } = table;
+        let SourceTable { github, gitlab, gitea, git, http, command, directory, repository } =
+            table;
         let mut found: Vec<(&str, Self)> = Vec::new();
         found.extend(github.map(|rule| ("github", Self::Github(rule))));
+        found.extend(gitlab.map(|rule| ("gitlab", Self::Gitlab(rule))));
+        found.extend(gitea.map(|rule| ("gitea", Self::Gitea(rule))));
+        found.extend(git.map(|rule| ("git", Self::Git(rule))));
         found.extend(http.map(|rule| ("http", Self::Http(rule))));
+        found.extend(command.map(|rule| ("command", Self::Command(rule))));
         found.extend(directory.map(|rule| ("directory", Self::Directory(rule))));
         found.extend(repository.map(|rule| ("repository", Self::Repository(rule))));
         if found.len() > 1 {
@@ -59,50 +120,23 @@ impl TryFrom<SourceTable> for SourceRule {
     }
 }
 
-/// `[source.github]`
+/// `[source.git]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct GithubRule {
-    /// `OWNER/REPOSITORY`
-    pub repo: GithubRepo,
-}
-
-/// `OWNER/REPOSITORY` on GitHub.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct GithubRepo {
-    /// The user or organisation.
-    pub owner: String,
-    /// The repository's own name.
-    pub name: String,
-}
-
-impl TryFrom<String> for GithubRepo {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        let legal = |part: &str| {
-            !part.is_empty()
-                && !matches!(part, "." | "..")
-                && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
-        };
-        match text.split_once('/') {
-            Some((owner, name)) if legal(owner) && legal(name) => {
-                Ok(Self { owner: owner.to_owned(), name: name.to_owned() })
-            }
-            _ => Err(format!("`{}` is not OWNER/REPOSITORY", text.escape_debug())),
-        }
-    }
-}
-
-/// `[source.http]`
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct HttpRule {
-    /// The page or JSON document.
+pub struct GitRule {
+    /// What `git clone` takes.
     pub url: HttpUrl,
-    /// What a version looks like in it: a regular expression with a group `version`.
+}
+
+/// `[source.directory]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct DirectoryRule {
+    /// The folder; [`SourceRule::settle`] makes it relative to the current one.
+    pub path: PathBuf,
+    /// What a release's file is called.
     #[serde(rename = "match")]
-    pub pattern: VersionPattern,
+    pub pattern: Template,
 }
 
 /// A URL that HTTP can reach.
@@ -119,38 +153,4 @@ impl TryFrom<String> for HttpUrl {
             Err(error) => Err(format!("`{}` is not a URL: {error}", text.escape_debug())),
         }
     }
-}
-
-/// A regular expression with a group named `version`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(try_from = "String")]
-pub struct VersionPattern(pub Regex);
-
-impl TryFrom<String> for VersionPattern {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        let regex = Regex::new(&text).map_err(|error| {
-            let reason = error.to_string();
-            format!(
-                "not a regular expression: {}",
-                reason.lines().last().unwrap_or_default().trim()
-            )
-        })?;
-        if regex.capture_names().flatten().any(|name| name == "version") {
-            Ok(Self(regex))
-        } else {
-            Err("the regular expression has no group `version`\nhint: write `(?<version>[0-9.]+)` where the version stands".to_owned())
-        }
-    }
-}
-
-/// `[source.directory]`
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct DirectoryRule {
-    /// The folder; [`parse`] makes it relative to the current one.
-    pub path: PathBuf,
-    /// What a release's file is called.
-    #[serde(rename = "match")]
-    pub pattern: Template,
 }

@@ -55,6 +55,15 @@ impl Service {
 }
 
 impl StoreUrl {
+    /// Whose bucket it is; `None` for a directory.
+    #[must_use]
+    pub fn service(&self) -> Option<Service> {
+        match self {
+            Self::Directory(_) => None,
+            Self::Bucket(bucket) => Some(bucket.service),
+        }
+    }
+
     /// The same, a directory below `base`.
     #[must_use]
     pub fn relative_to(&self, base: &Path) -> Self {

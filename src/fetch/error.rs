@@ -6,14 +6,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
+use rand::Rng;
 use thiserror::Error;
 
-use crate::name::Sha256;
+use super::quota;
+use crate::sign::secret::SecretError;
 
 /// The longest that a server may ask us to wait before we rather report it.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How often a request is tried in all.
+pub(super) const TRIES: u32 = 3;
 
 /// Slower than this, in bytes a second, a server counts as down.
 pub(super) const CRAWL: u64 = 1024;
@@ -22,22 +27,62 @@ pub(super) const CRAWL: u64 = 1024;
 #[derive(Debug, Error)]
 pub enum FetchError {
     /// The server answered, but not with what was asked for.
-    #[error("{url} answered {status}")]
+    #[error("{url} answered {status}{}", in_words(said.as_deref()))]
     Status {
         /// What was asked for.
         url: String,
         /// The status, with its words.
         status: StatusCode,
+        /// What an API says of it.
+        said: Option<String>,
     },
     /// The server wants us to ask less.
-    #[error("{url} answered {status}: too many requests{}", until.map(|at| format!(" until {at}")).unwrap_or_default())]
+    #[error("{url} answered {status}: too many requests{}{}", until.map(|at| format!(" until {at}")).unwrap_or_default(), in_words(said.as_deref()))]
     RateLimited {
         /// What was asked for.
         url: String,
-        /// 403 or 429.
+        /// 403, 429 or 503.
         status: StatusCode,
         /// When it may be asked again.
         until: Option<Timestamp>,
+        /// What an API says of it.
+        said: Option<String>,
+    },
+    /// Not asked, because the host said that it wants no requests.
+    #[error("{url} was not asked: {host} wants no requests until {until}")]
+    Held {
+        /// What would have been asked for.
+        url: String,
+        /// The host.
+        host: String,
+        /// When it may be asked again.
+        until: Timestamp,
+    },
+    /// Not asked, because the host did not answer others.
+    #[error("cannot reach {url}: {host} did not answer others ({reason})")]
+    Down {
+        /// What would have been asked for.
+        url: String,
+        /// The host.
+        host: String,
+        /// What others met there.
+        reason: String,
+    },
+    /// What is to be shown to a server is not to be had.
+    #[error("there are no credentials for {server}")]
+    Credentials {
+        /// The server.
+        server: String,
+        /// Why.
+        source: SecretError,
+    },
+    /// The file of certificate authorities cannot be used.
+    #[error("[network] ca: cannot use {path}: {problem}", path = path.display())]
+    Authorities {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        problem: String,
     },
     /// No connection, or one that broke before the answer began.
     #[error("cannot reach {url}")]
@@ -98,24 +143,12 @@ pub enum FetchError {
         /// What it has.
         got: u64,
     },
-    /// The bytes are not those that were promised.
-    #[error("{url} has SHA-256 {got}, but {promised_by} says {expected}")]
-    Digest {
-        /// What was fetched.
-        url: String,
-        /// Who said what it should be.
-        promised_by: String,
-        /// What it should be.
-        expected: Sha256,
-        /// What it is.
-        got: Sha256,
-    },
-    /// A checksum file that says nothing of the asset.
-    #[error("{url}: {problem}")]
-    Checksum {
-        /// The checksum file.
-        url: String,
-        /// What is wrong with it.
+    /// A registry that has no image of use.
+    #[error("{image}: {problem}")]
+    Image {
+        /// The image.
+        image: String,
+        /// Why not.
         problem: String,
     },
     /// The file could not be written or read on this machine.
@@ -150,12 +183,16 @@ impl FetchError {
                 }
                 _ => return None,
             },
-            Self::RateLimited { .. } => {
+            Self::RateLimited { .. } | Self::Held { .. } => {
                 "sync less often, or, for GitHub, set GITHUB_TOKEN: it has a larger quota"
             }
-            Self::Unreachable { .. } => {
+            Self::Unreachable { .. } | Self::Down { .. } => {
                 "check the network and proxy settings; the next sync tries again"
             }
+            Self::Credentials { .. } => {
+                "[network.credentials] names the place, or leave the server out there"
+            }
+            Self::Authorities { .. } => "a file of certificates in PEM, relative to publish.toml",
             Self::Tls { .. } => {
                 "install the system's CA certificates, or name them in SSL_CERT_FILE"
             }
@@ -165,13 +202,13 @@ impl FetchError {
             }
             Self::Truncated { .. } => "the next sync tries again",
             Self::TooLarge { limit, .. } if *limit == super::DOCUMENT => {
-                "no page that lists versions, and no checksum file, is that long"
+                "no page that lists versions is that long"
             }
             Self::TooLarge { .. } => "raise [limits] download if the upstream is trusted",
-            Self::Digest { .. } | Self::Length { .. } => {
+            Self::Length { .. } => {
                 "the file changed upstream or on the way; do not publish it before you know why"
             }
-            Self::Checksum { .. } => "check the template in `sha256`",
+            Self::Image { .. } => "check `oci`, and what the registry shows of the image",
             Self::Disk { .. } => {
                 "downloads go to the folder of temporary files; $TMPDIR names another"
             }
@@ -182,17 +219,53 @@ impl FetchError {
     /// Whether the server said that there is no such thing.
     #[must_use]
     pub fn is_not_found(&self) -> bool {
-        matches!(self, Self::Status { status, .. } if *status == StatusCode::NOT_FOUND)
+        match self {
+            Self::Status { status, .. } => *status == StatusCode::NOT_FOUND,
+            Self::Shared(error) => error.is_not_found(),
+            _ => false,
+        }
     }
 
-    /// How long to wait before the try after this one, where another might go better.
-    pub(super) fn wait(&self, tried: u32) -> Option<Duration> {
-        let passing = match self {
-            Self::RateLimited { until, .. } => {
-                let wait = Duration::try_from(until.as_ref()?.duration_since(Timestamp::now()))
-                    .unwrap_or_default();
-                return (wait <= PATIENCE).then_some(wait + Duration::from_millis(500));
+    /// Whether it is larger than it may be.
+    #[must_use]
+    pub fn is_too_large(&self) -> bool {
+        match self {
+            Self::Shared(error) => error.is_too_large(),
+            other => matches!(other, Self::TooLarge { .. }),
+        }
+    }
+
+    /// The same error, for another who would have asked for the same.
+    pub(super) fn again(self: &Arc<Self>) -> Self {
+        match &**self {
+            Self::Status { url, status, said } => {
+                Self::Status { url: url.clone(), status: *status, said: said.clone() }
             }
+            Self::RateLimited { url, status, until, said } => Self::RateLimited {
+                url: url.clone(),
+                status: *status,
+                until: *until,
+                said: said.clone(),
+            },
+            Self::Shared(error) => error.again(),
+            _ => Self::Shared(self.clone()),
+        }
+    }
+
+    /// How long to wait before the try after this one, where another might go better. How long a
+    /// host wants to be left alone is for the gate to know.
+    pub(super) fn wait(&self, tried: u32) -> Option<Duration> {
+        if let Self::RateLimited { until, .. } = self {
+            let left = until.as_ref()?.duration_since(Timestamp::now());
+            return (Duration::try_from(left).unwrap_or_default() <= PATIENCE)
+                .then_some(Duration::ZERO);
+        }
+        self.may_pass().then(|| backoff(tried))
+    }
+
+    /// Whether it may be gone in a moment.
+    pub(super) fn may_pass(&self) -> bool {
+        match self {
             Self::Status { status, .. } => {
                 status.is_server_error() || *status == StatusCode::REQUEST_TIMEOUT
             }
@@ -202,26 +275,28 @@ impl FetchError {
             }
             Self::Slow { .. } | Self::Truncated { .. } => true,
             _ => false,
-        };
-        passing.then(|| Duration::from_millis(500) * 3_u32.pow(tried - 1))
+        }
     }
+}
+
+fn in_words(said: Option<&str>) -> String {
+    said.map(|said| format!(": {said}")).unwrap_or_default()
+}
+
+/// How long to wait after a failure: anything up to a bound that grows ("full jitter"), so that
+/// those who failed together do not come again together.
+pub(super) fn backoff(tried: u32) -> Duration {
+    let bound = Duration::from_millis(500) * 2_u32.pow(tried.min(4));
+    rand::thread_rng().gen_range(Duration::ZERO..=bound)
 }
 
 /// The error for an answer that is none, with the rate limits of the common servers told apart.
 #[must_use]
 pub fn refusal(url: String, status: StatusCode, headers: &HeaderMap) -> FetchError {
-    let number = |name: &str| headers.get(name)?.to_str().ok()?.parse::<i64>().ok();
-    let until = number(header::RETRY_AFTER.as_str())
-        .and_then(|seconds| {
-            Timestamp::now().checked_add(jiff::SignedDuration::from_secs(seconds)).ok()
-        })
-        .or_else(|| Timestamp::from_second(number("x-ratelimit-reset")?).ok())
-        .and_then(|at| at.round(jiff::Unit::Second).ok());
-    let exhausted =
-        number("x-ratelimit-remaining") == Some(0) || headers.contains_key(header::RETRY_AFTER);
-    if status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::FORBIDDEN && exhausted {
-        FetchError::RateLimited { url, status, until }
+    let said = quota::read(status, headers, Timestamp::now());
+    if said.refused {
+        FetchError::RateLimited { url, status, until: said.until, said: None }
     } else {
-        FetchError::Status { url, status }
+        FetchError::Status { url, status, said: None }
     }
 }

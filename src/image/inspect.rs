@@ -14,10 +14,15 @@ use thiserror::Error;
 
 use super::release::ExtensionRelease;
 use crate::config::extension::Kind;
-use crate::name::Arch;
+use crate::lint::{self, Evidence, Finding, Level, Lint};
 use crate::recipe::elf::{self, Elf};
 
 mod bounds;
+mod closely;
+mod judge;
+
+use closely::Close;
+use judge::{Merged, judge, judge_programs, kind_of, machine_of};
 
 /// The first bytes of squashfs 4.0, little-endian.
 const MAGIC: &[u8] = b"hsqs";
@@ -98,6 +103,8 @@ pub struct Inspection {
     pub releases: BTreeMap<String, BTreeMap<String, String>>,
     /// Why a client would not take it; empty if it would.
     pub problems: Vec<String>,
+    /// The same and, if it was looked at closely, what else is odd about it, by name.
+    pub findings: Vec<Finding>,
     /// Every entry, by path.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub entries: Vec<Listed>,
@@ -150,7 +157,15 @@ pub struct Listed {
 /// # Errors
 /// It cannot be read, or is no image. What is wrong in it otherwise is in `problems`.
 pub fn inspect(path: &Path, known_as: Option<&str>) -> Result<Inspection, InspectError> {
-    look(path, Merged::Itself(known_as))
+    look(path, Merged::Itself(known_as), None)
+}
+
+/// The same, and looks into programs, links and units, which takes longer.
+///
+/// # Errors
+/// As [`inspect`].
+pub fn inspect_closely(path: &Path, known_as: Option<&str>) -> Result<Inspection, InspectError> {
+    look(path, Merged::Itself(known_as), Some(Close::default()))
 }
 
 /// What is wrong with somebody's system extension, which nodes follow by a link: it may be for a name
@@ -167,38 +182,23 @@ pub fn of_extension(path: &Path, component: &str) -> Result<Vec<String>, Inspect
     if magic != MAGIC {
         return Ok(Vec::new());
     }
-    let image = look(path, Merged::Linked(component))?;
+    let image = look(path, Merged::Linked(component), None)?;
     let os_release = ["usr/lib/os-release", "etc/os-release"];
     let has_os = image.entries.iter().any(|entry| os_release.contains(&entry.path.as_str()));
     Ok(if image.releases.is_empty() && has_os { Vec::new() } else { image.problems })
 }
 
-/// How an image gets the name under which it is merged.
-#[derive(Debug, Clone, Copy)]
-enum Merged<'a> {
-    /// It is the file's own, and this one besides.
-    Itself(Option<&'a str>),
-    /// A node links to it by another name: this one, or one that the file's begins with.
-    Linked(&'a str),
-}
-
-impl Merged<'_> {
-    /// Whether an extension-release for `name` lets a file with this stem be merged by a link.
-    fn fits(component: &str, stem: &str, name: &str) -> bool {
-        name == component
-            || stem
-                .strip_prefix(name)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '_']))
-    }
-}
-
-fn look(path: &Path, merged: Merged<'_>) -> Result<Inspection, InspectError> {
+fn look(
+    path: &Path,
+    merged: Merged<'_>,
+    mut close: Option<Close>,
+) -> Result<Inspection, InspectError> {
     let (image, size) = open(path)?;
     let mut releases = BTreeMap::new();
     let mut programs = BTreeMap::new();
     let mut uses = BTreeSet::new();
     let mut os_release = None;
-    let mut problems = Vec::new();
+    let mut findings = Vec::new();
     let mut entries = Vec::new();
     let [mut of_releases, mut of_programs] =
         [MOST_RELEASES, MOST_PROGRAMS].map(|files| Budget::new(files, image.block_size));
@@ -217,7 +217,11 @@ fn look(path: &Path, merged: Merged<'_>) -> Result<Inspection, InspectError> {
                     });
                     releases.insert(name.to_owned(), release);
                 }
-                None => problems.push(format!("`{at}` cannot be read")),
+                None => findings.push(Finding::of_file(
+                    Lint::ExtensionRelease,
+                    &at,
+                    "cannot be read".to_owned(),
+                )),
             }
         }
         if PROGRAMS.iter().any(|folder| at.starts_with(folder))
@@ -225,6 +229,9 @@ fn look(path: &Path, merged: Merged<'_>) -> Result<Inspection, InspectError> {
             && let Some(program) = read_program(&image, node)
         {
             programs.insert(at.clone(), program);
+        }
+        if let Some(close) = &mut close {
+            close.look(&image, &at, node);
         }
         // The host's own place for it counts before the vendor's, as in os-release(5).
         if at == "etc/os-release" || at == "usr/lib/os-release" && os_release.is_none() {
@@ -238,8 +245,28 @@ fn look(path: &Path, merged: Merged<'_>) -> Result<Inspection, InspectError> {
     entries.sort_by(|a, b| a.path.cmp(&b.path));
 
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    problems.extend(judge(&name, merged, &uses, &releases, &entries));
-    problems.extend(judge_programs(&name, &releases, &programs));
+    let kind = kind_of(&uses, &entries);
+    let arch = machine_of(&name, &releases);
+    findings.extend(judge(&name, merged, kind, &releases, &entries));
+    findings.extend(judge_programs(arch, &programs));
+    if let Some(Close { programs, scripts, units, .. }) = &close {
+        let id = releases.values().find_map(|release| release.get("ID")).unwrap_or_default();
+        let entries = &entries;
+        findings.extend(lint::judge(&Evidence {
+            kind,
+            id,
+            arch,
+            entries,
+            programs,
+            scripts,
+            units,
+        }));
+    }
+    findings.sort();
+    let problems = lint::told(&findings)
+        .into_iter()
+        .filter_map(|(level, _, text)| (level == Level::Error).then_some(text))
+        .collect();
     let mut architectures = releases.values().filter_map(|release| release.get("ARCHITECTURE"));
     let architecture = architectures.next().map(str::to_owned);
     let files = entries.iter().filter(|entry| entry.kind == '-');
@@ -258,6 +285,7 @@ fn look(path: &Path, merged: Merged<'_>) -> Result<Inspection, InspectError> {
             .collect(),
         name,
         problems,
+        findings,
         entries,
     })
 }
@@ -372,132 +400,4 @@ pub(super) fn list(path: String, node: &Node<SquashfsFileReader>) -> Listed {
         size,
         target,
     }
-}
-
-/// Programs that no machine could run that the image says it is for. Of many, the first is enough.
-fn judge_programs(
-    file: &str,
-    releases: &BTreeMap<String, ExtensionRelease>,
-    programs: &BTreeMap<String, Elf>,
-) -> Option<String> {
-    let claimed = releases.values().find_map(|release| release.get("ARCHITECTURE"));
-    let stem = file.strip_suffix(".raw").unwrap_or(file);
-    let named = || {
-        let arches = Arch::ALL.iter().filter(|arch| stem.ends_with(&format!("-{arch}")));
-        arches.copied().max_by_key(|arch| arch.as_str().len())
-    };
-    // An image for any machine may hold programs for many.
-    let arch = match claimed {
-        Some("_any") => return None,
-        Some(arch) => arch.parse().ok(),
-        None => named(),
-    }?;
-    let mut wrong = programs.iter().filter(|(_, program)| !program.runs_on(arch));
-    let (path, program) = wrong.next()?;
-    let machine = program.machine();
-    Some(match wrong.count() {
-        0 => format!("`{path}` is a program for {machine}, but the image is for {arch}"),
-        more => format!(
-            "`{path}` and {more} more are programs for {machine}, but the image is for {arch}"
-        ),
-    })
-}
-
-/// What systemd-sysext would object to, seen with 252 and 257.
-fn judge(
-    file: &str,
-    merged: Merged<'_>,
-    uses: &BTreeSet<Use>,
-    releases: &BTreeMap<String, ExtensionRelease>,
-    entries: &[Listed],
-) -> Vec<String> {
-    let mut problems = Vec::new();
-    // An image of etc/ alone is meant for systemd-confext, whether or not it says so.
-    let tops = || entries.iter().map(|entry| entry.path.split('/').next().unwrap_or_default());
-    let confext = uses.contains(&Use::Confext)
-        || uses.is_empty() && tops().all(|top| top == "etc") && !entries.is_empty();
-    let kind = if confext && !uses.contains(&Use::Sysext) { Kind::Confext } else { Kind::Sysext };
-    let (folder, tool) = (
-        kind.release_folder(),
-        match kind {
-            Kind::Sysext => "systemd-sysext",
-            Kind::Confext => "systemd-confext",
-        },
-    );
-    let stem = file.strip_suffix(".raw").unwrap_or(file);
-    if stem == file {
-        problems.push(format!("the file's name does not end in .raw, so it is no image to {tool}"));
-    }
-    if releases.is_empty() {
-        problems.push(format!("it has no {folder}/extension-release.{stem}"));
-    } else {
-        let no = |name: &str| {
-            format!(
-                "it has no {folder}/extension-release.{name}, so it cannot be merged as {name}.raw"
-            )
-        };
-        match merged {
-            Merged::Itself(known_as) => {
-                let names = [Some(stem), known_as].into_iter().flatten();
-                problems.extend(names.filter(|name| !releases.contains_key(*name)).map(no));
-            }
-            Merged::Linked(component) => {
-                let fits = |name: &String| Merged::fits(component, stem, name);
-                if !releases.keys().any(fits) {
-                    let names = releases.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-                    problems.push(format!(
-                        "its extension-release is for {names}, so it cannot be merged as {stem}.raw, or under a name that this begins with"
-                    ));
-                }
-            }
-        }
-    }
-    for (name, release) in releases {
-        match release.get("ID") {
-            None | Some("") => problems.push(format!("extension-release.{name} has no ID=")),
-            Some("_any") => {}
-            Some(id)
-                if release.get(kind.level_key()).is_none()
-                    && release.get("VERSION_ID").is_none() =>
-            {
-                problems.push(format!(
-                    "extension-release.{name} has ID={id}, but neither {}= nor VERSION_ID=",
-                    kind.level_key()
-                ));
-            }
-            Some(_) => {}
-        }
-        if let Some(arch) = release.get("ARCHITECTURE").filter(|arch| *arch != "_any") {
-            match arch.parse::<Arch>() {
-                Err(error) => problems.push(format!(
-                    "extension-release.{name}: {}",
-                    error.to_string().replace("\nhint: ", "; ")
-                )),
-                // Only a name that ends like ours says what it is for.
-                Ok(_) if !Arch::ALL.iter().any(|known| stem.ends_with(&format!("-{known}"))) => {}
-                Ok(arch) if !stem.ends_with(&format!("-{arch}")) => {
-                    problems.push(format!("extension-release.{name} says ARCHITECTURE={arch}, but the file's name says otherwise"));
-                }
-                Ok(_) => {}
-            }
-        }
-    }
-    for entry in entries {
-        let path = entry.path.as_str();
-        match path.split('/').next() {
-            Some(top) if kind.tops().contains(&top) => {}
-            _ if path.contains('/') => {}
-            _ => {
-                let tops = kind.tops().join("/ and ");
-                problems.push(format!("`{path}` is outside {tops}/ and would not be seen"));
-            }
-        }
-        if path == "usr/lib/os-release" {
-            problems.push(format!("it has a usr/lib/os-release, so {tool} refuses it"));
-        }
-        if matches!(entry.kind, 'c' | 'b' | 'p' | 's') {
-            problems.push(format!("`{path}` is a device, a pipe or a socket"));
-        }
-    }
-    problems
 }

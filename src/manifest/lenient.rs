@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::{MOST_LINES, Manifest, read_line};
+use super::{Line, MOST_LINES, Manifest, read_line};
 
 /// Lines that were left out, of which so many are told.
 const MOST_TOLD: usize = 5;
@@ -78,7 +78,7 @@ pub fn read(bytes: &[u8]) -> Lenient {
             continue;
         }
         match read_line(line) {
-            Ok((sha256, name)) => match lines.get(&name) {
+            Ok((name, Line { sha256, .. })) => match lines.get(&name) {
                 Some(known) if *known != sha256 => {
                     let problem = format!("`{name}` is listed before with another digest");
                     left_out.add(number, || problem);

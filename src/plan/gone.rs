@@ -6,13 +6,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Refusal, asset_names, vars};
+use super::{Judged, Refusal, Upstream, assets, vars};
 use crate::config::Component;
 use crate::config::mirror::Trust;
 use crate::name::Arch;
 use crate::repository::retention::Branch;
 use crate::repository::shelf::Shelf;
-use crate::source::Release;
 use crate::version::Version;
 
 /// What to do about it.
@@ -29,31 +28,36 @@ pub(super) struct Gone {
 pub(super) fn gone(
     component: &Component,
     arches: &[(Arch, String)],
-    releases: &[Release],
+    upstream: &Upstream,
     shelf: &Shelf,
     most: usize,
 ) -> Gone {
     let Some(rule) = component.mirrored() else { return Gone::default() };
-    let upstream: BTreeMap<&str, &Release> =
-        releases.iter().map(|release| (release.tag.as_str(), release)).collect();
-    let versions: BTreeSet<Version> =
-        upstream.keys().filter_map(|version| version.parse().ok()).collect();
+    let versions: BTreeSet<Version> = upstream.versions();
+    let judged = upstream.judged.iter();
+    let upstream: BTreeMap<&Version, &Judged> =
+        judged.filter_map(|judged| Some((judged.version.as_ref()?, judged))).collect();
     let is_whole = |version: &Version| {
-        let Some(release) = upstream.get(version.as_str()) else { return false };
+        let Some(judged) = upstream.get(version) else { return false };
         let slot = &shelf.slots[version];
         let offered =
             arches.iter().filter(|(arch, _)| slot.values().any(|files| files.contains_key(arch)));
         offered.into_iter().all(|(_, theirs)| {
-            let vars = vars(component, version, release, theirs);
-            asset_names(component, &vars)
-                .iter()
-                .all(|name| release.assets.iter().any(|asset| asset.name == *name))
+            let (release, text) = (&judged.release, judged.upstream().unwrap_or_default());
+            let vars = vars(component, text, release, theirs, &[]);
+            let names = assets::names(component, &vars);
+            names.iter().all(|name| assets::named(release, name).is_some())
         })
     };
     let rules = &component.versions;
+    let is_excluded = |version: &Version| {
+        let text = upstream.get(version).and_then(|judged| judged.upstream());
+        let names: Vec<&str> = text.into_iter().chain([version.as_str()]).collect();
+        rules.exclude.iter().any(|excluded| excluded.names(&names))
+    };
     let mut found = Vec::new();
     for version in shelf.slots.keys().filter(|version| !is_whole(version)) {
-        let is_excluded = rules.exclude.iter().any(|excluded| excluded == version.as_str());
+        let is_excluded = is_excluded(version);
         let branch = Branch::of(rules.per, version);
         let leaves_older =
             versions.iter().any(|other| other < version && Branch::of(rules.per, other) == branch);

@@ -4,14 +4,14 @@
 //! nobody but a person can tell. What the source itself says of a file is enough to see it; what it
 //! does not say is seen when the file is fetched again.
 
-use super::{Candidate, applicable, asset_names, file_names, find_asset, vars};
+use super::assets::{self, Found, Located};
+use super::company::Company;
+use super::{Candidate, file_names, vars};
+use crate::build::from;
 use crate::config::Component;
-use crate::config::component::AssetAt;
-use crate::fetch::without_password;
 use crate::manifest::Manifest;
 use crate::name::{Arch, Sha256};
 use crate::repository::commit::InputRecord;
-use crate::source::Location;
 use crate::version::Version;
 
 /// What became of the files.
@@ -30,26 +30,23 @@ pub(super) fn replaced(
     component: &Component,
     arches: &[(Arch, String)],
     candidate: &Candidate,
+    company: &Company,
     recorded: &[InputRecord],
 ) -> Replaced {
-    let Candidate { version, release } = candidate;
+    let Candidate { upstream: version, release, .. } = candidate;
     let accepted = accepted(component, version);
     let mut replaced = Replaced::No;
-    for (_, theirs) in arches {
-        let vars = vars(component, version, release, theirs);
-        for rule in applicable(component, version).unwrap_or_default() {
-            let asset = match &rule.at {
-                AssetAt::Url(url) => {
-                    let at = Location::Url(url.expand(&vars));
-                    release.assets.iter().find(|asset| asset.at == at)
-                }
-                AssetAt::Name(name) => find_asset(release, &name.expand(&vars)),
+    for (arch, theirs) in arches {
+        let beside = company.beside(component, *arch, theirs);
+        let vars = vars(component, version, release, theirs, &beside);
+        for rule in assets::applicable(component, version).unwrap_or_default() {
+            // No source knows of container images; the build looks at their digests.
+            let Ok(Found::File(Located { name, at, asset: Some(asset), .. })) =
+                assets::locate(rule, release, company, &vars)
+            else {
+                continue;
             };
-            let Some(asset) = asset else { continue };
-            let from = match &asset.at {
-                Location::Url(url) => without_password(url),
-                Location::File(_) => asset.name.clone(),
-            };
+            let from = from(&name, &at);
             let Some(before) = recorded.iter().find(|input| input.from == from) else { continue };
             match (asset.sha256, asset.size) {
                 (Some(now), _) if now == before.sha256 => {}
@@ -87,14 +84,14 @@ pub(super) fn replaced_in_mirror(
     shown: &Version,
     published: &Manifest,
 ) -> Replaced {
-    let Candidate { version, release } = candidate;
+    let Candidate { upstream: version, release, .. } = candidate;
     let accepted = accepted(component, version);
     let mut replaced = Replaced::No;
     for (arch, theirs) in arches {
         let names = file_names(component, shown, *arch).unwrap_or_default();
-        let theirs = asset_names(component, &vars(component, version, release, theirs));
+        let theirs = assets::names(component, &vars(component, version, release, theirs, &[]));
         for (name, theirs) in names.iter().zip(theirs) {
-            let now = find_asset(release, &theirs).and_then(|asset| asset.sha256);
+            let now = assets::named(release, &theirs).and_then(|asset| asset.sha256);
             match (published.get(name), now) {
                 (Some(before), Some(now)) if before != now => {
                     if !accepted.contains(&now) {
@@ -113,12 +110,12 @@ pub(super) fn replaced_in_mirror(
 }
 
 /// The digests that somebody found right for a version.
-pub(crate) fn accepted<'c>(component: &'c Component, version: &Version) -> &'c [Sha256] {
-    component.versions.accept.get(version.as_str()).map_or(&[], Vec::as_slice)
+pub(crate) fn accepted<'c>(component: &'c Component, version: &str) -> &'c [Sha256] {
+    component.versions.accept.get(version).map_or(&[], Vec::as_slice)
 }
 
 /// What to do about a file that upstream replaced.
-pub(crate) fn way_out(version: &Version, now: Sha256) -> String {
+pub(crate) fn way_out(version: &str, now: Sha256) -> String {
     format!(
         "what is published stays as it is; find out what happened, then exclude `{version}`, or, if the new file is right, write accept = {{ \"{version}\" = [\"{now}\"] }} into [versions]: a revision is published then"
     )

@@ -6,26 +6,29 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
+
 use super::inputs::{self, Replaced};
+use super::select::{Asked, Selection, select};
 use super::{
-    Basis, Build, Candidate, Out, Refusal, Verdict, Why, file_names, has, image_name,
-    missing_assets, recipe_of, select,
+    Basis, Build, Candidate, Company, Out, Refusal, Upstream, Verdict, Why, file_names, has,
+    image_name, recipe_of,
 };
 use crate::config::Component;
 use crate::name::{Arch, FileName, Sha256};
-use crate::repository::Published;
 use crate::repository::commit::InputRecord;
-use crate::repository::retention::Branch;
 use crate::repository::shelf::Shelf;
-use crate::source::Release;
+use crate::repository::{Published, retention};
 use crate::version::Version;
 
 /// What is known of a component before its releases are selected.
 pub(super) struct Planner<'a> {
-    component: &'a Component,
-    arches: &'a [(Arch, String)],
-    published: &'a Published,
+    pub(super) component: &'a Component,
+    pub(super) arches: &'a [(Arch, String)],
+    pub(super) upstream: &'a Upstream,
+    pub(super) published: &'a Published,
     basis: Basis,
+    pub(super) now: Timestamp,
     /// Every line there is.
     pub(super) all: Shelf,
     /// The same without what is yanked.
@@ -44,19 +47,29 @@ impl<'a> Planner<'a> {
     pub(super) fn new(
         component: &'a Component,
         arches: &'a [(Arch, String)],
-        releases: &[Release],
+        upstream: &'a Upstream,
         published: &'a Published,
         basis: Basis,
+        now: Timestamp,
     ) -> Self {
-        let upstream = select::versions_of(component, releases);
-        let all = Shelf::new(component, published, &upstream);
+        let all = Shelf::new(component, published, &upstream.versions());
         let shelf = all.without_yanked(&published.catalogue);
-        Self { component, arches, published, basis, all, shelf }
+        Self { component, arches, upstream, published, basis, now, all, shelf }
+    }
+
+    /// Selects what is wanted, by what is published.
+    pub(super) fn select(&self) -> Selection {
+        let asked = Asked {
+            held: &|candidate| self.held_back(candidate),
+            awaited: &|candidate| self.awaited(candidate),
+        };
+        select(&self.component.versions, self.upstream, &asked)
     }
 
     /// A yanked version is out; of one whose revision was yanked, only a changed recipe makes a new
     /// one.
-    pub(super) fn held_back(&self, version: &Version, release: &Release) -> Option<Out> {
+    fn held_back(&self, candidate: &Candidate) -> Option<Out> {
+        let version = &candidate.version;
         let yanked = &self.published.catalogue.yanked;
         if let Some(yank) = yanked.get(version) {
             return Some(Out::Yanked { reason: yank.reason.clone() });
@@ -73,11 +86,13 @@ impl<'a> Planner<'a> {
             .get(version)
             .is_some_and(|slot| slot.keys().any(|revision| *revision > last));
         let shown = version.revised(last).ok()?;
-        let changed = self.arches.iter().any(|(arch, theirs)| {
-            let image = image_name(self.component, &shown, *arch).ok();
+        let company = self.company(candidate).ok();
+        let changed = self.arches.iter().any(|at| {
+            let image = image_name(self.component, &shown, at.0).ok();
             let line = lines.iter().find(|(_, name, ..)| Some(*name) == image.as_ref());
             let before = line.and_then(|(_, _, line, _)| line.recipe);
-            before.is_some_and(|before| before != self.recipe(version, release, *arch, theirs))
+            let now = company.as_ref().map(|company| self.recipe(candidate, company, at));
+            before.is_some_and(|before| now.is_some_and(|now| now != before))
         });
         if newer_is_offered || changed {
             return None;
@@ -86,11 +101,10 @@ impl<'a> Planner<'a> {
         Some(Out::Yanked { reason })
     }
 
-    /// Whether retention would keep a version, for every architecture, if it were published.
-    pub(super) fn is_kept(&self, version: &Version, wanted: &[&Version]) -> bool {
+    /// The versions that retention would keep, for every architecture, if these were published.
+    pub(super) fn staying(&self, wanted: &BTreeSet<&Version>) -> BTreeSet<Version> {
         let rules = &self.component.versions;
-        let branch = Branch::of(rules.per, version);
-        self.arches.iter().all(|(arch, _)| {
+        let staying = self.arches.iter().map(|(arch, _)| {
             let offered = self
                 .shelf
                 .slots
@@ -98,11 +112,10 @@ impl<'a> Planner<'a> {
                 .filter(|(_, slot)| slot.values().any(|files| files.contains_key(arch)));
             let all: BTreeSet<&Version> =
                 offered.map(|(version, _)| version).chain(wanted.iter().copied()).collect();
-            let newer = all
-                .into_iter()
-                .filter(|other| *other > version && Branch::of(rules.per, other) == branch);
-            newer.count() < rules.newest.get()
-        })
+            let stay = retention::staying(all.into_iter().rev(), rules);
+            stay.into_iter().cloned().collect::<BTreeSet<Version>>()
+        });
+        staying.reduce(|all, one| all.intersection(&one).cloned().collect()).unwrap_or_default()
     }
 
     /// What is to be built of a version.
@@ -111,18 +124,16 @@ impl<'a> Planner<'a> {
         candidate: &Candidate,
         verdicts: &[Verdict],
     ) -> Result<Vec<Build>, Refusal> {
-        let Candidate { version, release } = candidate;
+        let Candidate { version, release, .. } = candidate;
         let refuse = |problem: String, hint: &str| Refusal {
             tag: release.tag.clone(),
             problem,
             hint: hint.to_owned(),
         };
-        let recipes: Vec<Sha256> = self
-            .arches
-            .iter()
-            .map(|(arch, theirs)| self.recipe(version, release, *arch, theirs))
-            .collect();
-        let Aim { revision, builds, before } = self.aim(candidate, &recipes)?;
+        let company = self.company(candidate)?;
+        let recipes: Vec<Sha256> =
+            self.arches.iter().map(|at| self.recipe(candidate, &company, at)).collect();
+        let Aim { revision, builds, before } = self.aim(candidate, &company, &recipes)?;
         if builds.is_empty() {
             return Ok(Vec::new());
         }
@@ -133,38 +144,78 @@ impl<'a> Planner<'a> {
         let mut made = Vec::new();
         let mut missing = BTreeSet::new();
         for (index, why) in builds {
-            let (arch, upstream_arch) = self.arches[index].clone();
-            let names = file_names(self.component, &shown, arch).map_err(unnameable)?;
+            let at = &self.arches[index];
+            let names = file_names(self.component, &shown, at.0).map_err(unnameable)?;
+            if let Some(name) = names.iter().find(|name| name.as_str().contains('+'))
+                && self.basis.plus_is_blank
+            {
+                return Err(refuse(
+                    format!("nobody would find {name}: S3 reads the `+` in a path as a blank"),
+                    "write it otherwise: replace = { \"+\" = \"-\" } in [versions]",
+                ));
+            }
             let Some(image) = names.into_iter().next() else { continue };
-            let recipe = recipes[index];
-            // Neither a release that was dated anew nor this machine's environment makes another
-            // image of one that is published.
-            let time = self.published.record(&image).map(|record| record.time);
-            let build = Build {
-                release: release.clone(),
-                version: version.clone(),
-                revision,
-                shown: shown.clone(),
-                arch,
-                upstream_arch,
-                image,
-                why,
-                recipe,
-                expects: expects.clone(),
-                time,
-            };
-            missing.extend(missing_assets(self.component, &build));
-            made.push(build);
+            let lacks = self.missing(candidate, &company, at);
+            if lacks.is_empty() {
+                let build =
+                    self.build(candidate, revision, &shown, at, image, recipes[index], &company);
+                made.push(Build { why, expects: expects.clone(), ..build });
+            }
+            missing.extend(lacks);
         }
-        if let Some(first) = missing.first() {
-            let known = release.assets.iter().map(|asset| asset.name.as_str()).collect::<Vec<_>>();
-            return Err(refuse(format!("the release has no asset `{first}`"), &has(&known)));
+        if let Some(first) = missing.first()
+            && !(self.component.versions.partial && (!made.is_empty() || !before.is_empty()))
+        {
+            let theirs = first.of.as_ref().and_then(|of| company.release(of)).unwrap_or(release);
+            let known = theirs.assets.iter().map(|asset| asset.name.as_str()).collect::<Vec<_>>();
+            return Err(refuse(format!("the release has no asset {first}"), &has(&known)));
         }
         Ok(made)
     }
 
-    fn aim(&self, candidate: &Candidate, recipes: &[Sha256]) -> Result<Aim, Refusal> {
-        let Candidate { version, release } = candidate;
+    /// A build of a new version.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is a part of what is built, and none an option"
+    )]
+    pub(super) fn build(
+        &self,
+        candidate: &Candidate,
+        revision: u32,
+        shown: &Version,
+        (arch, upstream_arch): &(Arch, String),
+        image: FileName,
+        recipe: Sha256,
+        company: &Company,
+    ) -> Build {
+        let Candidate { version, upstream, release } = candidate.clone();
+        Build {
+            release,
+            version,
+            upstream,
+            revision,
+            shown: shown.clone(),
+            arch: *arch,
+            upstream_arch: upstream_arch.clone(),
+            company: company.clone(),
+            beside: company.beside(self.component, *arch, upstream_arch),
+            // Neither a release that was dated anew nor this machine's environment makes another
+            // image of one that is published.
+            time: self.published.record(&image).map(|record| record.time),
+            image,
+            why: Why::NewVersion,
+            recipe,
+            expects: Vec::new(),
+        }
+    }
+
+    fn aim(
+        &self,
+        candidate: &Candidate,
+        company: &Company,
+        recipes: &[Sha256],
+    ) -> Result<Aim, Refusal> {
+        let Candidate { version, release, .. } = candidate;
         let catalogue = &self.published.catalogue;
         let all = |why| (0..self.arches.len()).map(|index| (index, why)).collect();
         let removed = catalogue.last_removed(version);
@@ -195,7 +246,13 @@ impl<'a> Planner<'a> {
                 &shown,
                 &self.published.manifest,
             ),
-            _ => inputs::replaced(self.component, self.arches, candidate, &self.inputs(&before)),
+            _ => inputs::replaced(
+                self.component,
+                self.arches,
+                candidate,
+                company,
+                &self.inputs(&before),
+            ),
         };
         if let Replaced::Refused(problem, hint) = replaced {
             return Err(Refusal { tag: release.tag.clone(), problem, hint });
@@ -210,6 +267,9 @@ impl<'a> Planner<'a> {
         if changed {
             let why = match replaced {
                 Replaced::Accepted => Why::InputsChanged,
+                Replaced::No | Replaced::Refused(..) if self.is_followed(version, company) => {
+                    Why::CompanionChanged
+                }
                 Replaced::No | Replaced::Refused(..) => Why::RecipeChanged,
             };
             return Ok(Aim { revision: next.max(revision + 1), builds: all(why), before });
@@ -242,7 +302,7 @@ impl<'a> Planner<'a> {
     }
 
     /// The newest revision of a version that is offered for any of the architectures.
-    fn offered(&self, version: &Version) -> Option<(u32, BTreeMap<usize, &FileName>)> {
+    pub(super) fn offered(&self, version: &Version) -> Option<(u32, BTreeMap<usize, &FileName>)> {
         let slot = self.shelf.slots.get(version)?;
         slot.iter().rev().find_map(|(revision, files)| {
             let found = |(index, (arch, _)): (usize, &(Arch, String))| {
@@ -279,14 +339,8 @@ impl<'a> Planner<'a> {
             && self.published.record(name).is_some_and(|record| record.recipe == Some(recipe))
     }
 
-    fn recipe(
-        &self,
-        version: &Version,
-        release: &Release,
-        arch: Arch,
-        upstream_arch: &str,
-    ) -> Sha256 {
-        recipe_of(self.component, self.basis.overlay, version, release, arch, upstream_arch)
+    fn recipe(&self, candidate: &Candidate, company: &Company, at: &(Arch, String)) -> Sha256 {
+        recipe_of(self.component, self.basis.overlay, candidate, company, at)
     }
 
     /// What was fetched for these images.
@@ -308,7 +362,7 @@ impl<'a> Planner<'a> {
         shown: &Version,
         verdicts: &[Verdict],
     ) -> Result<(), Refusal> {
-        let Candidate { version, release } = candidate;
+        let Candidate { version, release, .. } = candidate;
         let refuse = |problem, hint| Err(Refusal { tag: release.tag.clone(), problem, hint });
         if revision > 0 {
             let eligible = verdicts.iter().filter(|verdict| verdict.is_eligible());

@@ -4,8 +4,7 @@ use super::*;
 use crate::config::component;
 use crate::manifest::Manifest;
 use crate::name::Sha256;
-use crate::source::Asset;
-use crate::source::Location;
+use crate::source::{Asset, Location, Release};
 use std::path::Path;
 
 const ARCHES: [(Arch, &str); 2] = [(Arch::X86_64, "amd64"), (Arch::Arm64, "aarch64")];
@@ -27,10 +26,21 @@ fn now() -> Timestamp {
     "2025-01-10T00:00:00Z".parse().unwrap()
 }
 
+fn upstream(component: &Component, releases: Vec<Release>) -> Upstream {
+    Upstream::new(component, releases, Vec::new(), now())
+}
+
+fn selected(component: &Component, releases: Vec<Release>) -> Selection {
+    select(&component.versions, &upstream(component, releases), &Asked::NOTHING)
+}
+
 fn wanted(rules: &str, tags: &[&str]) -> Vec<String> {
     let releases = tags.iter().map(|tag| release(tag)).collect();
-    let selection = select(&component(rules), releases, &|_, _| None, now());
-    selection.wanted.into_iter().map(|candidate| candidate.version.to_string()).collect()
+    selected(&component(rules), releases)
+        .wanted
+        .into_iter()
+        .map(|candidate| candidate.version.to_string())
+        .collect()
 }
 
 fn images(plan: &Plan) -> Vec<(String, Why)> {
@@ -69,11 +79,7 @@ fn a_release_waits_until_it_is_old_enough() {
         dated("v2", Some("2025-01-08T00:00:01Z")),
         dated("v3", None),
     ];
-    let outs: Vec<_> = select(&component, releases, &|_, _| None, now())
-        .verdicts
-        .into_iter()
-        .map(|v| v.out)
-        .collect();
+    let outs: Vec<_> = selected(&component, releases).verdicts.into_iter().map(|v| v.out).collect();
     assert_eq!(outs, [Some(Out::AgeUnknown), Some(Out::TooYoung), None]);
 }
 
@@ -81,7 +87,7 @@ fn a_release_waits_until_it_is_old_enough() {
 fn what_nodes_would_misorder_is_refused() {
     let component = component("[versions]\nprerelease = true\n");
     let releases = ["v1.0.0-rc1", "v1.0~rc2", "v2.0+build", "v2.0.1"].map(release).to_vec();
-    let selection = select(&component, releases, &|_, _| None, now());
+    let selection = selected(&component, releases);
     let mut refused: Vec<_> =
         selection.refusals.iter().map(|refusal| refusal.tag.as_str()).collect();
     refused.sort_unstable();
@@ -100,7 +106,8 @@ fn only_what_is_missing_is_built_and_the_reason_is_told() {
         manifest,
         ["x-1-x86-64.raw", "x-2-x86-64.raw"].map(|name| (name.to_owned(), 1)),
     );
-    let plan = plan(&component, &arches(), releases(), &published, Basis::default(), now());
+    let upstream = upstream(&component, releases());
+    let plan = plan(&component, &arches(), &upstream, &published, Basis::default(), now());
     assert_eq!(
         images(&plan),
         [
@@ -113,9 +120,9 @@ fn only_what_is_missing_is_built_and_the_reason_is_told() {
 #[test]
 fn a_plan_that_was_carried_out_leaves_nothing_to_do() {
     let component = component("");
-    let releases = || ["v1", "v2.1", "v2.0"].map(release).to_vec();
+    let upstream = upstream(&component, ["v1", "v2.1", "v2.0"].map(release).to_vec());
     let first =
-        plan(&component, &arches(), releases(), &Published::default(), Basis::default(), now());
+        plan(&component, &arches(), &upstream, &Published::default(), Basis::default(), now());
     assert_eq!(first.actions.len(), 6);
     let mut manifest = Manifest::default();
     for (name, _) in images(&first) {
@@ -124,7 +131,7 @@ fn a_plan_that_was_carried_out_leaves_nothing_to_do() {
     let names: Vec<_> = manifest.files().map(|(name, _)| (name.to_string(), 1)).collect();
     let published = Published::new(manifest, names);
     assert!(
-        plan(&component, &arches(), releases(), &published, Basis::default(), now())
+        plan(&component, &arches(), &upstream, &published, Basis::default(), now())
             .actions
             .is_empty()
     );
@@ -142,11 +149,379 @@ fn half_a_release_is_refused_whole() {
         size: None,
     };
     let releases = vec![Release { assets: [asset].into(), ..release("v1") }];
+    let upstream = upstream(&component, releases);
     let plan =
-        plan(&component, &arches(), releases, &Published::default(), Basis::default(), now());
+        plan(&component, &arches(), &upstream, &Published::default(), Basis::default(), now());
     assert!(plan.actions.is_empty());
     assert_eq!(plan.refusals[0].problem, "the release has no asset `x-aarch64`");
     assert_eq!(plan.refusals[0].hint, "it has x-amd64");
+}
+
+#[test]
+fn versions_are_named_by_text_or_pattern() {
+    let tags = ["v1.0", "v1.1", "v1.1-fips1", "v1.2", "v2.0"];
+    assert_eq!(
+        wanted("[versions]\nexclude = [\"/fips/\", \"2.0\"]\n", &tags),
+        ["1.2", "1.1", "1.0"]
+    );
+    assert_eq!(wanted("[versions]\ninclude = [\"/^v1\\\\.[12]$/\"]\n", &tags), ["1.2", "1.1"]);
+    assert_eq!(
+        wanted("[versions]\ninclude = [\"/^v1/\"]\nexclude = [\"1.2\"]\n", &tags),
+        ["1.1", "1.0"]
+    );
+}
+
+#[test]
+fn a_pin_holds_one_version_whatever_else_is_said() {
+    let tags = ["v1.0", "v1.1", "v1.2", "v1.3-rc1"];
+    let rules = "[versions]\npin = \"1.1\"\nrequire = \">=1.2\"\nmin-age = \"2d\"\n";
+    assert_eq!(wanted(rules, &tags), ["1.1"]);
+    let component = component("[versions]\npin = \"1.1\"\n");
+    let upstream = upstream(&component, tags.map(release).to_vec());
+    let published = Published::default();
+    let plan = plan(&component, &arches(), &upstream, &published, Basis::default(), now());
+    assert_eq!(images(&plan).len(), 2);
+    assert_eq!(plan.newer, ["1.2".parse().unwrap()]);
+    // Nothing that upstream has: that is told.
+    let nothing = selected(&self::component("[versions]\npin = \"9\"\n"), vec![release("v1.0")]);
+    assert!(nothing.refusals[0].problem.contains("another version is pinned"));
+}
+
+#[test]
+fn four_branches_are_held_at_once() {
+    let tags: Vec<String> =
+        (20..34).flat_map(|minor| (0..4).map(move |patch| format!("v1.{minor}.{patch}"))).collect();
+    let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
+    let rules = |more: &str| format!("[versions]\nper = \"minor\"\nnewest = 1\n{more}");
+    assert_eq!(wanted(&rules("branches = 2\n"), &tags), ["1.33.3", "1.32.3"]);
+    assert_eq!(wanted(&rules(""), &tags), ["1.33.3", "1.32.3", "1.31.3", "1.30.3"]);
+    assert_eq!(wanted(&rules("require = \">=1.28\"\n"), &tags).len(), 6);
+    let component = component(&rules("branches = 2\n"));
+    let old = selected(&component, vec![release("v1.1"), release("v1.2"), release("v1.3")]);
+    assert_eq!(old.verdicts[2].out, Some(Out::OldBranch { branches: 2 }));
+}
+
+#[test]
+fn what_is_published_may_be_written_otherwise() {
+    let replace = "[versions]\nreplace = { \"+\" = \"-\" }\n";
+    let tags = ["v1.31.2+k3s1", "v1.31.2+k3s2", "v1.31.3+k3s1"];
+    assert_eq!(wanted(replace, &tags), ["1.31.3-k3s1", "1.31.2-k3s2", "1.31.2-k3s1"]);
+    assert_eq!(wanted(&format!("{replace}require = \">=1.31.3\"\n"), &tags), ["1.31.3-k3s1"]);
+    // Templates say what upstream says.
+    let component = component(&format!(
+        "{replace}[[asset]]\nurl = \"https://e.org/{{version}}\"\n[asset.files]\n\"usr/x\" = \"x\"\n"
+    ));
+    let upstream = upstream(&component, vec![release(tags[0])]);
+    let published = Published::default();
+    let plan = plan(&component, &arches(), &upstream, &published, Basis::default(), now());
+    let build = plan.builds().next().unwrap();
+    assert_eq!(build.image.as_str(), "x-1.31.2-k3s1-x86-64.raw");
+    assert_eq!(build.vars(&component).version, "1.31.2+k3s1");
+}
+
+#[test]
+fn a_store_that_reads_a_plus_as_a_blank_gets_none() {
+    let component = component("");
+    let upstream = upstream(&component, vec![release("v1.31.2+k3s1"), release("v1.30.0")]);
+    let basis = Basis { plus_is_blank: true, ..Basis::default() };
+    let plan = plan(&component, &arches(), &upstream, &Published::default(), basis, now());
+    assert_eq!(plan.builds().count(), 2);
+    assert!(plan.refusals[0].hint.contains("replace = { \"+\" = \"-\" }"), "{:?}", plan.refusals);
+}
+
+#[test]
+fn a_version_that_nodes_would_never_reach_is_told_however_few_are_held() {
+    let component = component("[versions]\nnewest = 1\n");
+    let selection = selected(&component, ["v2.0+build", "v2.0.1"].map(release).to_vec());
+    assert_eq!(selection.refusals[0].tag, "v2.0.1");
+    assert!(selection.refusals[0].hint.contains("replace"), "{:?}", selection.refusals);
+    // What is older than all that is wanted is history.
+    let old = ["v0.9+build", "v0.9.1", "v1.0", "v2.0"].map(release).to_vec();
+    assert!(selected(&component, old).refusals.is_empty());
+}
+
+#[test]
+fn a_packagers_number_is_newer_unless_the_dates_say_otherwise() {
+    assert_eq!(wanted("", &["v1.2.3", "v1.2.3-1", "v1.2.3-2"]), ["1.2.3-2", "1.2.3-1", "1.2.3"]);
+    let dated = |tag: &str, at: &str| Release { published: at.parse().ok(), ..release(tag) };
+    let releases =
+        vec![dated("v1.0.0-1", "2025-01-01T00:00:00Z"), dated("v1.0.0", "2025-01-02T00:00:00Z")];
+    let selection = selected(&component(""), releases);
+    assert_eq!(selection.wanted.len(), 1);
+    assert_eq!(selection.refusals[0].tag, "v1.0.0-1");
+}
+
+#[test]
+fn words_before_the_number_are_not_mixed() {
+    for (tags, kept) in [(["release-1.2", "1.1"], "1.1"), (["r12", "v13"], "v13")] {
+        let component = component("[versions]\ntag = \"{version}\"\n");
+        let selection = selected(&component, tags.map(release).to_vec());
+        let wanted: Vec<_> = selection.wanted.iter().map(|c| c.version.as_str()).collect();
+        assert_eq!((wanted, selection.refusals.len()), (vec![kept], 1), "{tags:?}");
+    }
+}
+
+#[test]
+fn what_upstream_took_back_is_told_but_not_what_it_may_list_elsewhere() {
+    let withdrawn = |tags: &[&str], published: &[&str]| {
+        let component = component("");
+        let mut manifest = Manifest::default();
+        for version in published {
+            let name = format!("x-{version}-x86-64.raw").parse().unwrap();
+            manifest.add(name, Sha256::of(b"")).unwrap();
+        }
+        let upstream = upstream(&component, tags.iter().map(|tag| release(tag)).collect());
+        let published = Published::new(manifest, []);
+        let plan = plan(&component, &arches(), &upstream, &published, Basis::default(), now());
+        plan.withdrawn.into_iter().map(String::from).collect::<Vec<_>>()
+    };
+    assert_eq!(withdrawn(&["v1.0", "v1.2"], &["1.0", "1.1", "1.2", "1.3"]), ["1.3", "1.1"]);
+    // A listing that was cut ends somewhere.
+    assert_eq!(withdrawn(&["v1.2", "v1.3"], &["1.0", "1.1", "1.2"]), Vec::<String>::new());
+}
+
+mod waiting {
+    use super::*;
+    use crate::repository::catalogue::Waiting;
+
+    const RULES: &str =
+        "[[asset]]\nname = \"x-{version}-{arch}\"\n[asset.files]\n\"usr/bin/x\" = \"*\"\n";
+
+    pub(super) fn asset(name: &str) -> Asset {
+        Asset {
+            name: name.to_owned(),
+            at: Location::Url(format!("https://e.org/{name}")),
+            sha256: None,
+            private: None,
+            size: None,
+        }
+    }
+
+    pub(super) fn with(tag: &str, assets: &[&str]) -> Release {
+        Release { assets: assets.iter().map(|name| asset(name)).collect(), ..release(tag) }
+    }
+
+    fn dated(at: &str, release: Release) -> Release {
+        Release { published: Some(at.parse().unwrap()), ..release }
+    }
+
+    fn whole(version: &str) -> Release {
+        let names = ["amd64", "aarch64"].map(|arch| format!("x-{version}-{arch}"));
+        with(&format!("v{version}"), &[&names[0], &names[1]])
+    }
+
+    fn planned(rules: &str, releases: Vec<Release>, published: &Published) -> Plan {
+        let component = component(&format!("{rules}{RULES}"));
+        let upstream = upstream(&component, releases);
+        plan(&component, &arches(), &upstream, published, Basis::default(), now())
+    }
+
+    fn published(version: &str) -> Published {
+        let mut manifest = Manifest::default();
+        let names = ["x86-64", "arm64"].map(|arch| format!("x-{version}-{arch}.raw"));
+        for name in &names {
+            manifest.add(name.parse().unwrap(), Sha256::of(b"")).unwrap();
+        }
+        Published::new(manifest, names.map(|name| (name, 1)))
+    }
+
+    #[test]
+    fn a_young_release_is_waited_for_and_an_older_one_takes_its_place() {
+        let young = dated("2025-01-09T12:00:00Z", with("v1.2", &["x-1.2-amd64"]));
+        let rules = "[versions]\nnewest = 1\n";
+        let plan = planned(rules, vec![young, whole("1.1"), whole("1.0")], &Published::default());
+        assert_eq!(
+            plan.builds().map(|build| build.version.as_str()).collect::<Vec<_>>(),
+            ["1.1"; 2]
+        );
+        assert_eq!(plan.refusals, []);
+        assert_eq!(plan.newest, Some("1.2".parse().unwrap()));
+        assert_eq!(
+            plan.waiting[0].to_string(),
+            "1.2 waits for `x-1.2-aarch64` since 2025-01-09T12:00:00Z, at most until 2025-01-10T12:00:00Z"
+        );
+        // It tells its date: nothing is to be remembered.
+        assert_eq!(plan.begun().count(), 0);
+    }
+
+    #[test]
+    fn after_the_wait_it_is_an_error() {
+        let old = || dated("2025-01-08T12:00:00Z", with("v1.2", &["x-1.2-amd64"]));
+        let plan = planned("", vec![old(), whole("1.1")], &Published::default());
+        assert_eq!((plan.waiting.len(), plan.refusals.len(), plan.builds().count()), (0, 1, 2));
+        let plan = planned("[versions]\nwait = \"3d\"\n", vec![old()], &Published::default());
+        assert_eq!((plan.waiting.len(), plan.refusals.len()), (1, 0));
+    }
+
+    #[test]
+    fn a_release_without_a_date_is_waited_for_since_it_was_seen() {
+        let releases = || vec![with("v1.2", &["x-1.2-amd64"]), whole("1.1")];
+        // Who begins to follow an upstream wants to know what does not work.
+        assert_eq!(planned("", releases(), &Published::default()).refusals.len(), 1);
+        let mut there = published("1.1");
+        let plan = planned("", releases(), &there);
+        assert_eq!((plan.refusals.len(), plan.begun().count()), (0, 1));
+        let mut seen = |since: &str| {
+            let waiting = Waiting { since: since.parse().unwrap(), lacks: "`x`".to_owned() };
+            there.catalogue.waiting.insert("1.2".parse().unwrap(), waiting);
+            planned("", releases(), &there)
+        };
+        let plan = seen("2025-01-09T12:00:00Z");
+        assert_eq!((plan.waiting.len(), plan.actions.len(), plan.refusals.len()), (1, 0, 0));
+        assert_eq!(seen("2025-01-08T12:00:00Z").refusals.len(), 1);
+    }
+
+    #[test]
+    fn half_a_set_goes_out_only_where_that_is_said() {
+        let half = dated("2025-01-09T12:00:00Z", with("v1.2", &["x-1.2-amd64"]));
+        let plan = planned("[versions]\npartial = true\n", vec![half], &Published::default());
+        assert_eq!(images(&plan), [("x-1.2-x86-64.raw".to_owned(), Why::NewVersion)]);
+        assert_eq!((plan.waiting.len(), plan.refusals.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_file_is_found_by_whatever_name_it_has() {
+        let rules = "[[asset]]\nname = [\"new-{version}\", \"old-{version}\"]\n[asset.files]\n\"usr/bin/x\" = \"*\"\n";
+        let component = component(rules);
+        let releases = vec![
+            with("v1.0", &["old-1.0"]),
+            with("v1.1", &["old-1.1", "new-1.1"]),
+            with("v1.2", &[]),
+        ];
+        let upstream = upstream(&component, releases);
+        let none = Published::default();
+        let plan = plan(&component, &arches(), &upstream, &none, Basis::default(), now());
+        assert_eq!(plan.builds().count(), 4);
+        assert_eq!(plan.refusals[0].problem, "the release has no asset `new-1.2` or `old-1.2`");
+    }
+}
+
+mod companions {
+    use super::waiting::with;
+    use super::*;
+    use crate::repository::commit::Record;
+
+    const CNI: &str = "[[companion]]\nname = \"cni\"\nsource.github.repo = \"o/cni\"\narch.x86-64 = \"amd64\"\narch.arm64 = \"arm64\"\n";
+    const ASSET: &str = "[[asset]]\nof = \"cni\"\nname = \"cni-{cni.version}-{cni.arch}\"\n[asset.files]\n\"usr/x\" = \"*\"\n";
+
+    fn cni(version: &str) -> Release {
+        let names = ["amd64", "arm64"].map(|arch| format!("cni-{version}-{arch}"));
+        with(&format!("v{version}"), &[&names[0], &names[1]])
+    }
+
+    struct World {
+        component: Component,
+        published: Published,
+    }
+
+    impl World {
+        fn new(more: &str) -> Self {
+            let component = component(&format!("{CNI}{more}{ASSET}"));
+            Self { component, published: Published::default() }
+        }
+
+        fn plan(&self, tags: &[&str], companions: Vec<Release>) -> Plan {
+            let releases = tags.iter().map(|tag| release(tag)).collect();
+            let upstream = Upstream::new(&self.component, releases, vec![companions], now());
+            plan(&self.component, &arches(), &upstream, &self.published, Basis::default(), now())
+        }
+
+        fn carry_out(&mut self, plan: &Plan) {
+            for build in plan.builds() {
+                let record = Record {
+                    version: 2,
+                    tool: String::new(),
+                    sha256: Sha256::of(build.image.as_str().as_bytes()),
+                    size: 1,
+                    time: 0,
+                    release: Some(build.version.clone()),
+                    revision: build.revision,
+                    recipe: Some(build.recipe),
+                    inputs: Vec::new(),
+                    companions: build.company.record(),
+                };
+                self.published.manifest.add(build.image.clone(), record.sha256).unwrap();
+                self.published.remember(build.image.clone(), record);
+            }
+        }
+    }
+
+    fn chosen(plan: &Plan) -> Vec<(String, String, Because)> {
+        let each = plan.builds().filter(|build| build.arch == Arch::X86_64);
+        each.map(|build| {
+            let chosen = build.company.iter().next().unwrap();
+            (build.shown.to_string(), chosen.version.clone(), chosen.why)
+        })
+        .collect()
+    }
+
+    #[test]
+    fn it_is_chosen_once_and_kept() {
+        let mut world = World::new("");
+        let first = world.plan(&["v1.0"], vec![cni("1.5"), cni("1.10"), with("v1.11", &[])]);
+        // 1.11 has no files yet.
+        let newest = ("1.0".to_owned(), "1.10".to_owned(), Because::Newest);
+        assert_eq!(chosen(&first), [newest]);
+        assert_eq!(first.builds().next().unwrap().vars(&world.component).beside[0].arch, "amd64");
+        world.carry_out(&first);
+        // A newer one is nothing to do, and goes into what is new.
+        let second = world.plan(&["v1.0", "v1.1"], vec![cni("1.10"), cni("1.12")]);
+        assert_eq!(chosen(&second), [("1.1".to_owned(), "1.12".to_owned(), Because::Newest)]);
+        world.carry_out(&second);
+        assert_eq!(world.plan(&["v1.0", "v1.1"], vec![cni("1.12"), cni("2.0")]).actions.len(), 0);
+        // Another architecture gets what the first one has.
+        let gone: FileName = "x-1.0-arm64.raw".parse().unwrap();
+        world.published.manifest.remove(&gone);
+        let third = world.plan(&["v1.0"], vec![cni("1.10"), cni("2.0")]);
+        let build = third.builds().next().unwrap();
+        assert_eq!((build.arch, build.why), (Arch::Arm64, Why::NewArchitecture));
+        assert_eq!(build.beside[0].version, "1.10");
+        // If upstream has it no more, that is told, and no other one is taken.
+        let told = world.plan(&["v1.0"], vec![cni("2.0")]);
+        assert_eq!(
+            told.refusals[0].problem,
+            "the release has no asset `cni-1.10-arm64` of the companion `cni`"
+        );
+    }
+
+    #[test]
+    fn one_that_is_followed_makes_revisions() {
+        let mut world = World::new("follow = true\n");
+        let first = world.plan(&["v1.0"], vec![cni("1.5")]);
+        world.carry_out(&first);
+        let second = world.plan(&["v1.0"], vec![cni("1.5"), cni("1.6")]);
+        let whys: Vec<_> = second.builds().map(|build| (build.shown.as_str(), build.why)).collect();
+        assert_eq!(whys, [("1.0-r1", Why::CompanionChanged); 2]);
+    }
+
+    #[test]
+    fn its_version_may_depend_on_the_components() {
+        let rules = "[companion.match]\n\"1.31\" = \"<1.6\"\n\"2\" = \"~{minor}\"\n";
+        let world = World::new(rules);
+        let all = || vec![cni("1.5"), cni("1.6"), cni("2.1"), cni("2.2")];
+        let plan = world.plan(&["v1.31.4", "v1.32.0", "v2.1.9"], all());
+        let versions: Vec<_> = chosen(&plan).into_iter().map(|(of, it, _)| (of, it)).collect();
+        let pair = |of: &str, it: &str| (of.to_owned(), it.to_owned());
+        assert_eq!(versions, [pair("2.1.9", "2.1"), pair("1.32.0", "2.2"), pair("1.31.4", "1.5")]);
+        let alone = world.plan(&["v2.9.0"], all());
+        assert_eq!(
+            alone.refusals[0].problem,
+            "there is no release of the companion `cni` that goes with it"
+        );
+        assert!(alone.refusals[0].hint.contains("`~{minor}`"), "{:?}", alone.refusals);
+    }
+
+    #[test]
+    fn one_that_the_configuration_refuses_is_replaced() {
+        let mut world = World::new("");
+        let first = world.plan(&["v1.0"], vec![cni("1.5"), cni("1.4")]);
+        world.carry_out(&first);
+        let component = format!("{CNI}versions.exclude = [\"1.5\"]\n{ASSET}");
+        world.component = super::component(&component);
+        let second = world.plan(&["v1.0"], vec![cni("1.5"), cni("1.4")]);
+        assert_eq!(chosen(&second)[0].0, "1.0-r1");
+        assert_eq!(chosen(&second)[0].1, "1.4");
+    }
 }
 
 /// A repository in memory: what a run would leave behind.
@@ -179,8 +554,9 @@ mod whole_runs {
     impl World {
         fn plan(&self, component: &Component, tags: &[String], hours: i64) -> Plan {
             let releases = tags.iter().map(|tag| release(tag)).collect();
-            let basis = Basis { overlay: None, retention: AN_HOUR };
-            plan(component, &arches(), releases, &self.published, basis, later(hours))
+            let basis = Basis { retention: AN_HOUR, ..Basis::default() };
+            let upstream = upstream(component, releases);
+            plan(component, &arches(), &upstream, &self.published, basis, later(hours))
         }
 
         /// What sync does with a plan, all builds of `broken` versions failing.
@@ -206,6 +582,7 @@ mod whole_runs {
                     revision: build.revision,
                     recipe: Some(build.recipe),
                     inputs: Vec::new(),
+                    companions: BTreeMap::new(),
                 };
                 published.remember(build.image.clone(), record);
             }
@@ -256,7 +633,7 @@ mod whole_runs {
         Release(u8, u8),
         Withdraw(usize),
         Recipe(u8),
-        Newest(usize, Option<&'static str>),
+        Newest(usize, Option<usize>),
         Yank(usize),
         Restore(usize),
         Break(usize),
@@ -269,8 +646,8 @@ mod whole_runs {
             4 => (0..3u8, 0..12u8).prop_map(|(minor, patch)| Event::Release(minor, patch)),
             1 => (0..12usize).prop_map(Event::Withdraw),
             2 => (0..4u8).prop_map(Event::Recipe),
-            2 => (1..4usize, prop_oneof![Just(None), Just(Some("minor"))])
-                .prop_map(|(newest, per)| Event::Newest(newest, per)),
+            2 => (1..4usize, prop_oneof![Just(None), (1..4usize).prop_map(Some)])
+                .prop_map(|(newest, branches)| Event::Newest(newest, branches)),
             1 => (0..12usize).prop_map(Event::Yank),
             1 => (0..12usize).prop_map(Event::Restore),
             1 => (0..12usize).prop_map(Event::Break),
@@ -279,8 +656,9 @@ mod whole_runs {
         ]
     }
 
-    fn configured(recipe: u8, newest: usize, per: Option<&str>) -> Component {
-        let per = per.map(|per| format!("per = \"{per}\"\n")).unwrap_or_default();
+    fn configured(recipe: u8, newest: usize, branches: Option<usize>) -> Component {
+        let per = branches.map(|branches| format!("per = \"minor\"\nbranches = {branches}\n"));
+        let per = per.unwrap_or_default();
         component(&format!(
             "[versions]\nnewest = {newest}\n{per}[files]\n\"usr/x\" = {{ text = \"{recipe}\" }}\n"
         ))

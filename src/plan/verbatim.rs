@@ -5,10 +5,11 @@
 //! bytes under a name that nodes may have, and very many lines that go at once.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Action, Basis, Build, Plan, Refusal, Verdict, Why};
+use super::{Action, Basis, Build, Company, Plan, Refusal, Upstream, Verdict, Why};
 use crate::config::Component;
 use crate::name::{Arch, FileName, Sha256};
 use crate::repository::commit::{Gone, Removal};
@@ -21,7 +22,7 @@ use crate::version::Version;
 #[must_use]
 pub fn verbatim(
     component: &Component,
-    releases: &[Release],
+    upstream: &Upstream,
     theirs: &Theirs,
     published: &Published,
     signatures: &Signatures,
@@ -34,12 +35,21 @@ pub fn verbatim(
         verdicts: Vec::new(),
         refusals: Vec::new(),
         newest: None,
+        waiting: Vec::new(),
+        newer: Vec::new(),
+        withdrawn: Vec::new(),
+        vouched: Vec::new(),
     };
-    let by_name: BTreeMap<&str, &Release> =
-        releases.iter().map(|release| (release.tag.as_str(), release)).collect();
+    let by_name: BTreeMap<&str, &Arc<Release>> = upstream
+        .judged
+        .iter()
+        .map(|judged| (judged.release.tag.as_str(), &judged.release))
+        .collect();
     for (name, sha256) in theirs.lines.files() {
         let version = name.as_str().parse::<Version>().ok();
-        plan.verdicts.push(Verdict { tag: name.to_string(), out: None, version: version.clone() });
+        let date = by_name.get(name.as_str()).and_then(|release| release.published);
+        let tag = name.to_string();
+        plan.verdicts.push(Verdict { tag, out: None, version: version.clone(), date });
         let why = match published.manifest.get(name) {
             Some(before) if before != sha256 => {
                 plan.refusals.push(replaced(name, before, sha256));
@@ -51,12 +61,15 @@ pub fn verbatim(
         };
         match (version, by_name.get(name.as_str())) {
             (Some(version), Some(release)) => plan.actions.push(Action::Build(Build {
-                release: (*release).clone().into(),
+                release: (*release).clone(),
                 version: version.clone(),
+                upstream: name.to_string(),
                 revision: 0,
                 shown: version,
                 arch: Arch::ANY,
                 upstream_arch: String::new(),
+                company: Company::default(),
+                beside: Vec::new(),
                 image: name.clone(),
                 why,
                 recipe: Sha256::of(name.as_str().as_bytes()),

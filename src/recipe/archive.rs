@@ -7,7 +7,11 @@
 //! over an archive that may still be on its way here; only zip, whose directory is at its end, is
 //! waited for.
 
+mod cpio;
+mod deb;
 mod entries;
+mod layers;
+mod rpm;
 mod sniff;
 mod tar;
 mod zip;
@@ -22,6 +26,7 @@ use super::intake::{Intake, Want};
 use super::spool::Content;
 use crate::fetch::arriving::Arriving;
 use entries::Entries;
+pub use layers::read_layers;
 use sniff::{Stream, Wrapping};
 
 /// Mode of a file which came without one because it was not in an archive: such an asset is the
@@ -74,6 +79,12 @@ pub enum Kind {
     Tar,
     /// A zip archive.
     Zip,
+    /// A Debian package.
+    Deb,
+    /// An RPM package.
+    Rpm,
+    /// The layers of a container image.
+    Layers,
     /// A single compressed file.
     Compressed,
     /// Anything else: a single file as it is.
@@ -90,7 +101,7 @@ pub struct Archive {
     /// 4096. No entry lies below a symlink or a file. Parents which the archive leaves out are
     /// not made up, and an entry for the root directory itself is not kept.
     pub entries: BTreeMap<String, Entry>,
-    /// The newest date of a file in a tar archive, in seconds since 1970. Other formats have
+    /// The newest date of a file in a tar or cpio archive, in seconds since 1970. Other formats have
     /// none, or one without a time zone.
     pub newest: Option<u64>,
 }
@@ -112,6 +123,12 @@ pub enum Format {
     Tar,
     /// zip, APPNOTE 6.3.
     Zip,
+    /// A Debian package, deb(5) 2.0.
+    Deb,
+    /// An RPM package, formats 3, 4 and 6.
+    Rpm,
+    /// cpio, as it is in an RPM package.
+    Cpio,
 }
 
 impl fmt::Display for Format {
@@ -124,6 +141,9 @@ impl fmt::Display for Format {
             Format::Bzip2 => "bzip2 stream",
             Format::Tar => "tar archive",
             Format::Zip => "zip archive",
+            Format::Deb => "Debian package",
+            Format::Rpm => "RPM package",
+            Format::Cpio => "cpio archive",
         })
     }
 }
@@ -156,6 +176,9 @@ pub enum ArchiveError {
         #[source]
         source: io::Error,
     },
+    /// What is in a package is packed in a way that cannot be unpacked.
+    #[error("{0} is packed in a way that cannot be unpacked")]
+    Packing(Format),
     /// The zip archive has no usable central directory, which is at its end.
     #[error("zip archive is truncated or damaged")]
     Directory(#[source] io::Error),
@@ -263,7 +286,7 @@ pub enum Problem {
     /// An entry which is not a file, but has content.
     #[error("has content although it is not a regular file")]
     Misplaced,
-    /// A tar header with a field which is not a number, or an extension header that breaks its
+    /// A header with a field which is not a number, or an extension header that breaks its
     /// format.
     #[error("has a malformed header")]
     Header,
@@ -307,6 +330,7 @@ impl ArchiveError {
             ArchiveError::Empty => "check that the recipe picks the right asset",
             ArchiveError::Spool(_) => "make room on the file system of the temporary directory",
             ArchiveError::Memory(_)
+            | ArchiveError::Packing(_)
             | ArchiveError::Entry { problem: Problem::Method(_) | Problem::Encrypted, .. } => {
                 "pick another asset of the release"
             }
@@ -316,6 +340,12 @@ impl ArchiveError {
             ArchiveError::Read(_) | ArchiveError::Again => return None,
         };
         Some(hint.to_owned())
+    }
+
+    /// Bytes that do not follow the format.
+    fn damaged(format: Format, what: &'static str) -> ArchiveError {
+        let source = io::Error::new(io::ErrorKind::InvalidData, what);
+        ArchiveError::Damaged { format, source }
     }
 
     fn entry(path: &[u8], problem: Problem) -> ArchiveError {
@@ -357,6 +387,14 @@ pub fn read(
             let file = asset.whole().map_err(ArchiveError::Read)?;
             zip::read(file, again, &mut entries, intake)?;
             Kind::Zip
+        }
+        Wrapping::Deb => {
+            deb::read(bytes, &mut entries, intake)?;
+            Kind::Deb
+        }
+        Wrapping::Rpm => {
+            rpm::read(bytes, &mut entries, intake)?;
+            Kind::Rpm
         }
         Wrapping::None if is_tar => {
             let mut stream = Stream::plain(bytes, *limits);

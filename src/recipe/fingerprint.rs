@@ -14,7 +14,9 @@ use sha2::Digest;
 
 use super::{RecipeError, normal_mode};
 use crate::config::Component;
-use crate::config::component::{AssetAt, AssetRule, UnitName};
+use crate::config::asset::{AssetAt, AssetRule};
+use crate::config::asset_name::AssetName;
+use crate::config::component::UnitName;
 use crate::config::extension::{Extension, Kind};
 use crate::config::files::{FileRule, Files, Mode};
 use crate::config::image::{Compression, Format, ImageRule};
@@ -45,11 +47,12 @@ impl Fields {
 }
 
 /// The fingerprint of the recipe for one version and architecture. `rules` are the asset rules that
-/// hold for the version, `overlay` is what [`overlay`] says. Pure.
+/// hold for the version, each with the name that its file has in the release; `overlay` is what
+/// [`overlay`] says. Pure.
 #[must_use]
 pub fn fingerprint(
     component: &Component,
-    rules: &[&AssetRule],
+    rules: &[(&AssetRule, Option<String>)],
     overlay: Option<Sha256>,
     vars: &Vars<'_>,
     arch: Arch,
@@ -65,22 +68,31 @@ pub fn fingerprint(
         versions,
         arch: _,
         assets: _,
+        companions: _,
         files,
         services,
         extension,
         image,
         xattrs,
+        lint: _,
+        require: _,
         overlay: _,
     } = component;
     let Versions {
         accept,
         tag: _,
         require: _,
+        include: _,
         exclude: _,
+        pin: _,
         newest: _,
         per: _,
+        branches: _,
         prerelease: _,
         min_age: _,
+        wait: _,
+        partial: _,
+        replace: _,
     } = versions;
     let mut fields = Fields(sha2::Sha256::new());
     fields.tell("engine", &ENGINE.to_string());
@@ -91,17 +103,11 @@ pub fn fingerprint(
     for accepted in accept.get(vars.version).into_iter().flatten() {
         fields.tell("accept", &accepted.to_string());
     }
-    for rule in rules {
-        let AssetRule { at, sha256: _, strip_components, when: _, files } = rule;
-        match at {
-            AssetAt::Url(url) => fields.tell("asset-url", &url.expand(vars)),
-            AssetAt::Name(name) => fields.tell("asset-name", &name.expand(vars)),
-        }
-        if *strip_components > 0 {
-            fields.tell("strip-components", &strip_components.to_string());
-        }
-        tell_files(&mut fields, files, vars);
+    for companion in vars.beside {
+        fields.tell("companion", &companion.name);
+        fields.tell("companion-version", &companion.version);
     }
+    tell_assets(&mut fields, rules, vars);
     if let Some(overlay) = overlay {
         fields.tell("overlay", &overlay.to_string());
     }
@@ -144,8 +150,29 @@ pub fn fingerprint(
             fields.tell(name, &value.escape_ascii().to_string());
         }
     }
-    fields.tell("image", &name.expand(&Vars { arch: arch.as_str(), tag: vars.version, ..*vars }));
+    // An image is called by what clients see.
+    let version = &*versions.written(vars.version);
+    let shown = Vars { arch: arch.as_str(), version, tag: version, ..*vars };
+    fields.tell("image", &name.expand(&shown));
     Sha256::from_hasher(fields.0)
+}
+
+fn tell_assets(fields: &mut Fields, rules: &[(&AssetRule, Option<String>)], vars: &Vars<'_>) {
+    for (rule, name) in rules {
+        let AssetRule { at, trust: _, strip_components, when: _, files } = rule;
+        match at {
+            AssetAt::Url(url) => fields.tell("asset-url", &url.expand(vars)),
+            AssetAt::Name(AssetName { of, names: _ }) => {
+                fields.tell_each("asset-of", of.as_deref());
+                fields.tell_each("asset-name", name.as_deref());
+            }
+            AssetAt::Oci(image) => fields.tell("asset-oci", &image.expand(vars)),
+        }
+        if *strip_components > 0 {
+            fields.tell("strip-components", &strip_components.to_string());
+        }
+        tell_files(fields, files, vars);
+    }
 }
 
 fn tell_files(fields: &mut Fields, files: &Files, vars: &Vars<'_>) {
@@ -229,6 +256,7 @@ fn read(path: &Path, to: &str, found: &mut BTreeMap<String, String>) -> Result<(
 mod tests {
     use super::*;
     use crate::config::component;
+    use crate::template::Beside;
 
     const BASE: &str = r#"[source.github]
 repo = "o/r"
@@ -242,8 +270,18 @@ url = "https://e.org/{version}-{arch}.tgz"
 
     fn of(text: &str, arch: &str) -> Sha256 {
         let component = component::parse("x".parse().unwrap(), Path::new("x.toml"), text).unwrap();
-        let vars = Vars { name: "x", version: "1.0", arch, tag: "v1.0", url: "" };
-        let rules: Vec<&AssetRule> = component.assets.iter().collect();
+        let beside: Vec<Beside> = component
+            .companions
+            .iter()
+            .map(|companion| Beside {
+                name: companion.name().to_owned(),
+                version: "1.5".to_owned(),
+                tag: "v1.5".to_owned(),
+                arch: arch.to_owned(),
+            })
+            .collect();
+        let vars = Vars { name: "x", version: "1.0", arch, tag: "v1.0", url: "", beside: &beside };
+        let rules: Vec<_> = component.assets.iter().map(|rule| (rule, None)).collect();
         fingerprint(&component, &rules, None, &vars, Arch::X86_64)
     }
 
@@ -261,7 +299,14 @@ url = "https://e.org/{version}-{arch}.tgz"
         for (from, to) in [
             ("[source", "description = \"d\"\nhomepage = \"https://e.org/\"\n[source"),
             ("[files]", "[versions]\nnewest = 1\nmin-age = \"2d\"\nexclude = [\"1.1\"]\n[files]"),
+            ("[files]", "[versions]\nwait = \"2d\"\npartial = true\npin = \"1.0\"\n[files]"),
+            ("[files]", "[versions]\nreplace = { \"+\" = \"-\" }\n[files]"),
             ("[asset.files]", "sha256 = \"{url}.sha256\"\nwhen = \">=1\"\n[asset.files]"),
+            ("[asset.files]", "trust = \"first-use\"\nsha512 = { name = \"x\" }\n[asset.files]"),
+            (
+                "[asset.files]",
+                "signature = { openpgp = \"{url}.asc\", keyring = \"k\" }\nattestation = { workflow = \"w\" }\n[asset.files]",
+            ),
             ("{ text = \"{version}\" }", "{ text = \"1.0\" }"),
             ("[files]", "[extension]\nreload = false\n[image]\ncompression = \"zstd\"\n[files]"),
             (
@@ -293,6 +338,8 @@ url = "https://e.org/{version}-{arch}.tgz"
             ("[files]", "[image]\nblock-size = \"64KiB\"\n[files]"),
             ("[files]", "[xattrs]\n\"usr/bin/*\" = { \"user.x\" = \"y\" }\n[files]"),
             ("[files]", "[image]\nname = \"{version}-{arch}.raw\"\n[files]"),
+            ("[files]", "[[companion]]\nname = \"c\"\nsource.github.repo = \"o/c\"\n[files]"),
+            ("[files]", "[versions]\nreplace = { \"0\" = \"1\" }\n[files]"),
             (
                 "[files]",
                 "[versions.accept]\n\"1.0\" = [\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"]\n[files]",

@@ -1,4 +1,5 @@
-//! Lint: what a finished tree must not be, because a node would break or never see it.
+//! What a finished tree must not be, because a node would break or never see it: what
+//! [`lint`](crate::lint) would find in the image, told before there is one.
 
 use std::io;
 
@@ -9,6 +10,8 @@ use super::spool::Content;
 use super::tree::{Node, Tree};
 use crate::config::Component;
 use crate::config::extension::Kind;
+use crate::config::lint::LintRules;
+use crate::lint::Lint;
 use crate::name::Arch;
 
 /// A tree that no image is made of.
@@ -76,6 +79,23 @@ pub enum LintError {
 }
 
 impl LintError {
+    /// Its name.
+    #[must_use]
+    pub fn lint(&self) -> Option<Lint> {
+        Some(match self {
+            Self::Empty => Lint::Empty,
+            Self::Hierarchy { .. } => Lint::Outside,
+            Self::HostFile(_) => Lint::OsRelease,
+            Self::HidesFolder { .. } => Lint::HidesFolder,
+            Self::LongLink(_) => Lint::LongSymlink,
+            Self::ForeignRelease(_) => Lint::ExtensionRelease,
+            Self::Machine { .. } => Lint::ElfArch,
+            Self::Cut { .. } => Lint::CutProgram,
+            Self::Unit(_) => Lint::MissingUnit,
+            Self::Read { .. } => return None,
+        })
+    }
+
     /// What to do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
@@ -100,7 +120,7 @@ impl LintError {
 }
 
 /// Where every host has a folder, and an image must have one too, or nothing.
-const FOLDERS: [&str; 68] = [
+pub(crate) const FOLDERS: [&str; 68] = [
     "usr",
     "opt",
     "usr/bin",
@@ -225,7 +245,7 @@ pub fn check(tree: &Tree, component: &Component, arch: Arch) -> Result<(), LintE
             if let Node::File { mode, content } = node
                 && mode & 0o111 != 0
             {
-                check_program(path, content, arch)?;
+                check_program(path, content, arch, &component.lint)?;
             }
         }
     }
@@ -249,16 +269,22 @@ pub fn check(tree: &Tree, component: &Component, arch: Arch) -> Result<(), LintE
 }
 
 /// What cannot run would only be noticed on a node.
-fn check_program(path: &str, content: &Content, arch: Arch) -> Result<(), LintError> {
+fn check_program(
+    path: &str,
+    content: &Content,
+    arch: Arch,
+    rules: &LintRules,
+) -> Result<(), LintError> {
+    let meant = |lint| rules.allows(lint, Some(path));
     let head = content.head(elf::HEADER);
     let head = head.map_err(|source| LintError::Read { path: path.to_owned(), source })?;
     // What is no ELF file may be a script, or whatever else its upstream means by a program.
     let Some(elf) = elf::read(&head) else { return Ok(()) };
-    if !elf.runs_on(arch) {
+    if !elf.runs_on(arch) && !meant(Lint::ElfArch) {
         let machine = elf.machine();
         return Err(LintError::Machine { path: path.to_owned(), machine, arch });
     }
-    if elf.end > content.len() {
+    if elf.end > content.len() && !meant(Lint::CutProgram) {
         return Err(LintError::Cut { path: path.to_owned(), size: content.len(), end: elf.end });
     }
     Ok(())

@@ -16,16 +16,19 @@ use serde::{Deserialize, Serialize};
 use super::SnapshotError;
 use super::commit::Gone;
 use crate::name::{FileName, Folder, Sha256};
-use crate::store::{PRIVATE, Seen, Store};
+use crate::store::{Seen, Store};
 use crate::version::Version;
 
 /// The version of the document.
 const FORMAT: u32 = 1;
 
+/// Where the catalogues are.
+pub const FOLDERS: &str = ".publish/folders";
+
 /// The path of a folder's catalogue.
 #[must_use]
 pub fn path(folder: &Folder) -> String {
-    format!("{PRIVATE}/folders/{folder}.json")
+    format!("{FOLDERS}/{folder}.json")
 }
 
 /// What is remembered of a folder.
@@ -40,10 +43,26 @@ pub struct Catalogue {
     /// The lowest revision that a version may be built as now that nothing of it is left: a name
     /// that nodes may know never gets other bytes.
     pub floor: BTreeMap<Version, u32>,
+    /// Versions that were not all there when they were first seen, and tell no date themselves or did
+    /// not say beforehand what they lack.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub waiting: BTreeMap<Version, Waiting>,
     /// Signatures of manifests that were about to be written, armored, the newest first: what tells
     /// ours from somebody else's where a crash left the old signature in place.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pledges: Vec<String>,
+    /// Whether the folder is another's, byte for byte: its manifest is not ours to sign.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub verbatim: bool,
+}
+
+/// A version that is waited for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// Since when.
+    pub since: Timestamp,
+    /// What it lacks.
+    pub lacks: String,
 }
 
 /// A file whose line went.
@@ -127,6 +146,13 @@ impl Catalogue {
     pub fn yank_of(&self, version: &Version, revision: u32) -> Option<&Yank> {
         let revised = || self.yanked.get(&version.revised(revision).ok()?);
         self.yanked.get(version).or_else(revised)
+    }
+
+    /// The version and revision of an image that was yanked.
+    #[must_use]
+    pub fn yanked_line(&self, name: &FileName) -> Option<(Version, u32)> {
+        let line = self.yanked.values().find_map(|yank| yank.images.get(name))?;
+        Some((line.version.clone(), line.revision))
     }
 
     /// The highest revision of a version among the files whose lines went.

@@ -22,6 +22,7 @@
 //! later than that, so an older publisher never replaces it; and a newer publisher that finds an
 //! older signature in its way replaces that.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 
 use bytes::Bytes;
@@ -36,7 +37,7 @@ use crate::image::Image;
 use crate::manifest::Manifest;
 use crate::name::{FileName, Folder, Sha256};
 use crate::sign::{SignError, SignedManifest, Signer};
-use crate::store::{Created, Listed, Lock, Store, StoreError};
+use crate::store::{Created, Lock, Store, StoreError};
 use crate::version::Version;
 
 /// A commit that did not happen. The folder is as right as it was before.
@@ -138,6 +139,18 @@ pub struct Record {
     pub recipe: Option<Sha256>,
     /// What was fetched for it, in the order of the recipe.
     pub inputs: Vec<InputRecord>,
+    /// Which releases of its companions went in, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub companions: BTreeMap<String, CompanionRecord>,
+}
+
+/// A companion's release that went into an image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompanionRecord {
+    /// Its version, as its upstream writes it.
+    pub version: String,
+    /// Its tag.
+    pub tag: String,
 }
 
 /// The version of the record's format.
@@ -188,6 +201,8 @@ pub enum Gone {
     Yanked,
     /// The repository that is published as it is no longer has it.
     Upstream,
+    /// A person let its whole folder go.
+    Retired,
 }
 
 impl std::fmt::Display for Gone {
@@ -196,6 +211,7 @@ impl std::fmt::Display for Gone {
             Self::Pruned => "newer ones took its place",
             Self::Yanked => "yanked",
             Self::Upstream => "upstream no longer lists it",
+            Self::Retired => "its folder was retired",
         })
     }
 }
@@ -242,9 +258,7 @@ pub async fn commit(
     futures::stream::iter(uploads).buffered(at_once).try_collect::<()>().await?;
     for (image, record) in images {
         after.records.insert(image.name.clone(), record.clone());
-        let name = image.name.to_string();
-        let modified = Timestamp::now();
-        after.files.insert(name.clone(), Listed { name, size: image.size, modified });
+        after.sizes.insert(image.name.to_string(), Some(image.size));
     }
     let raced = || CommitError::Raced { folder: folder.clone() };
     let to = path(folder, MANIFEST);
@@ -370,7 +384,7 @@ async fn upload(
 ) -> Result<(), CommitError> {
     let to = path(folder, image.name.as_str());
     for _ in 0..ATTEMPTS {
-        if store.create_from_file(&to, open(image)?, lock).await? == Created::New {
+        if store.create_from_file(&to, open(image)?, image.sha256, lock).await? == Created::New {
             return Ok(());
         }
         // A crashed sync left it, or somebody else put it there.
@@ -380,7 +394,7 @@ async fn upload(
         }
         // The manifest promises these very bytes, so what is there is damaged: no node takes it.
         if before.manifest.get(&image.name) == Some(image.sha256) {
-            return Ok(store.put_from_file(&to, open(image)?).await?);
+            return Ok(store.put_from_file(&to, open(image)?, image.sha256).await?);
         }
         let (path, built) = (store.locate(&to), image.sha256);
         return Err(CommitError::Taken { path, there, built });

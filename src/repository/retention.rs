@@ -10,11 +10,12 @@ use jiff::Timestamp;
 
 use super::catalogue::Removed;
 use super::commit::{Change, CommitError, Gone, Removal, commit};
-use super::shelf::Shelf;
+use super::seal::Seal;
+use super::shelf::{Shelf, Slot};
 use super::{Place, Published, path, record_path};
 use crate::config::versions::{Per, Versions};
 use crate::name::{Arch, FileName};
-use crate::version::Version;
+use crate::version::{Version, numbered};
 
 /// A branch of versions: each holds its own newest ones.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,7 +24,7 @@ pub enum Branch {
     All,
     /// `1.x` or `1.31.x`
     Number(u64, Option<u64>),
-    /// Not semver: a branch of its own.
+    /// Without a number: a branch of its own.
     Odd(String),
 }
 
@@ -31,33 +32,68 @@ impl Branch {
     /// The branch that a version belongs to.
     #[must_use]
     pub fn of(per: Option<Per>, version: &Version) -> Self {
-        match (per, version.semver()) {
+        match (per, numbered(version.as_str())) {
             (None, _) => Self::All,
-            (Some(Per::Major), Some(semver)) => Self::Number(semver.major, None),
-            (Some(Per::Minor), Some(semver)) => Self::Number(semver.major, Some(semver.minor)),
+            (Some(Per::Major), Some(numbers)) => Self::Number(numbers.major, None),
+            (Some(Per::Minor), Some(numbers)) => Self::Number(numbers.major, Some(numbers.minor)),
             (Some(_), None) => Self::Odd(version.to_string()),
         }
     }
 }
 
-/// The images whose place newer ones took: for each architecture and branch all but the newest
-/// versions, and all but the newest revision of those. The newest version that is there for every
-/// architecture always stays.
+/// The versions that have a place, of those that are given, the newest first: the newest of each of the
+/// newest branches, and the pinned one.
+#[must_use]
+pub fn staying<'v>(
+    newest_first: impl Iterator<Item = &'v Version>,
+    rules: &Versions,
+) -> BTreeSet<&'v Version> {
+    let branches = rules.branches().filter(|_| rules.per.is_some());
+    let pin = rules.pin.as_deref().map(|pin| (pin, rules.written(pin)));
+    let mut held: BTreeMap<Branch, usize> = BTreeMap::new();
+    let mut staying = BTreeSet::new();
+    for version in newest_first {
+        let branch = Branch::of(rules.per, version);
+        let is_pinned = pin
+            .as_ref()
+            .is_some_and(|(pin, written)| version.as_str() == *pin || version.as_str() == written);
+        let is_old = branches.is_some_and(|most| held.len() >= most) && !held.contains_key(&branch);
+        if is_old && !is_pinned {
+            continue;
+        }
+        let held = held.entry(branch).or_default();
+        *held += 1;
+        if *held <= rules.newest.get() || is_pinned {
+            staying.insert(version);
+        }
+    }
+    staying
+}
+
+/// The images whose place newer ones took: for each architecture all but the versions that
+/// [stay](staying), and all but the newest revision of those. The newest version that is there for
+/// every architecture always stays.
 #[must_use]
 pub fn surplus(shelf: &Shelf, rules: &Versions, arches: &[Arch]) -> Vec<FileName> {
+    let has_one_revision = |slot: &Slot| slot.len() == 1;
+    if shelf.slots.len() <= rules.newest.get() && shelf.slots.values().all(has_one_revision) {
+        return Vec::new();
+    }
     let complete = shelf.newest_complete(arches);
-    let mut held: BTreeMap<(Arch, Branch), usize> = BTreeMap::new();
+    let mut there: BTreeMap<Arch, BTreeSet<&Version>> = BTreeMap::new();
+    for (version, _, arch, _) in shelf.images() {
+        there.entry(arch).or_default().insert(version);
+    }
+    let staying: BTreeMap<Arch, BTreeSet<&Version>> = there
+        .into_iter()
+        .map(|(arch, versions)| (arch, staying(versions.into_iter().rev(), rules)))
+        .collect();
     let mut surplus = Vec::new();
     for (version, slot) in shelf.slots.iter().rev() {
-        let branch = Branch::of(rules.per, version);
         let mut seen = BTreeSet::new();
         for (revision, files) in slot.iter().rev() {
             for (arch, name) in files {
-                let wanted = seen.insert(*arch) && {
-                    let held = held.entry((*arch, branch.clone())).or_default();
-                    *held += 1;
-                    *held <= rules.newest.get()
-                };
+                let wanted = seen.insert(*arch) && staying[arch].contains(version);
                 if !wanted && complete != Some((version, *revision)) {
                     surplus.extend(shelf.with_others(name).cloned());
                 }
@@ -67,7 +103,8 @@ pub fn surplus(shelf: &Shelf, rules: &Versions, arches: &[Arch]) -> Vec<FileName
     surplus
 }
 
-/// The lines that go from a shelf: what was yanked, and what is surplus.
+/// The lines that go from a shelf: what was yanked, and what is surplus. What was yanked under another
+/// name than the component's images have now is on no shelf, but goes all the same.
 #[must_use]
 pub fn removals(
     shelf: &Shelf,
@@ -75,12 +112,19 @@ pub fn removals(
     rules: &Versions,
     arches: &[Arch],
 ) -> Vec<Removal> {
-    let is_yanked = |version, revision| published.catalogue.yank_of(version, revision).is_some();
-    let yanked = shelf.images().filter(|(version, revision, ..)| is_yanked(version, *revision));
+    let catalogue = &published.catalogue;
+    let mut yanked: BTreeSet<&FileName> = BTreeSet::new();
+    if !catalogue.yanked.is_empty() {
+        let is_yanked = |version, revision| catalogue.yank_of(version, revision).is_some();
+        let ours = shelf.images().filter(|(version, revision, ..)| is_yanked(version, *revision));
+        yanked.extend(ours.map(|(.., name)| name));
+        let lines = catalogue.yanked.values().flat_map(|yank| &yank.images);
+        let lines = lines.filter(|(name, line)| published.manifest.get(name) == Some(line.sha256));
+        yanked.extend(lines.map(|(name, _)| name));
+    }
     let mut removals: Vec<Removal> =
-        yanked.map(|(.., name)| Removal { name: name.clone(), why: Gone::Yanked }).collect();
-    let left = shelf.without_yanked(&published.catalogue);
-    let surplus = surplus(&left, rules, arches);
+        yanked.into_iter().map(|name| Removal { name: name.clone(), why: Gone::Yanked }).collect();
+    let surplus = surplus(&shelf.without_yanked(catalogue), rules, arches);
     removals.extend(surplus.into_iter().map(|name| Removal { name, why: Gone::Pruned }));
     removals
 }
@@ -120,15 +164,32 @@ pub async fn retire(
     removals: &[Removal],
     now: Timestamp,
 ) -> Result<(), CommitError> {
-    for (version, revision, _, name) in shelf.images() {
-        let Some(removal) = removals.iter().find(|removal| removal.name == *name) else { continue };
+    let Place { store, lock, folder, signer } = *place;
+    // What could not be signed in the end is not even begun.
+    Seal::of(published).due(signer, now)?;
+    let names: Vec<FileName> = removals.iter().map(|removal| removal.name.clone()).collect();
+    published.read_sizes(store, folder, &names).await?;
+    let known: BTreeMap<&FileName, (&Version, u32)> =
+        shelf.images().map(|(version, revision, _, name)| (name, (version, revision))).collect();
+    for Removal { name, why } in removals {
         let Some(sha256) = published.manifest.get(name) else { continue };
+        // What has another name than the component's images have now is on no shelf.
+        let recorded = || {
+            let record = published.recorded(name)?;
+            Some((record.release.clone()?, record.revision))
+        };
+        let Some((version, revision)) = known
+            .get(name)
+            .map(|(version, revision)| ((*version).clone(), *revision))
+            .or_else(|| published.catalogue.yanked_line(name))
+            .or_else(recorded)
+        else {
+            continue;
+        };
         let size = published.size(name);
-        let (version, why) = (version.clone(), removal.why);
-        let removed = Removed { sha256, size, version, revision, at: now, why };
+        let removed = Removed { sha256, size, version, revision, at: now, why: *why };
         published.catalogue.removed.insert(name.clone(), removed);
     }
-    let Place { store, lock, folder, signer } = *place;
     published.keep_catalogue(place).await?;
     let change = Change { removals, ..Change::default() };
     *published = commit(store, lock, folder, published, &change, signer).await?;
@@ -259,6 +320,25 @@ mod tests {
         let lines = ["1.30.9", "1.30.10", "1.31.0", "nightly"].map(|v| (v, 0, "x86-64"));
         assert_eq!(gone("newest = 1\nper = \"minor\"", &lines), ["1.30.9-r0-x86-64"]);
         assert_eq!(gone("newest = 1\nper = \"major\"", &lines).len(), 2);
+    }
+
+    #[test]
+    fn a_branch_that_is_too_old_goes_as_a_whole() {
+        let lines = ["1.28.1", "1.29.9", "1.30.2", "1.31.0", "1.31.1", "1.32.0"];
+        let lines = lines.map(|version| (version, 0, "x86-64"));
+        let minor = "newest = 1\nper = \"minor\"\n";
+        // Without `require` a few branches are enough.
+        assert_eq!(gone(minor, &lines), ["1.28.1-r0-x86-64", "1.31.0-r0-x86-64"]);
+        assert_eq!(gone(&format!("{minor}require = \">=1\""), &lines), ["1.31.0-r0-x86-64"]);
+        assert_eq!(gone(&format!("{minor}branches = 2"), &lines).len(), 4);
+        // The pinned one stays wherever it is.
+        let pinned = gone(&format!("{minor}branches = 1\npin = \"1.28.1\""), &lines);
+        assert_eq!(pinned.len(), 4);
+        assert!(!pinned.contains(&"1.28.1-r0-x86-64".to_owned()));
+        // Dates and four numbers have branches, too.
+        let dates = ["2023-12-01", "2024-05-01", "2024-05-30", "2024-06-02"];
+        let dates = dates.map(|version| (version, 0, "x86-64"));
+        assert_eq!(gone(minor, &dates), ["2024-05-01-r0-x86-64"]);
     }
 
     #[test]

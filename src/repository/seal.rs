@@ -43,6 +43,8 @@ impl SealError {
 #[derive(Debug, Clone, Default)]
 pub struct Seal {
     manifest: Option<Bytes>,
+    /// What it says of its freshness.
+    fresh: Manifest,
     signature: Option<Bytes>,
     armored: Option<Bytes>,
     /// Signatures that were made before the manifests they are of were written.
@@ -56,7 +58,9 @@ impl Seal {
         let Published { served, signatures: [signature, armored], .. } = published;
         let [manifest, signature, armored] =
             [served, signature, armored].map(|seen| seen.bytes().cloned());
-        Self { manifest, signature, armored, pledges: published.catalogue.pledges.clone() }
+        let fresh = published.manifest.without_files();
+        let pledges = published.catalogue.pledges.clone();
+        Self { manifest, fresh, signature, armored, pledges }
     }
 
     /// Why the folder must be signed, if it must; an empty one need not be.
@@ -71,8 +75,6 @@ impl Seal {
             Signer::Unsigned => Ok(None),
             Signer::Key { .. } => {
                 let Some(manifest) = &self.manifest else { return Ok(None) };
-                // One that cannot be read is told elsewhere, and never written over.
-                let Ok(lines) = Manifest::parse(manifest) else { return Ok(None) };
                 // Who can write to the store cannot make us vouch for what he wrote.
                 let pledges = self.pledges.iter().map(String::as_bytes);
                 let all = signature.into_iter().chain(armored).chain(pledges);
@@ -83,7 +85,7 @@ impl Seal {
                     Some(Why::NotSigned)
                 } else if !signer.vouches(manifest, signature, armored, now) {
                     Some(Why::StaleSignature)
-                } else if signer.is_due(&lines, now) {
+                } else if signer.is_due(&self.fresh, now) {
                     Some(Why::Renew)
                 } else {
                     None

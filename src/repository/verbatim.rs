@@ -5,6 +5,8 @@
 //! served names a file that is there, whoever signed it. A crash before the signatures leaves those of
 //! the manifest before; the next run sees that they are not theirs, and goes on.
 
+use std::collections::BTreeSet;
+
 use futures::TryStreamExt;
 use futures::stream::FuturesOrdered;
 use jiff::Timestamp;
@@ -18,6 +20,23 @@ use crate::source::memory::{Signatures, Theirs};
 use crate::source::repository::SIGNATURES;
 use crate::store::{Store, StoreError};
 
+/// Asks which of the files are there that our manifest or theirs lists.
+///
+/// # Errors
+/// The store cannot be read.
+pub async fn look(
+    store: &Store,
+    published: &mut Published,
+    folder: &Folder,
+    theirs: &Theirs,
+) -> Result<(), StoreError> {
+    let ours = published.manifest.files().map(|(name, _)| name);
+    let all = ours.chain(theirs.lines.files().map(|(name, _)| name));
+    let names: BTreeSet<FileName> = all.cloned().collect();
+    let names: Vec<FileName> = names.into_iter().collect();
+    published.read_sizes(store, folder, &names).await
+}
+
 /// The signatures that are served beside a manifest, under whatever name clients ask for.
 ///
 /// # Errors
@@ -27,7 +46,10 @@ pub async fn signatures(
     published: &Published,
     folder: &Folder,
 ) -> Result<Signatures, StoreError> {
-    let there = SIGNATURES.into_iter().filter(|name| published.files.contains_key(*name));
+    // A bucket was listed.
+    let may_be =
+        |name: &&str| store.as_directory().is_some() || published.sizes.contains_key(*name);
+    let there = SIGNATURES.into_iter().filter(may_be);
     let read = there.map(async |name| {
         let bytes = store.read(&path(folder, name)).await?;
         Ok::<_, StoreError>(bytes.map(|bytes| (name.to_owned(), bytes.to_vec())))
@@ -92,7 +114,9 @@ pub async fn serve(
         let removed = Removed { sha256: *sha256, size, version, revision: 0, at: now, why };
         published.catalogue.removed.insert(name.clone(), removed);
     }
-    if !gone.is_empty() {
+    // Who has no component for it any more must know, too, that it is not to be signed.
+    let is_new = !std::mem::replace(&mut published.catalogue.verbatim, true);
+    if is_new || !gone.is_empty() {
         published.keep_catalogue(place).await?;
     }
     // What they take the place of is seen before the manifest is: whoever is later wins with both.

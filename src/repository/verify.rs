@@ -15,6 +15,7 @@ use super::MANIFEST;
 use crate::fetch::{Client, FetchError};
 use crate::name::{Arch, Sha256};
 use crate::report::{Progress, Step};
+use crate::scratch::Scratch;
 use crate::sign::Keyring;
 use crate::store::StoreError;
 use crate::template::Matcher;
@@ -190,7 +191,7 @@ async fn check_files(
     look: &Look<'_>,
     verified: &mut Verified,
 ) -> Result<(), VerifyError> {
-    let scratch = tempfile::tempdir()
+    let scratch = Scratch::new()
         .map_err(|source| VerifyError::Disk { path: std::env::temp_dir(), source })?;
     let files: Vec<(String, Sha256)> = listing.files().collect();
     verified.files = files.len();

@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use super::catalogue::{Yank, Yanked};
 use super::commit::{Change, CommitError, Gone, Removal, commit};
-use super::shelf::Shelf;
+use super::shelf::{Names, Shelf};
 use super::{Place, Published, SnapshotError, path, retention};
 use crate::config::Component;
 use crate::name::{FileName, Folder};
@@ -106,14 +106,17 @@ pub async fn yank(
 ) -> Result<Vec<FileName>, YankError> {
     let Place { store, folder, .. } = *place;
     let mut published = Published::read(store, folder).await?;
-    let shelf = learned(place, component, &mut published, version).await?;
+    let (shelf, others) = learned(place, component, &mut published, version).await?;
     let is_meant = |release: &Version, revision| {
         release == version || release.revised(revision).is_ok_and(|shown| shown == *version)
     };
-    let lines: Vec<(FileName, Yanked)> = shelf
-        .images()
-        .filter(|(release, revision, ..)| is_meant(release, *revision))
-        .filter_map(|(release, revision, _, name)| {
+    let images = shelf.images().map(|(release, revision, _, name)| (release, revision, name));
+    let others = others.iter().map(|(release, revision, name)| (release, *revision, name));
+    let all: Vec<(&Version, u32, &FileName)> = images.chain(others).collect();
+    let lines: Vec<(FileName, Yanked)> = all
+        .iter()
+        .filter(|(release, revision, _)| is_meant(release, *revision))
+        .filter_map(|&(release, revision, name)| {
             let sha256 = published.manifest.get(name)?;
             let recipe = published.record(name).and_then(|record| record.recipe);
             Some((name.clone(), Yanked { sha256, version: release.clone(), revision, recipe }))
@@ -122,10 +125,10 @@ pub async fn yank(
     let names: Vec<FileName> = lines.iter().map(|(name, _)| name.clone()).collect();
     let standing = published.catalogue.yanked.contains_key(version);
     if names.is_empty() && !standing {
-        let shown = |(release, revision, ..): (&Version, u32, _, &FileName)| {
+        let shown = |(release, revision, _): (&Version, u32, _)| {
             release.revised(revision).ok().map(String::from)
         };
-        let published: BTreeSet<String> = shelf.images().filter_map(shown).collect();
+        let published: BTreeSet<String> = all.into_iter().filter_map(shown).collect();
         return Err(YankError::NotPublished {
             version: version.clone(),
             folder: folder.clone(),
@@ -197,23 +200,33 @@ pub async fn restore(
     Ok(restored)
 }
 
-/// What the folder offers, with what tells revisions of this version.
+/// What the folder offers, with what tells revisions of this version; and the images that have another
+/// name than the component's have now, but whose records say that they are of a version of it.
 async fn learned(
     place: &Place<'_>,
     component: &Component,
     published: &mut Published,
     version: &Version,
-) -> Result<Shelf, YankError> {
+) -> Result<(Shelf, Vec<(Version, u32, FileName)>), YankError> {
     let known = BTreeSet::from([version.clone()]);
-    let guessed = Shelf::new(component, published, &known);
-    let revisions = |shown: &Version| {
+    let reader = Names::of(component);
+    let revises = |shown: &Version| {
         shown == version || shown.unrevised().is_some_and(|(release, _)| release == *version)
     };
-    let names: Vec<FileName> = guessed
-        .images()
-        .filter(|(release, revision, ..)| release.revised(*revision).is_ok_and(|v| revisions(&v)))
-        .map(|(.., name)| name.clone())
-        .collect();
-    published.read_records(place.store, place.folder, names).await?;
-    Ok(Shelf::new(component, published, &known))
+    let (mut meant, mut odd) = (Vec::new(), Vec::new());
+    for (name, _) in published.manifest.files() {
+        match reader.read(name) {
+            Some((shown, _)) if revises(&shown) => meant.push(name.clone()),
+            Some(_) => {}
+            None => odd.push(name.clone()),
+        }
+    }
+    let Place { store, folder, .. } = *place;
+    published.read_records(store, folder, meant.into_iter().chain(odd.iter().cloned())).await?;
+    let of_record = |name: FileName| {
+        let record = published.recorded(&name)?;
+        Some((record.release.clone()?, record.revision, name))
+    };
+    let others = odd.into_iter().filter_map(of_record).collect();
+    Ok((Shelf::new(component, published, &known), others))
 }

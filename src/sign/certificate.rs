@@ -164,6 +164,18 @@ pub(super) fn algorithm(key: &impl KeyDetails) -> Result<String, String> {
     }
 }
 
+/// Why signatures by a key prove nothing, whoever reads them.
+pub(super) fn weakness(key: &impl KeyDetails) -> Option<String> {
+    match key.public_params() {
+        PublicParams::RSA(key) => match bits(key) {
+            few @ 0..2048 => Some(format!("has only {few} bits of RSA")),
+            _ => None,
+        },
+        PublicParams::DSA(_) => Some("is a DSA key, which is too weak".to_owned()),
+        _ => None,
+    }
+}
+
 /// The bits of the modulus: the first number on the wire, where its length stands before it.
 fn bits(key: &RsaPublicParams) -> u16 {
     let mut wire = Vec::new();

@@ -4,6 +4,7 @@
 //! keys; here a revoked key is refused, because somebody said that it is lost, and an expired one is
 //! reported with the answer, because most are only renewed elsewhere.
 
+use std::cell::Cell;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -133,6 +134,8 @@ pub struct SignedBy {
     pub at: u64,
     /// The day on which the key expired, if it did.
     pub expired: Option<String>,
+    /// Whether the key had expired when it signed.
+    pub outlived: bool,
 }
 
 /// Public keys.
@@ -217,6 +220,15 @@ impl Keyring {
         self.certificates.iter().map(fingerprint).collect()
     }
 
+    /// Those of the subkeys too.
+    #[must_use]
+    pub fn all_fingerprints(&self) -> Vec<String> {
+        let subkeys = self.certificates.iter().flat_map(|certificate| &certificate.public_subkeys);
+        let mut all = self.fingerprints();
+        all.extend(subkeys.map(|subkey| fingerprint(&subkey.key)));
+        all
+    }
+
     /// The form that clients read at `/etc/systemd/import-pubring.gpg`.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
@@ -248,7 +260,52 @@ impl Keyring {
         now: Timestamp,
     ) -> Result<SignedBy, SignatureError> {
         let signature = parse_signature(signature)?.signature;
+        if !matches!(signature.version(), SignatureVersion::V3 | SignatureVersion::V4) {
+            return Err(SignatureError::Version);
+        }
         check_form(&signature, now)?;
+        self.find(&signature, &|| Ok(data), now).map(|(by, _)| by)
+    }
+
+    /// Checks every detached signature of a file over what `open` gives, for somebody who wants one of
+    /// them to hold. A key that is too weak to be believed is unfit here.
+    ///
+    /// # Errors
+    /// What `open` gives cannot be read.
+    pub fn vouch<R: Read>(
+        &self,
+        open: &dyn Fn() -> R,
+        signatures: &[u8],
+        now: Timestamp,
+    ) -> io::Result<Vec<Result<SignedBy, SignatureError>>> {
+        let signatures = match parse_signatures(signatures) {
+            Ok(signatures) => signatures,
+            Err(error) => return Ok(vec![Err(error)]),
+        };
+        let failed = Cell::new(None);
+        let judged = signatures.into_iter().map(|DetachedSignature { signature }| {
+            check_form(&signature, now)?;
+            let open = || Watched { reader: open(), failed: &failed };
+            let (by, weakness) = self.find(&signature, &|| Ok::<_, SignatureError>(open()), now)?;
+            match weakness {
+                None => Ok(by),
+                Some(problem) => Err(SignatureError::Unfit { key: by.key, problem }),
+            }
+        });
+        let judged = judged.collect();
+        match failed.take() {
+            None => Ok(judged),
+            Some(error) => Err(error),
+        }
+    }
+
+    /// Who of the keyring made a signature, and why that key is too weak, if it is.
+    fn find<R: Read>(
+        &self,
+        signature: &Signature,
+        open: &dyn Fn() -> Result<R, SignatureError>,
+        now: Timestamp,
+    ) -> Result<(SignedBy, Option<String>), SignatureError> {
         let mut known = None;
         for certificate in &self.certificates {
             let primary = &certificate.primary_key;
@@ -265,27 +322,45 @@ impl Keyring {
             }
             for (key, standing) in parts {
                 let name = key.name();
-                if !is_by(&signature, &name) {
+                if !is_by(signature, &name) {
                     continue;
                 }
-                if !key.fits(&signature, data) {
+                if !key.fits(signature, &mut open()?) {
                     known = Some(name);
                     continue;
                 }
-                return judge(certificate, name, standing(), &signature, now);
+                let by = judge(certificate, name, standing(), signature, now)?;
+                return Ok((by, key.weakness()));
             }
         }
         match known {
             Some(key) => Err(SignatureError::Tampered(key)),
-            None => Err(SignatureError::WrongKey(issuer(&signature))),
+            None => Err(SignatureError::WrongKey(issuer(signature))),
         }
+    }
+}
+
+/// Keeps the reason for which a reader failed: who reads it only sees that something did not fit.
+struct Watched<'a, R> {
+    reader: R,
+    failed: &'a Cell<Option<io::Error>>,
+}
+
+impl<R: Read> Read for Watched<'_, R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.reader.read(into).map_err(|error| {
+            let kind = error.kind();
+            self.failed.set(Some(error));
+            kind.into()
+        })
     }
 }
 
 /// Keys and subkeys are of different types; what is asked of them is the same.
 trait Verify {
     fn name(&self) -> String;
-    fn fits(&self, signature: &Signature, data: &[u8]) -> bool;
+    fn fits(&self, signature: &Signature, data: &mut dyn Read) -> bool;
+    fn weakness(&self) -> Option<String>;
 }
 
 impl<K: VerifyingKey> Verify for K {
@@ -293,8 +368,12 @@ impl<K: VerifyingKey> Verify for K {
         fingerprint(self)
     }
 
-    fn fits(&self, signature: &Signature, data: &[u8]) -> bool {
+    fn fits(&self, signature: &Signature, data: &mut dyn Read) -> bool {
         signature.verify(self, data).is_ok()
+    }
+
+    fn weakness(&self) -> Option<String> {
+        certificate::weakness(self)
     }
 }
 
@@ -332,6 +411,15 @@ fn read(bytes: &[u8], into: &mut Vec<SignedPublicKey>) -> Result<(), KeyringErro
 /// # Errors
 /// What else it is.
 pub(super) fn parse_signature(bytes: &[u8]) -> Result<DetachedSignature, SignatureError> {
+    let mut found = parse_signatures(bytes)?;
+    match found.len() {
+        1 => Ok(found.remove(0)),
+        more => Err(SignatureError::Several(more)),
+    }
+}
+
+/// Reads a file with detached signatures in it, one at least.
+fn parse_signatures(bytes: &[u8]) -> Result<Vec<DetachedSignature>, SignatureError> {
     if bytes.len() > LARGEST_SIGNATURE {
         return Err(SignatureError::NotASignature);
     }
@@ -343,20 +431,13 @@ pub(super) fn parse_signature(bytes: &[u8]) -> Result<DetachedSignature, Signatu
     }
     let (found, _) = DetachedSignature::from_reader_many_buf(bytes)
         .map_err(|_| SignatureError::NotASignature)?;
-    let mut found: Vec<_> =
+    let found: Vec<_> =
         found.collect::<Result<_, _>>().map_err(|_| SignatureError::NotASignature)?;
-    match found.len() {
-        1 => Ok(found.remove(0)),
-        0 => Err(SignatureError::NotASignature),
-        more => Err(SignatureError::Several(more)),
-    }
+    if found.is_empty() { Err(SignatureError::NotASignature) } else { Ok(found) }
 }
 
 /// What is wrong with a signature whoever made it.
 fn check_form(signature: &Signature, now: Timestamp) -> Result<(), SignatureError> {
-    if !matches!(signature.version(), SignatureVersion::V3 | SignatureVersion::V4) {
-        return Err(SignatureError::Version);
-    }
     if !matches!(signature.typ(), Some(SignatureType::Binary | SignatureType::Text)) {
         return Err(SignatureError::NotASignature);
     }
@@ -421,6 +502,9 @@ fn judge(
             .first()
             .map(|user| String::from_utf8_lossy(user.id.id()).escape_debug().to_string()),
         at: made_at(signature),
+        outlived: [primary, standing]
+            .iter()
+            .any(|standing| standing.expires.is_some_and(|end| end <= made_at(signature))),
         expired: expired.and_then(|standing| standing.expires).map(date),
         key,
     })

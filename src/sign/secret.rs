@@ -32,6 +32,9 @@ pub enum SecretError {
         /// Why.
         source: io::Error,
     },
+    /// It should be one line of text, and is not.
+    #[error("it is not one line of text")]
+    NoText,
     /// The file has nothing in it.
     #[error("{} is empty", .0.display())]
     EmptyFile(PathBuf),

@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::sync::Arc;
 
-use super::{Asset, Location, Release, SourceError};
+use super::{Asset, CHECK_MATCH, Listing, Location, Release, SourceError};
 use crate::config::Component;
 use crate::config::source::DirectoryRule;
 use crate::name::Arch;
@@ -17,7 +17,7 @@ pub(super) fn poll(
     rule: &DirectoryRule,
     component: &Component,
     arches: &[(Arch, String)],
-) -> Result<Vec<Release>, SourceError> {
+) -> Result<Listing, SourceError> {
     let failed = |source: io::Error| SourceError::Directory { path: rule.path.clone(), source };
     let mut assets = Vec::new();
     for entry in fs::read_dir(&rule.path).map_err(failed)? {
@@ -48,7 +48,8 @@ pub(super) fn poll(
         assets.iter().filter_map(|asset| Some(matcher.captures(&asset.name)?.0)).collect();
     if tags.is_empty() {
         let problem = format!("no file in {} matches `{}`", rule.path.display(), rule.pattern);
-        return Err(SourceError::Nothing(problem));
+        return Err(SourceError::Nothing { problem, hint: CHECK_MATCH });
     }
-    Ok(tags.into_iter().map(|tag| Release::tagged(tag, &assets)).collect())
+    let releases = tags.into_iter().map(|tag| Release::tagged(tag, &assets));
+    Ok(Listing::whole(releases.collect()))
 }

@@ -1,118 +1,149 @@
-//! Releases of a GitHub repository, through its REST API.
+//! Releases or tags of a GitHub repository, through its REST API.
 //!
-//! The API's address comes from `GITHUB_API_URL`, a token from `GITHUB_TOKEN` or `GH_TOKEN`.
-//! Drafts are nobody's release and are left out here; pre-releases are marked.
+//! Owns what GitHub's answers mean. Drafts are nobody's release and are left out here; pre-releases
+//! are marked. Whose address and token it is, [`super::forge`] knows.
+
+use std::collections::BTreeSet;
 
 use http::{HeaderMap, HeaderValue, header};
 use jiff::Timestamp;
-use octocrab::models::repos::Release as GithubRelease;
-use octocrab::service::middleware::retry::RetryConfig;
+use octocrab::models::repos::{Release as GithubRelease, Tag};
 use octocrab::{Octocrab, Page};
+use serde::de::DeserializeOwned;
+use url::Url;
 
-use super::{Asset, Location, Release, SourceError};
-use crate::config::source::{GithubRepo, GithubRule};
+use super::forge::{self, Api, MOST_PAGES};
+use super::{Asset, Listing, Location, Private, Release, SourceError, TRY_TAGS};
+use crate::config::source::GithubRule;
 use crate::fetch::cache::Cache;
-use crate::fetch::{self, Client, FetchError};
+use crate::fetch::{Client, FetchError};
 use crate::name::Sha256;
+
+mod transport;
 
 /// Releases asked for at once: the API's maximum.
 const PER_PAGE: u8 = 100;
 
-/// More pages than any project has; a listing that goes on longer goes in a circle.
-const MOST_PAGES: usize = 100;
+/// Where a component names its repository.
+const FIELD: &str = "[source.github] repo";
 
-/// Every published release, page by page.
+/// Every published release, or every tag, page by page.
 pub(super) async fn poll(
     rule: &GithubRule,
     client: &Client,
     cache: &Cache,
-) -> Result<Vec<Release>, SourceError> {
-    let repo = format!("{}/{}", rule.repo.owner, rule.repo.name);
-    let github = connect(&repo, client, cache)?;
-    let repos = github.repos(&rule.repo.owner, &rule.repo.name);
-    let mut page: Page<GithubRelease> =
-        asking(&repo, client, async || repos.releases().list().per_page(PER_PAGE).send().await)
-            .await?;
-    let mut releases = Vec::new();
-    for number in 1.. {
-        releases.extend(
-            page.take_items()
-                .into_iter()
-                .filter(|release| !release.draft)
-                .map(|release| read(rule, release)),
-        );
-        let next = page.next.clone();
-        if number == MOST_PAGES && next.is_some() {
-            let problem = format!("its releases have more than {MOST_PAGES} pages");
-            return Err(SourceError::GithubAnswer { repo, problem });
-        }
-        match asking(&repo, client, async || github.get_page(&next).await).await? {
-            Some(next) => page = next,
-            None => break,
-        }
-    }
-    if releases.is_empty() {
-        return Err(SourceError::Nothing(format!("github lists no release of {repo}")));
-    }
-    Ok(releases)
-}
-
-fn connect(repo: &str, client: &Client, cache: &Cache) -> Result<Octocrab, SourceError> {
-    let wrong = |error: octocrab::Error| SourceError::GithubAnswer {
-        repo: repo.to_owned(),
-        problem: describe(&error),
+) -> Result<Listing, SourceError> {
+    let api = Api::github(rule)?;
+    let asker = Asker {
+        github: transport::over(client, cache, &api, api.token()?),
+        api: &api,
+        repo: rule.repo.to_string(),
+        most: rule.pages.map(usize::from),
     };
-    let mut builder = Octocrab::builder().cache(cache.clone());
-    if let Some(url) = variable("GITHUB_API_URL") {
-        builder = builder.base_uri(url).map_err(wrong)?;
+    let repos = asker.github.repos(&rule.repo.owner, &rule.repo.name);
+    let (releases, complete, seen) = if rule.tags {
+        let (tags, complete): (Vec<Tag>, _) =
+            asker.all(repos.list_tags().per_page(PER_PAGE).send()).await?;
+        // `…/repos/OWNER/REPOSITORY/commits/…`
+        let seen = tags.first().and_then(|tag| {
+            let url = Url::parse(tag.commit.url.as_ref()).ok()?;
+            let steps: Vec<&str> = url.path_segments()?.collect();
+            let repos = steps.iter().position(|step| *step == "repos")?;
+            Some(steps.get(repos + 1..repos + 3)?.join("/"))
+        });
+        let releases: Vec<_> = tags.into_iter().map(|tag| Release::bare(tag.name, None)).collect();
+        (releases, complete, seen)
+    } else {
+        let (all, complete): (Vec<GithubRelease>, _) =
+            asker.all(repos.releases().list().per_page(PER_PAGE).send()).await?;
+        let seen = all.first().and_then(|release| forge::repo_of(&release.html_url));
+        let published = all.into_iter().filter(|release| !release.draft);
+        (published.map(|release| read(rule, &api, release)).collect(), complete, seen)
+    };
+    if releases.is_empty() {
+        let what = if rule.tags { "tag" } else { "release" };
+        let problem = format!("github lists no {what} of {}", asker.repo);
+        return Err(SourceError::Nothing { problem, hint: TRY_TAGS });
     }
-    if let Some(token) = token() {
-        // octocrab panics at what no header can hold.
-        if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-            let problem =
-                "GITHUB_TOKEN (or GH_TOKEN) holds characters that no token has".to_owned();
-            return Err(SourceError::GithubAnswer { repo: repo.to_owned(), problem });
+    let notes = seen.and_then(|now| forge::moved(FIELD, &asker.repo, &now)).into_iter().collect();
+    Ok(Listing { releases, complete, notes })
+}
+
+/// Asks what is left of the quota of the API that a rule asks, if no other answer told.
+pub(crate) async fn ask_quota(rule: &GithubRule, client: &Client) {
+    let Ok(api) = Api::github(rule) else { return };
+    let (url, Ok(headers)) = (api.at("rate_limit"), api.headers()) else { return };
+    if client.quota(&url).is_some() {
+        return;
+    }
+    // Who cannot be asked has told why, or does not count requests.
+    if let Err(error) = client.document(&url, headers, client.answers()).await {
+        tracing::debug!(%error, "no quota");
+    }
+}
+
+/// Who asks about one repository.
+struct Asker<'a> {
+    github: Octocrab,
+    api: &'a Api,
+    repo: String,
+    /// How many pages are read at most.
+    most: Option<usize>,
+}
+
+impl Asker<'_> {
+    /// Every item, from the first page on, and whether that is all.
+    async fn all<T: DeserializeOwned>(
+        &self,
+        first: impl Future<Output = octocrab::Result<Page<T>>>,
+    ) -> Result<(Vec<T>, bool), SourceError> {
+        let failed = |error| classify(&self.repo, self.api, error);
+        let mut page = first.await.map_err(failed)?;
+        let (mut items, mut seen) = (Vec::new(), BTreeSet::new());
+        for number in 1.. {
+            items.extend(page.take_items());
+            let next = page.next.clone();
+            if next.as_ref().is_some_and(|next| !seen.insert(next.to_string())) {
+                let problem = "its pages go in a circle".to_owned();
+                return Err(SourceError::GithubAnswer { repo: self.repo.clone(), problem });
+            }
+            if next.is_some() && self.most.is_some_and(|most| number >= most) {
+                return Ok((items, false));
+            }
+            if number == MOST_PAGES && self.most.is_none() && next.is_some() {
+                let problem = format!("it has more than {MOST_PAGES} pages");
+                return Err(SourceError::GithubAnswer { repo: self.repo.clone(), problem });
+            }
+            match self.github.get_page(&next).await.map_err(failed)? {
+                Some(next) => page = next,
+                None => break,
+            }
         }
-        builder = builder.personal_token(token);
+        Ok((items, true))
     }
-    builder
-        .add_retry_config(RetryConfig::None)
-        .build_with_reqwest(client.http()?.clone())
-        .map_err(wrong)
 }
 
-/// The token, without the newline that a pasted secret comes with.
-fn token() -> Option<String> {
-    let token = variable("GITHUB_TOKEN").or_else(|| variable("GH_TOKEN"))?;
-    Some(token.trim().to_owned()).filter(|token| !token.is_empty())
-}
-
-/// The headers that the API gives a file for instead of its description, to who has a token.
+/// The API's address, and what to ask it with.
 ///
-/// They are for the API alone: the HTTP client drops the token at a redirect to another host.
-pub fn download_headers() -> Option<HeaderMap> {
-    let mut token = HeaderValue::from_str(&format!("Bearer {}", token()?)).ok()?;
-    token.set_sensitive(true);
-    Some(HeaderMap::from_iter([
-        (header::AUTHORIZATION, token),
-        (header::ACCEPT, HeaderValue::from_static("application/octet-stream")),
-    ]))
+/// # Errors
+/// The environment names no address, or no token.
+pub(crate) fn api() -> Result<(String, HeaderMap), SourceError> {
+    let api = Api::github_of_environment("attestations")?;
+    let mut headers = api.headers()?;
+    headers.insert(header::ACCEPT, HeaderValue::from_static("application/vnd.github+json"));
+    Ok((api.base().to_owned(), headers))
 }
 
-/// An environment variable; CI systems set those they have nothing for to the empty string.
-fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
-}
-
-fn read(rule: &GithubRule, release: GithubRelease) -> Release {
-    let GithubRepo { owner, name } = &rule.repo;
-    let api = variable("GITHUB_API_URL").unwrap_or_else(|| "https://api.github.com".to_owned());
-    let api = api.trim_end_matches('/');
+fn read(rule: &GithubRule, api: &Api, release: GithubRelease) -> Release {
+    let root = format!("{}/repos/{}", api.base(), rule.repo);
     let assets =
         release.assets.into_iter().filter(|asset| asset.state == "uploaded").map(|asset| Asset {
             at: Location::Url(asset.browser_download_url.into()),
             // Made here, because a token goes there: an answer must not choose where.
-            private: Some(format!("{api}/repos/{owner}/{name}/releases/assets/{}", asset.id)),
+            private: Some(Private {
+                url: format!("{root}/releases/assets/{}", asset.id),
+                api: api.clone(),
+            }),
             sha256: asset.digest.as_deref().and_then(sha256),
             size: u64::try_from(asset.size).ok(),
             name: asset.name,
@@ -128,45 +159,32 @@ fn read(rule: &GithubRule, release: GithubRelease) -> Release {
     }
 }
 
-async fn asking<T>(
-    repo: &str,
-    client: &Client,
-    attempt: impl AsyncFn() -> octocrab::Result<T>,
-) -> Result<T, SourceError> {
-    let waited = client.deadline();
-    let classified = async || match tokio::time::timeout(waited, attempt()).await {
-        Ok(answer) => answer.map_err(|error| classify(repo, error)),
-        Err(_) => Err(FetchError::Overlong { url: format!("github ({repo})"), waited }.into()),
+fn classify(repo: &str, api: &Api, error: octocrab::Error) -> SourceError {
+    let unreadable = |problem| SourceError::GithubAnswer { repo: repo.to_owned(), problem };
+    let octocrab::Error::Service { source, .. } = error else {
+        return unreadable(describe(&error));
     };
-    fetch::retry(classified, |error| match error {
-        SourceError::Github { source, .. } | SourceError::Fetch(source) => Some(source),
+    let source = match source.downcast::<FetchError>() {
+        Ok(source) => *source,
+        Err(other) => return unreadable(other.to_string()),
+    };
+    let said = match &source {
+        FetchError::Status { said, .. } | FetchError::RateLimited { said, .. } => said.clone(),
         _ => None,
-    })
-    .await
-}
-
-fn classify(repo: &str, error: octocrab::Error) -> SourceError {
-    let url = format!("github (releases of {repo})");
-    match error {
-        octocrab::Error::GitHub { source, .. } => {
-            let headers = source.headers.unwrap_or_else(HeaderMap::new);
-            // A proxy in front of GitHub answers with a page of HTML.
-            let message = source.message.lines().next().unwrap_or_default();
-            SourceError::Github {
-                repo: repo.to_owned(),
-                message: message.chars().take(200).collect::<String>().escape_debug().to_string(),
-                source: fetch::refusal(url, source.status_code, &headers),
+    };
+    match said {
+        Some(message) => {
+            let (repo, hint) = (repo.to_owned(), api.hint(&source, FIELD));
+            SourceError::Github { repo, message, hint, source }
+        }
+        // A proxy in front of GitHub, or another server, answers with a page of HTML.
+        None => match api.hint(&source, FIELD) {
+            hint @ Some(_) => {
+                let (forge, project) = ("github", repo.to_owned());
+                SourceError::Forge { forge, project, source, hint }
             }
-        }
-        octocrab::Error::Json { .. }
-        | octocrab::Error::Serde { .. }
-        | octocrab::Error::InvalidUtf8 { .. } => {
-            SourceError::GithubAnswer { repo: repo.to_owned(), problem: describe(&error) }
-        }
-        // Whatever is left never got an answer.
-        error => {
-            SourceError::Fetch(FetchError::Unreachable { url, source: describe(&error).into() })
-        }
+            None => SourceError::Fetch(source),
+        },
     }
 }
 

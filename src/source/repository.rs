@@ -14,7 +14,7 @@ use thiserror::Error;
 use url::Url;
 
 use super::memory::{Memory, Signatures, Theirs};
-use super::{Asset, Location, Release, SourceError};
+use super::{Asset, Listing, Location, Release, SourceError};
 use crate::config::Component;
 use crate::config::mirror::{RepositoryRule, Trust};
 use crate::fetch::cache::Cache;
@@ -125,7 +125,7 @@ pub(super) async fn poll(
     client: &Client,
     cache: &Cache,
     memory: &Memory,
-) -> Result<Vec<Release>, SourceError> {
+) -> Result<Listing, SourceError> {
     let url = join(&rule.url.0, FILE);
     let shown = without_password(url.as_str());
     let now = Timestamp::now();
@@ -178,7 +178,8 @@ pub(super) async fn poll(
     for name in replaced {
         memory.note(format!("{shown} gives `{name}` another digest than before"));
     }
-    Ok(found.into_iter().map(|release| dated(release, memory)).collect())
+    let releases = found.into_iter().map(|release| dated(release, memory)).collect();
+    Ok(Listing { releases, complete: true, notes: memory.take_notes() })
 }
 
 /// A manifest, and what vouches for it.
@@ -222,6 +223,9 @@ async fn let_in(
         return Ok(Accepted { manifest, signatures, signed });
     }
     // Perhaps they published between the one and the other.
+    for name in [FILE].into_iter().chain(SIGNATURES) {
+        cache.ask_again(join(&rule.url.0, name).as_str(), &HeaderMap::new());
+    }
     let (manifest, signatures) = (read().await?, ask(rule, client, cache).await?);
     let signed = verified(&manifest, &signatures)?;
     Ok(Accepted { manifest, signatures, signed })

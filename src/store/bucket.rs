@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::{HeaderValue, Method, header};
@@ -18,13 +18,22 @@ use object_store::prefix::PrefixStore;
 use object_store::{BackoffConfig, ClientConfigKey, ClientOptions, ObjectStore, RetryConfig};
 
 use super::StoreError;
+use super::stream::{Body, Sender};
 use crate::config::{BucketUrl, Service};
 
 /// A bucket's clients.
 pub(super) struct Clients {
     pub objects: Arc<dyn ObjectStore>,
-    /// One whose uploads in parts end only where nothing is there yet.
-    pub creating: Option<Arc<dyn ObjectStore>>,
+    /// One for uploads, where the service has more to offer than `object_store` asks for.
+    pub uploading: Option<Uploading>,
+}
+
+/// A client for uploads: those in parts end only where nothing is there yet.
+#[derive(Debug, Clone)]
+pub(super) struct Uploading {
+    pub objects: Arc<dyn ObjectStore>,
+    /// Whether it also sends a [file](super::stream::Body) in the place of an empty payload.
+    pub streams: bool,
 }
 
 /// Makes the clients of a bucket. Nothing is asked of the server yet.
@@ -36,13 +45,13 @@ pub(super) fn clients(url: &BucketUrl) -> Result<Clients, StoreError> {
             .with_retry(retries())
             .with_client_options(options())
             .build()
-            .map(|objects| Clients { objects: Arc::new(objects), creating: None }),
+            .map(|objects| Clients { objects: Arc::new(objects), uploading: None }),
         Service::Az => MicrosoftAzureBuilder::from_env()
             .with_container_name(&url.bucket)
             .with_retry(retries())
             .with_client_options(options())
             .build()
-            .map(|objects| Clients { objects: Arc::new(objects), creating: None }),
+            .map(|objects| Clients { objects: Arc::new(objects), uploading: None }),
     };
     let clients = made.map_err(|error| StoreError::of("cannot open the store", url, error))?;
     if url.prefix.is_empty() {
@@ -51,7 +60,10 @@ pub(super) fn clients(url: &BucketUrl) -> Result<Clients, StoreError> {
     let below = |objects| -> Arc<dyn ObjectStore> {
         Arc::new(PrefixStore::new(objects, url.prefix.as_str()))
     };
-    Ok(Clients { objects: below(clients.objects), creating: clients.creating.map(below) })
+    let uploading = clients
+        .uploading
+        .map(|Uploading { objects, streams }| Uploading { objects: below(objects), streams });
+    Ok(Clients { objects: below(clients.objects), uploading })
 }
 
 fn s3(url: &BucketUrl) -> object_store::Result<Clients> {
@@ -83,13 +95,38 @@ fn s3(url: &BucketUrl) -> object_store::Result<Clients> {
         let in_host = !url.bucket.contains('.');
         builder = builder.with_virtual_hosted_style_request(in_host);
     }
+    // Who signs or connects in a way of their own does so through `object_store` alone.
+    let streams = !OWN_WAYS.iter().any(|key| {
+        builder.get_config_value(key).is_some_and(|value| !value.is_empty() && value != "false")
+    });
+    let region = builder.get_config_value(&AmazonS3ConfigKey::Region);
     let objects = builder.clone().build()?;
-    let creating = builder
+    let sender = Arc::new(Sender {
+        credentials: objects.credentials().clone(),
+        region: region.unwrap_or_else(|| "us-east-1".to_owned()),
+        agent: AGENT,
+        client: OnceLock::new(),
+    });
+    let uploads = builder
         .with_credentials(objects.credentials().clone())
-        .with_http_connector(OnlyNew)
+        .with_http_connector(ForUploads(sender))
         .build()?;
-    Ok(Clients { objects: Arc::new(objects), creating: Some(Arc::new(creating)) })
+    let uploading = Some(Uploading { objects: Arc::new(uploads), streams });
+    Ok(Clients { objects: Arc::new(objects), uploading })
 }
+
+/// What [`Sender`] does not know of.
+const OWN_WAYS: [AmazonS3ConfigKey; 9] = [
+    AmazonS3ConfigKey::S3Express,
+    AmazonS3ConfigKey::Checksum,
+    AmazonS3ConfigKey::UnsignedPayload,
+    AmazonS3ConfigKey::Client(ClientConfigKey::ProxyUrl),
+    AmazonS3ConfigKey::Client(ClientConfigKey::ProxyCaCertificate),
+    AmazonS3ConfigKey::Client(ClientConfigKey::ProxyExcludes),
+    AmazonS3ConfigKey::Client(ClientConfigKey::AllowInvalidCertificates),
+    AmazonS3ConfigKey::Client(ClientConfigKey::NoSystemCertificates),
+    AmazonS3ConfigKey::Client(ClientConfigKey::Http2Only),
+];
 
 const AGENT: &str = concat!("publish/", env!("CARGO_PKG_VERSION"));
 
@@ -116,26 +153,30 @@ fn options() -> ClientOptions {
 
 /// `object_store` creates small objects only where nothing is, but has no such option for those that
 /// go up in parts. The service does: `If-None-Match: *` on the request that puts the parts together.
-/// That header is not among those that a signature must cover.
+/// That header is not among those that a signature must cover. And a file goes through here instead
+/// of a payload.
 #[derive(Debug)]
-struct OnlyNew;
+struct ForUploads(Arc<Sender>);
 
-impl HttpConnector for OnlyNew {
+impl HttpConnector for ForUploads {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
         let inner = ReqwestConnector::default().connect(options)?;
-        Ok(HttpClient::new(CompletesOnlyNew(inner)))
+        Ok(HttpClient::new(Uploads { inner, sender: self.0.clone() }))
     }
 }
 
-struct CompletesOnlyNew(HttpClient);
+struct Uploads {
+    inner: HttpClient,
+    sender: Arc<Sender>,
+}
 
-impl fmt::Debug for CompletesOnlyNew {
+impl fmt::Debug for Uploads {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("CompletesOnlyNew")
+        f.write_str("Uploads")
     }
 }
 
-impl HttpService for CompletesOnlyNew {
+impl HttpService for Uploads {
     // What `async_trait` makes of an `async fn`.
     fn call<'a, 'async_trait>(
         &'a self,
@@ -145,10 +186,13 @@ impl HttpService for CompletesOnlyNew {
         'a: 'async_trait,
         Self: 'async_trait,
     {
+        if let Some(body) = request.extensions_mut().remove::<Body>() {
+            return Box::pin(self.sender.send(request, body));
+        }
         let query = request.uri().query().unwrap_or_default();
         if request.method() == Method::POST && query.starts_with("uploadId=") {
             request.headers_mut().insert(header::IF_NONE_MATCH, HeaderValue::from_static("*"));
         }
-        Box::pin(self.0.execute(request))
+        Box::pin(self.inner.execute(request))
     }
 }

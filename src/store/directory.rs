@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use object_store::ObjectStore;
@@ -110,7 +110,7 @@ impl Store {
     pub fn sweep(&self, folder: &str, _lock: &Lock) -> Result<(), StoreError> {
         let Place::Directory(root, _) = &self.place else { return Ok(()) };
         let ends: &[&str] = if folder.starts_with(PRIVATE) {
-            &[".json", ".json.zst"]
+            &[".json", ".json.zst", ".answers"]
         } else {
             &[".raw", ".efi", ".xz", ".gz", ".zst"]
         };
@@ -155,6 +155,20 @@ fn link(file: &File, to: &Path) -> io::Result<Option<Created>> {
         // Another file system, or one without links, or a machine without /proc: it can be copied.
         Err(_) => Ok(None),
     }
+}
+
+/// The lengths of these files; `None` for what is no file, or not there.
+pub(super) fn sizes(paths: &[PathBuf]) -> Result<Vec<Option<u64>>, StoreError> {
+    let size = |path: &PathBuf| match fs::metadata(path) {
+        Ok(metadata) => Ok(metadata.is_file().then_some(metadata.len())),
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(StoreError::new("cannot read", path.display(), error)),
+    };
+    paths.iter().map(size).collect()
 }
 
 fn make(root: &Path) -> io::Result<()> {

@@ -101,6 +101,13 @@ impl Lock {
         }
     }
 
+    /// Holds it for as long as the work takes, and gives it back whatever comes of that.
+    pub async fn during<T>(self, work: impl AsyncFnOnce(&Self) -> T) -> T {
+        let done = work(&self).await;
+        self.release().await;
+        done
+    }
+
     /// Gives it back. A lock that is only dropped is gone too: the file at once, the object when
     /// its time is over.
     pub async fn release(self) {

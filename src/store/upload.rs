@@ -1,7 +1,8 @@
 //! Uploads: a file's content becomes an object, whole or not at all.
 //!
-//! A small file goes up in one request, a large one in parts, several at a time. The parts of all
-//! uploads together take a fixed amount of memory, however many and however large the files are.
+//! To S3 all but the largest files go in one request, read from the disk as it goes. Elsewhere a
+//! small file goes up in one request, and all others in parts, several at a time. What all uploads
+//! together have in memory is bounded, however many and however large the files are.
 
 use std::fs::File;
 use std::io::Read;
@@ -9,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::Extensions;
 use object_store::{
     CopyMode, CopyOptions, ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions,
     PutPayload, path::Path as Key,
@@ -16,17 +18,24 @@ use object_store::{
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use super::bucket::Uploading;
 use super::error::{is_missing, is_refused_condition, is_silence};
+use super::stream::Body;
 use super::{Created, Lock, PRIVATE, Place, Store, StoreError};
+use crate::name::Sha256;
 
-/// The bytes of one part; also the largest file that goes up in one request.
+/// The bytes of one part; also the largest file that is read into memory for one request.
 const PART: u64 = 8 << 20;
+
+/// The largest file that is streamed in one request: what is cut off begins anew. Servers that keep
+/// parts as files copy every byte once more to put them together.
+const WHOLE: u64 = 256 << 20;
 
 /// The same for a directory, where a part is no request, and nothing is won by many.
 const PIECE: u64 = 2 << 20;
 const PIECES_AT_ONCE: usize = 2;
 
-/// How many parts are in memory at once, of all uploads.
+/// How many parts are in memory, and files streamed, at once, of all uploads.
 const BUFFERS: usize = 8;
 
 /// How many parts of one upload are on their way at once.
@@ -41,6 +50,7 @@ const MOST_PARTS: u64 = 9_000;
 
 impl Store {
     /// Puts a file's content at a path, unless something is there. It appears whole or not at all.
+    /// `sha256` is what the file's digest is known to be.
     ///
     /// # Errors
     /// The file cannot be read or the store not written; nothing appears then.
@@ -48,22 +58,20 @@ impl Store {
         &self,
         path: &str,
         file: File,
+        sha256: Sha256,
         lock: &Lock,
     ) -> Result<Created, StoreError> {
         lock.check()?;
         let key = Key::from(path);
         let failed = |error| self.error("cannot write", path, error);
         let size = file.metadata().map_err(|error| failed(of_file(error)))?.len();
-        if lock.is_conditional() && size <= PART {
-            let (read, _file) = read_part(file, size, &self.buffers).await;
-            let bytes = read.map_err(|error| failed(of_file(error)))?;
-            return created(self.put_if(path, bytes, PutMode::Create).await).map_err(failed);
-        }
         // Gigabytes are not sent to find out that they are there.
-        match self.objects.head(&key).await {
-            Ok(_) => return Ok(Created::Exists),
-            Err(error) if is_missing(&error) => {}
-            Err(error) => return Err(self.error("cannot read", path, error)),
+        if !lock.is_conditional() || size > PART {
+            match self.objects.head(&key).await {
+                Ok(_) => return Ok(Created::Exists),
+                Err(error) if is_missing(&error) => {}
+                Err(error) => return Err(self.error("cannot read", path, error)),
+            }
         }
         if !lock.is_conditional() {
             // On one file system a second name is all that a file needs.
@@ -71,10 +79,20 @@ impl Store {
             if let Some(created) = linked {
                 return Ok(created);
             }
-            return self.put_from_file(path, file).await.map(|()| Created::New);
+            return self.put_from_file(path, file, sha256).await.map(|()| Created::New);
         }
-        if let Some(creating) = &self.creating {
-            let sent = self.send_parts(creating.as_ref(), path, file, size).await;
+        if let Some(streaming) = self.streaming(size) {
+            let body = Body { file: Arc::new(file), size, sha256 };
+            return created(self.stream(streaming, path, body, PutMode::Create).await)
+                .map_err(failed);
+        }
+        if size <= PART {
+            let (read, _file) = read_part(file, size, &self.buffers).await;
+            let bytes = read.map_err(|error| failed(of_file(error)))?;
+            return created(self.put_if(path, bytes, PutMode::Create).await).map_err(failed);
+        }
+        if let Some(Uploading { objects, .. }) = &self.uploading {
+            let sent = self.send_parts(objects.as_ref(), path, file, size).await;
             return created(sent).map_err(failed);
         }
         // These services copy only where nothing is, but do not put parts together so.
@@ -92,18 +110,49 @@ impl Store {
     }
 
     /// Puts a file's content at a path, in the place of what was there, whole or not at all.
+    /// `sha256` is what the file's digest is known to be.
     ///
     /// # Errors
     /// The file cannot be read or the store not written; what was there is untouched.
-    pub async fn put_from_file(&self, path: &str, file: File) -> Result<(), StoreError> {
+    pub async fn put_from_file(
+        &self,
+        path: &str,
+        file: File,
+        sha256: Sha256,
+    ) -> Result<(), StoreError> {
         let failed = |error| self.error("cannot write", path, error);
         let size = file.metadata().map_err(|error| failed(of_file(error)))?.len();
+        if let Some(streaming) = self.streaming(size) {
+            let body = Body { file: Arc::new(file), size, sha256 };
+            let sent = self.stream(streaming, path, body, PutMode::Overwrite).await;
+            return sent.map(|_| ()).map_err(failed);
+        }
         // A directory takes parts without asking for hard links.
         if size <= PART && matches!(self.place, Place::Bucket(_)) {
             let (read, _file) = read_part(file, size, &self.buffers).await;
             return self.put(path, read.map_err(|error| failed(of_file(error)))?).await;
         }
         self.send_parts(self.objects.as_ref(), path, file, size).await.map_err(failed)
+    }
+
+    /// What streams a file of this size, if anything does.
+    fn streaming(&self, size: u64) -> Option<&dyn ObjectStore> {
+        let uploading = self.uploading.as_ref()?;
+        (uploading.streams && size <= WHOLE).then_some(uploading.objects.as_ref())
+    }
+
+    async fn stream(
+        &self,
+        objects: &dyn ObjectStore,
+        path: &str,
+        body: Body,
+        mode: PutMode,
+    ) -> object_store::Result<object_store::PutResult> {
+        let permit = self.buffers.permits.acquire().await;
+        let _permit = permit.expect("the semaphore is never closed");
+        let mut beside = Extensions::new();
+        beside.insert(body);
+        self.put_through(objects, path, PutPayload::new(), beside, mode).await
     }
 
     /// Creates an object in parts, as large files are: `None` if this store cannot do that only
@@ -113,10 +162,10 @@ impl Store {
         path: &str,
         bytes: Bytes,
     ) -> Option<object_store::Result<()>> {
-        let creating = self.creating.as_ref()?;
+        let Uploading { objects, .. } = self.uploading.as_ref()?;
         let put = async {
             let options = self.multipart_options(path);
-            let mut upload = creating.put_multipart_opts(&Key::from(path), options).await?;
+            let mut upload = objects.put_multipart_opts(&Key::from(path), options).await?;
             let done = async {
                 upload.put_part(PutPayload::from_bytes(bytes)).await?;
                 upload.complete().await.map(|_| ())
@@ -209,18 +258,40 @@ impl Store {
         bytes: Bytes,
         mode: PutMode,
     ) -> object_store::Result<object_store::PutResult> {
+        let payload = PutPayload::from_bytes(bytes);
+        self.put_through(self.objects.as_ref(), path, payload, Extensions::new(), mode).await
+    }
+
+    async fn put_through(
+        &self,
+        objects: &dyn ObjectStore,
+        path: &str,
+        payload: PutPayload,
+        extensions: Extensions,
+        mode: PutMode,
+    ) -> object_store::Result<object_store::PutResult> {
+        let options = PutOptions {
+            mode: mode.clone(),
+            attributes: self.attributes(path),
+            extensions,
+            ..PutOptions::default()
+        };
+        let key = Key::from(path);
         let mut waits = RETRIES.iter();
         loop {
-            let attributes = self.attributes(path);
-            let options = PutOptions { mode: mode.clone(), attributes, ..PutOptions::default() };
-            let payload = PutPayload::from_bytes(bytes.clone());
-            let put = self.objects.put_opts(&Key::from(path), payload, options).await;
+            let put = objects.put_opts(&key, payload.clone(), options.clone()).await;
             match (put, waits.next()) {
                 (Err(error), Some(wait))
                     if is_silence(&error) && !matches!(mode, PutMode::Overwrite) =>
                 {
                     tracing::debug!(path, %error, "asked again");
                     tokio::time::sleep(*wait).await;
+                    // A server that says no in the middle of a body ends the connection, and the
+                    // answer may be lost with it. To look costs less than to send all of it again.
+                    if matches!(mode, PutMode::Create) && objects.head(&key).await.is_ok() {
+                        let (path, source) = (path.to_owned(), Box::new(error));
+                        return Err(object_store::Error::AlreadyExists { path, source });
+                    }
                 }
                 (put, _) => return put,
             }

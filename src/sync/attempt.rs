@@ -8,19 +8,23 @@ use futures::stream::FuturesOrdered;
 use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
 
-use super::{Limit, Outcome, PublishedImage, Survey, newest, plan_for, retire};
+use super::{Limit, Outcome, PublishedImage, Survey, newest, plan_for, retire, waiting};
 use crate::build::{Bench, BuildError, Workshop};
 use crate::config::Component;
 use crate::image::Image;
+use crate::lint::{self, Finding, Level};
 use crate::name::FileName;
 use crate::plan::{self, Build, Plan};
-use crate::report::{Step, Told};
+use crate::report::{Step, Told, count};
 use crate::repository::commit::{self, Change, CommitError, Gone, Record, Removal};
+use crate::repository::shelf::{Names, Shelf};
 use crate::repository::yank::{self, YankError};
 use crate::repository::{Place, Published, retention};
 use crate::version::Version;
 
-/// Plans and does what the plan says. What was made stays made if another publisher was faster.
+/// Plans and does what the plan says. What was made stays made if another publisher was faster. Says
+/// whether something turned out not to be there yet: then it is worth another attempt, because an older
+/// version may take its place.
 pub(super) async fn attempt<'s>(
     survey: &Survey<'_>,
     shop: &'s Workshop,
@@ -28,33 +32,46 @@ pub(super) async fn attempt<'s>(
     limit: Limit,
     made: &mut Made<'s>,
     outcome: &mut Outcome,
-) -> anyhow::Result<()> {
-    let Survey { component, arches, releases, basis, memory, .. } = survey;
+) -> anyhow::Result<bool> {
+    let Survey { component, arches, upstream, basis, memory, .. } = survey;
     let Place { store, lock, folder, signer } = *place;
     // The plan was made before we had the lock, and a bucket has none: whoever wrote since then
     // may have done our work.
     let published = Published::read(store, folder).await?;
     let (mut published, mut plan) =
-        plan_for(component, arches, releases, published, *basis, store, Some(signer), memory)
+        plan_for(component, arches, upstream, published, *basis, store, Some(signer), memory)
             .await?;
     if follow_yanks(component, place, &plan, outcome).await? {
         published = Published::read(store, folder).await?;
         (published, plan) =
-            plan_for(component, arches, releases, published, *basis, store, Some(signer), memory)
+            plan_for(component, arches, upstream, published, *basis, store, Some(signer), memory)
                 .await?;
+    }
+    // Whoever was followed byte for byte before is ours to sign from now on.
+    if std::mem::take(&mut published.catalogue.verbatim) {
+        published.keep_catalogue(place).await?;
     }
     if let Some(why) = plan.sign() {
         let change = Change { sign: true, ..Change::default() };
         published = commit::commit(store, lock, folder, &published, &change, signer).await?;
         outcome.signed = Some(why);
     }
+    if waiting::begin(&mut published, &plan) {
+        published.keep_catalogue(place).await?;
+    }
+    outcome.waiting.clone_from(&plan.waiting);
     let builds: Vec<&Build> = plan.builds().collect();
-    build_and_publish(component, shop, place, &mut published, &builds, made, outcome).await?;
+    let before = published.manifest.clone();
+    let absent =
+        build_and_publish(component, shop, place, &mut published, &builds, made, outcome).await?;
+    let begins = waiting::tell(component, &before, &absent, &mut published, outcome);
+    if begins {
+        published.keep_catalogue(place).await?;
+    }
 
     // What became surplus goes by what is published now: a version that could not be built pushes
     // nothing out.
-    let upstream = plan::versions_of(component, releases);
-    let removed = retire(component, arches, &upstream, place, &mut published).await;
+    let removed = retire(component, arches, &upstream.versions(), place, &mut published).await;
     // Files last, when nothing that is listed can need them any more.
     let due: Vec<FileName> = plan.deletions().cloned().collect();
     let told = limit.exceeded(&component.name).filter(|_| !due.is_empty());
@@ -64,10 +81,43 @@ pub(super) async fn attempt<'s>(
         }
         _ => Ok(Vec::new()),
     };
+    if removed.is_ok() {
+        let kept = kept(component, &plan, &published, &upstream.versions());
+        let keep = plan::worth_remembering(component, arches, upstream, &kept);
+        shop.guard.ledger.retain(&component.name, keep)?;
+        remember(shop).await?;
+    }
     outcome.newest = newest(component, &published);
     outcome.removed.extend(removed?);
     outcome.deleted.extend(deleted?);
     outcome.errors.extend(told);
+    Ok(begins)
+}
+
+/// The versions whose first uses are worth remembering.
+fn kept(
+    component: &Component,
+    plan: &Plan,
+    published: &Published,
+    upstream: &BTreeSet<Version>,
+) -> BTreeSet<Version> {
+    let wanted = plan.verdicts.iter().filter(|verdict| verdict.out.is_none());
+    let mut kept: BTreeSet<Version> =
+        wanted.filter_map(|verdict| verdict.version.clone()).collect();
+    kept.extend(Shelf::new(component, published, upstream).slots.keys().cloned());
+    kept.extend(published.catalogue.yanked.keys().cloned());
+    kept
+}
+
+/// Writes down what was met for the first time.
+pub(crate) async fn remember(shop: &Workshop) -> anyhow::Result<()> {
+    let guard = shop.guard.clone();
+    // It may wait for another run.
+    let added = tokio::task::spawn_blocking(move || guard.ledger.save()).await??;
+    if added > 0 {
+        let what = count(added, "digest");
+        shop.progress.line(&format!("{:>10} {what} in publish.lock: commit it", "noted"));
+    }
     Ok(())
 }
 
@@ -81,8 +131,10 @@ pub(super) struct Made<'s> {
     benches: Vec<Bench<'s>>,
     images: BTreeMap<FileName, Images>,
     /// A version goes out for all architectures or for none: half of one would tell half of the
-    /// nodes that they are behind, for good if nobody looks.
+    /// nodes that they are behind, for good if nobody looks. `partial` says that they may.
     broken: BTreeSet<Version>,
+    /// Whose files are not there yet: not asked for again in this run.
+    absent: BTreeSet<FileName>,
 }
 
 /// Takes versions out that their upstream took out. Whether any went.
@@ -112,21 +164,23 @@ async fn follow_yanks(
 
 /// Builds what is not built yet, and publishes version by version as they are ready, the newest first:
 /// one that does not fit on the disk any more must not keep the others from the nodes, and a run that
-/// is killed leaves done what was done.
+/// is killed leaves done what was done. Gives the builds whose files are not there.
 ///
 /// # Errors
 /// [`CommitError::Raced`]: the rest must be planned again. Nearly all else is told in the outcome.
-async fn build_and_publish<'s>(
+async fn build_and_publish<'s, 'b>(
     component: &Component,
     shop: &'s Workshop,
     place: &Place<'_>,
     published: &mut Published,
-    builds: &[&Build],
+    builds: &[&'b Build],
     made: &mut Made<'s>,
     outcome: &mut Outcome,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Vec<Absent<'b>>> {
     let is_missing = |build: &&Build| {
-        !made.images.contains_key(&build.image) && !made.broken.contains(&build.shown)
+        !made.images.contains_key(&build.image)
+            && !made.broken.contains(&build.shown)
+            && !made.absent.contains(&build.image)
     };
     let missing: BTreeSet<&FileName> = builds
         .iter()
@@ -160,8 +214,9 @@ async fn build_and_publish<'s>(
             let _ = sender.unbounded_send(version);
         }
     };
+    let mut absent = Vec::new();
     let publishing = async {
-        let mut raced = None;
+        let mut stopped = Ok(());
         while let Some(first) = ready.next().await {
             let mut versions = vec![first];
             // Of a mirror many may be ready at once, and each change of the manifest takes its time.
@@ -172,45 +227,111 @@ async fn build_and_publish<'s>(
             }
             let mut whole: Vec<&[&Build]> = Vec::new();
             for (builds, built) in versions {
-                take_in(component, built, made, outcome);
-                if !made.broken.contains(&builds[0].shown) {
+                absent.extend(take_in(component, shop, published, built, made, outcome));
+                let is_there = builds.iter().any(|build| made.images.contains_key(&build.image));
+                if is_there && !made.broken.contains(&builds[0].shown) {
                     whole.push(builds);
                 }
             }
-            if raced.is_none() {
+            if stopped.is_ok() {
+                // Before anything of it is published.
+                stopped = remember(shop).await;
+            }
+            if stopped.is_ok() {
                 let done =
-                    publish_versions(component, shop, place, published, &whole, made, outcome)
-                        .await;
-                raced = done.err();
+                    publish_versions(component, shop, place, published, &whole, made, outcome);
+                stopped = done.await.map_err(Into::into);
             }
         }
-        raced
+        stopped
     };
-    let ((), raced) = futures::join!(building, publishing);
+    let ((), stopped) = futures::join!(building, publishing);
     made.benches.extend(bench);
-    match raced {
-        Some(error) => Err(error.into()),
-        None => Ok(()),
+    if stopped.is_err() {
+        // They are told by the attempt that comes to its end.
+        for (build, _) in &absent {
+            made.absent.remove(&build.image);
+            made.broken.remove(&build.shown);
+        }
     }
+    stopped.map(|()| absent)
 }
 
-/// What became of the builds of a version.
-fn take_in(
+/// A build whose files are not there yet, and how that was told.
+type Absent<'b> = (&'b Build, BuildError);
+
+/// What became of the builds of a version; gives those whose files are not there.
+fn take_in<'b>(
     component: &Component,
-    built: Vec<(&Build, Result<Images, BuildError>)>,
+    shop: &Workshop,
+    published: &Published,
+    built: Vec<(&'b Build, Result<Images, BuildError>)>,
     made: &mut Made<'_>,
     outcome: &mut Outcome,
-) {
+) -> Vec<Absent<'b>> {
+    let mut absent = Vec::new();
     for (build, result) in built {
         match result {
-            Ok(images) => {
+            Ok(mut images) => {
+                let subject = subject(component, build);
+                let findings =
+                    images.iter().map(|(image, _)| weigh(component, published, build, image));
+                let findings: Vec<Option<Finding>> = findings.collect();
+                let too_odd = findings.iter().flatten().find(|found| found.level == Level::Error);
+                if let Some(finding) = too_odd {
+                    outcome.errors.push(refused(&subject, finding));
+                    made.broken.insert(build.shown.clone());
+                    continue;
+                }
+                for ((image, _), finding) in images.iter_mut().zip(findings) {
+                    for line in lint::warnings(&subject, finding.as_slice()) {
+                        shop.progress.line(&line);
+                    }
+                    image.findings.extend(finding);
+                }
                 made.images.insert(build.image.clone(), images);
+            }
+            Err(error) if waiting::is_absent(component, build, &error) => {
+                made.absent.insert(build.image.clone());
+                if !component.versions.partial {
+                    made.broken.insert(build.shown.clone());
+                }
+                absent.push((build, error));
             }
             Err(error) => {
                 outcome.errors.push(Told::of(&subject(component, build), &error));
                 made.broken.insert(build.shown.clone());
             }
         }
+    }
+    absent
+}
+
+/// Compares an image's size with that of the version before, as clients order them.
+fn weigh(
+    component: &Component,
+    published: &Published,
+    build: &Build,
+    image: &Image,
+) -> Option<Finding> {
+    // Their bytes are what they are, and nobody could say of one that it is meant.
+    if component.mirrored().is_some() {
+        return None;
+    }
+    let names = Names::of(component);
+    let before = published.manifest.files().filter_map(|(name, _)| {
+        let (version, arch) = names.read(name)?;
+        (arch == build.arch && version < build.shown).then_some((version, name))
+    });
+    let (_, name) = before.max_by(|(one, _), (other, _)| one.cmp(other))?;
+    component.lint.settle(lint::judge_size(image.size, published.size(name)?)?)
+}
+
+fn refused(subject: &str, finding: &Finding) -> Told {
+    Told {
+        message: format!("{subject}: {} [{}]", finding.message, finding.lint),
+        causes: Vec::new(),
+        hint: Some("if that is right, name it in [lint] allow for once".to_owned()),
     }
 }
 
@@ -275,6 +396,7 @@ async fn publish_versions(
             image: image.name.clone(),
             size: Some(image.size),
             sha256: Some(image.sha256),
+            findings: image.findings.clone(),
             ..PublishedImage::planned(build)
         });
     }

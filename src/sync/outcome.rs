@@ -4,8 +4,9 @@ use serde::Serialize;
 
 use super::{Survey, Unsurveyed};
 use crate::config::Component;
+use crate::lint::Finding;
 use crate::name::{Arch, ComponentName, FileName, Folder, Sha256};
-use crate::plan::{Build, Why};
+use crate::plan::{Awaited, Build, Why};
 use crate::report::Told;
 use crate::repository::Published;
 use crate::repository::commit::Removal;
@@ -30,6 +31,9 @@ pub struct Outcome {
     /// Why the manifest was signed without a change, or would be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signed: Option<Why>,
+    /// What is wanted, but not all there yet.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub waiting: Vec<Awaited>,
     /// What went wrong.
     pub errors: Vec<Told>,
 }
@@ -51,6 +55,9 @@ pub struct PublishedImage {
     /// Digest, once it is built.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sha256: Option<Sha256>,
+    /// What is odd about it, once it is built.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Finding>,
 }
 
 impl PublishedImage {
@@ -62,6 +69,7 @@ impl PublishedImage {
             why: build.why,
             size: None,
             sha256: None,
+            findings: Vec::new(),
         }
     }
 }
@@ -78,14 +86,17 @@ impl Outcome {
 
     /// Nothing done yet; what the survey found wrong is told.
     pub(super) fn new(survey: &Result<Survey<'_>, Unsurveyed<'_>>) -> Self {
-        let (component, newest, errors) = match survey {
-            Ok(survey) => {
-                let newest = newest(survey.component, &survey.published);
-                (survey.component, newest, refusals(survey))
+        match survey {
+            Ok(survey) => Self {
+                newest: newest(survey.component, &survey.published),
+                errors: refusals(survey),
+                waiting: survey.plan.waiting.clone(),
+                ..Self::nothing(survey.component)
+            },
+            Err(failed) => {
+                Self { errors: vec![failed.error.clone()], ..Self::nothing(failed.component) }
             }
-            Err(failed) => (failed.component, None, vec![failed.error.clone()]),
-        };
-        Self { newest, errors, ..Self::nothing(component) }
+        }
     }
 
     /// Nothing done, nothing known.
@@ -98,6 +109,7 @@ impl Outcome {
             removed: Vec::new(),
             deleted: Vec::new(),
             signed: None,
+            waiting: Vec::new(),
             errors: Vec::new(),
         }
     }

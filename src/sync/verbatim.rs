@@ -26,11 +26,11 @@ pub(super) async fn attempt(
     limit: Limit,
     outcome: &mut Outcome,
 ) -> anyhow::Result<()> {
-    let Survey { component, arches, releases, basis, memory, .. } = survey;
+    let Survey { component, arches, upstream, basis, memory, .. } = survey;
     let Place { store, folder, signer, .. } = *place;
     let published = Published::read(store, folder).await?;
     let (mut published, plan) =
-        plan_for(component, arches, releases, published, *basis, store, Some(signer), memory)
+        plan_for(component, arches, upstream, published, *basis, store, Some(signer), memory)
             .await?;
     let builds: Vec<&Build> = plan.builds().collect();
     let bench = Bench::new(shop, component, builds.iter().copied())?;

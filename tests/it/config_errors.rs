@@ -46,13 +46,13 @@ fn a_typo_in_a_key() {
             | ^^^^
         "#);
     insta::assert_snapshot!(component(&format!("{SOURCE}\n[versions]\nnewst = 3\n")), @r"
-        error: components/x.toml:6:1: unknown field `newst`, expected one of `tag`, `require`, `exclude`, `accept`, `newest`, `per`, `prerelease`, `min-age`
+        error: components/x.toml:6:1: unknown field `newst`, expected one of `tag`, `require`, `include`, `exclude`, `pin`, `accept`, `newest`, `per`, `branches`, `prerelease`, `min-age`, `wait`, `partial`, `replace`
             |
           6 | newst = 3
             | ^^^^^
         ");
     insta::assert_snapshot!(component("[source.directry]\npath = \"x\"\n"), @r"
-        error: components/x.toml:1:9: unknown field `directry`, expected one of `github`, `http`, `directory`, `repository`
+        error: components/x.toml:1:9: unknown field `directry`, expected one of `github`, `gitlab`, `gitea`, `git`, `http`, `command`, `directory`, `repository`
             |
           1 | [source.directry]
             |         ^^^^^^^^
@@ -98,6 +98,56 @@ fn a_typo_in_a_value() {
           5 | name = "x-{versoin}"
             |         ^^^^^^^^^^^
           hint: there are {version}, {arch}, {tag}, {name} and, for a checksum file, {url}
+        "#);
+}
+
+#[test]
+fn what_names_no_version() {
+    let versions = |text: &str| component(&format!("{SOURCE}[versions]\n{text}\n"));
+    insta::assert_snapshot!(versions("exclude = [\"1.0\", \"/1.(/\"]"), @r#"
+        error: components/x.toml:5:20: `/1.(/` is no regular expression: unclosed group
+            |
+          5 | exclude = ["1.0", "/1.(/"]
+            |                    ^^^^^
+          hint: a text without slashes around it is a version as it is
+        "#);
+    insta::assert_snapshot!(versions("include = [\"/1.0\"]"), @r#"
+        error: components/x.toml:5:13: `/1.0` is no regular expression
+            |
+          5 | include = ["/1.0"]
+            |             ^^^^
+          hint: one stands between two slashes, such as "/-fips$/"
+        "#);
+    insta::assert_snapshot!(versions("require = \">=one\""), @r#"
+        error: components/x.toml:5:12: `>=one` is no requirement: unexpected character 'o' while parsing major version number
+            |
+          5 | require = ">=one"
+            |            ^^^^^
+          hint: such as ">=1.58", "~1.31", or, for versions of another kind, ">=2024-05-01, <2025"
+        "#);
+    insta::assert_snapshot!(versions("branches = 4"), @r#"
+        error: components/x.toml: [versions] branches: there is only one branch
+          hint: `per = "minor"` makes one of each 1.x, `per = "major"` of each x
+        "#);
+    insta::assert_snapshot!(versions("pin = \"1.0\"\nexclude = [\"/^1/\"]"), @r#"
+        error: components/x.toml:5:8: [versions] pin: `1.0` is excluded too
+            |
+          5 | pin = "1.0"
+            |        ^^^
+        "#);
+    insta::assert_snapshot!(versions("replace = { \"+\" = \"~\" }"), @r#"
+        error: components/x.toml:5:20: `~` has a character that clients refuse in a version
+            |
+          5 | replace = { "+" = "~" }
+            |                    ^
+          hint: they take A-Z a-z 0-9 . , _ + -
+        "#);
+    insta::assert_snapshot!(component(&format!("{SOURCE}[[companion]]\nname = \"c\"\nsource.github.repo = \"o/r\"\n[[asset]]\nurl = \"https://e.org/{{d.version}}\"\n[asset.files]\n\"usr/x\" = \"x\"\n")), @r#"
+        error: components/x.toml:8:8: `https://e.org/{d.version}` says something of `d`, but no companion is called that
+            |
+          8 | url = "https://e.org/{d.version}"
+            |        ^^^^^^^^^^^^^^^^^^^^^^^^^
+          hint: there are: c
         "#);
 }
 
@@ -156,14 +206,14 @@ fn two_sources_or_none() {
         ");
     insta::assert_snapshot!(component("description = \"x\"\n"), @r#"
         error: components/x.toml: it has no source
-          hint: add one of [source.github], [source.http], [source.directory], [source.repository]
+          hint: add one of [source.github], [source.gitlab], [source.gitea], [source.git], [source.http], [source.command], [source.directory], [source.repository]
         "#);
     insta::assert_snapshot!(component("[source]\n"), @r"
         error: components/x.toml:1:1: no source
             |
           1 | [source]
             | ^^^^^^^^
-          hint: add one of [source.github], [source.http], [source.directory], [source.repository]
+          hint: add one of [source.github], [source.gitlab], [source.gitea], [source.git], [source.http], [source.command], [source.directory], [source.repository]
         ");
 }
 

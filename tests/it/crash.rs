@@ -359,8 +359,9 @@ pub fn image(folder: &Path, name: &str, bytes: &[u8]) -> (Image, Record) {
         revision: 0,
         recipe: None,
         inputs: Vec::new(),
+        companions: std::collections::BTreeMap::new(),
     };
-    (Image { name: name.parse().unwrap(), path, sha256, size }, record)
+    (Image { name: name.parse().unwrap(), path, sha256, size, findings: Vec::new() }, record)
 }
 
 /// Images that go up in parts, without the time that it takes to build such.

@@ -159,6 +159,8 @@ struct Repo {
     releases: Vec<Stored>,
     /// Tags without a release.
     tags: BTreeSet<String>,
+    /// Sigstore bundles, by `sha256:…`.
+    attestations: BTreeMap<String, Vec<Value>>,
 }
 
 impl Repo {
@@ -302,6 +304,13 @@ impl GitHub {
     /// number, and so does each asset whose name and content stay.
     pub fn release(&self, repo: &str, release: Release) {
         lock(&self.state).release(repo, release);
+    }
+
+    /// Attests the bytes with this digest by a bundle.
+    pub fn attest(&self, repo: &str, sha256: &str, bundle: Value) {
+        let mut state = lock(&self.state);
+        let all = &mut state.repo(repo).attestations;
+        all.entry(format!("sha256:{sha256}")).or_default().push(bundle);
     }
 
     pub fn remove_release(&self, repo: &str, tag: &str) {
@@ -454,6 +463,7 @@ impl State {
             private: false,
             releases: Vec::new(),
             tags: BTreeSet::new(),
+            attestations: BTreeMap::new(),
         })
     }
 
@@ -712,6 +722,10 @@ impl State {
                     }
                 }
             }
+            ["attestations", digest] => match self.attestations_json(repo, digest) {
+                None => not_found(),
+                Some(answer) => tagged(call, who, &answer),
+            },
             ["tags"] => {
                 let names = repo.tag_names();
                 let all = names.iter().map(|name| self.tag_json(repo, name));
@@ -869,6 +883,19 @@ impl State {
             "updated_at": asset.updated,
             "browser_download_url": format!("{}/{}/releases/download/{tag}/{name}", self.web, repo.full),
         })
+    }
+
+    fn attestations_json(&self, repo: &Repo, digest: &str) -> Option<Value> {
+        let bundles = repo.attestations.get(digest)?.iter();
+        let all = bundles.map(|bundle| {
+            json!({
+                "bundle": bundle,
+                "repository_id": repo.id,
+                "bundle_url": format!("{}/bundles/{digest}", self.storage),
+                "initiator": "user",
+            })
+        });
+        Some(json!({ "attestations": all.collect::<Vec<Value>>() }))
     }
 
     fn tag_json(&self, repo: &Repo, name: &str) -> Value {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::github::{GitHub, Release};
 use crate::repo::Repo;
-use crate::web::Fault;
+use crate::web::{Fault, Web};
 
 const TOKEN: &str = "ghp_0123456789abcdefghij";
 const FAR: Duration = Duration::from_secs(3600);
@@ -212,7 +212,7 @@ fn the_digest_of_an_asset_is_checked() {
     bench.publish("v1.0.0");
     bench.github.wrong_digest("o/tool", "v1.0.0", "tool_1.0.0_amd64");
     bench.fails(&[
-        "tool 1.0.0 x86-64: cannot fetch tool_1.0.0_amd64",
+        "tool 1.0.0 x86-64: cannot trust tool_1.0.0_amd64",
         "has SHA-256",
         "but the release says",
         "do not publish it",
@@ -231,7 +231,8 @@ fn an_asset_that_changed_on_the_way_is_refused() {
 fn a_truncated_asset_is_refused() {
     let bench = Bench::new();
     bench.publish("v1.0.0");
-    bench.github.truncate_asset("o/tool", "v1.0.0", "tool_1.0.0_amd64");
+    let fault = Fault::Truncate(0);
+    bench.github.asset_fault("o/tool", "v1.0.0", "tool_1.0.0_amd64", fault, usize::MAX);
     bench.fails(&["ended early"]);
 }
 
@@ -295,7 +296,7 @@ fn a_wrong_token() {
     bench.repo.env("GITHUB_TOKEN", "ghp_expired");
     bench.github.require_token(TOKEN);
     bench.publish("v1.0.0");
-    bench.fails(&["github said of o/tool: Bad credentials", "401", "GITHUB_TOKEN (or GH_TOKEN)"]);
+    bench.fails(&["github said of o/tool: Bad credentials", "401", "GITHUB_TOKEN holds a token"]);
 }
 
 #[test]
@@ -401,7 +402,12 @@ fn a_repository_that_moved_is_followed() {
     bench.publish("v1.0.0");
     bench.follow("old/name", "");
     bench.github.moved("old/name", "o/tool");
-    bench.repo.sync().ok();
+    let ran = bench
+        .repo
+        .sync()
+        .ok()
+        .says(&["warning: tool: old/name moved to o/tool; write that in [source.github] repo"]);
+    assert_eq!(ran.stderr.matches("moved to").count(), 1, "{ran}");
     assert_eq!(bench.versions(), ["1.0.0"]);
     let before = bench.repo.snapshot();
     bench.github.clear_requests();
@@ -443,4 +449,120 @@ fn a_name_in_a_release_is_not_a_path_here() {
         .release("o/tool", Release::new("v1.0.0").asset("tool", "x").asset("../../evil", "y"));
     bench.repo.sync().ok();
     assert!(!bench.repo.path("evil").exists());
+}
+
+/// A component that follows tags, and gets its files elsewhere.
+fn follow_tags(bench: &Bench, source: &str, files: &Web) {
+    bench.repo.component(
+        "tool",
+        &format!(
+            "[source.github]\nrepo = \"o/tool\"\ntags = true\n{source}\n[versions]\nnewest = 2\n[[asset]]\nurl = \"{}/tool-{{version}}\"\n[asset.files]\n\"usr/bin/tool\" = \"tool-{{version}}\"\n",
+            files.url()
+        ),
+    );
+}
+
+#[test]
+fn tags_are_followed_where_there_are_no_releases() {
+    let bench = Bench::new();
+    bench.fails(&["github lists no release of o/tool", "`tags = true`"]);
+    let files = Web::start();
+    for number in 0..7 {
+        bench.github.tag("o/tool", &format!("v1.{number}.0"));
+        files.put(&format!("/tool-1.{number}.0"), "tool");
+    }
+    bench.github.tag("o/tool", "nightly");
+    bench.github.page_size(3);
+    follow_tags(&bench, "", &files);
+    bench.repo.sync().ok();
+    assert_eq!(bench.versions(), ["1.5.0", "1.6.0"]);
+    let before = bench.repo.snapshot();
+    bench.github.clear_requests();
+    bench.repo.sync().ok().prints(&["nothing to do"]);
+    let asked = bench.github.requests();
+    assert!(asked.len() == 3 && asked.iter().all(|request| request.status == 304), "{asked:?}");
+    assert_eq!(bench.repo.snapshot(), before);
+    bench.github.moved("old/name", "o/tool");
+    let text = std::fs::read_to_string(bench.repo.path("components/tool.toml")).unwrap();
+    bench.repo.component("tool", &text.replace("o/tool", "old/name"));
+    bench.repo.sync().ok().says(&["warning: tool: old/name moved to o/tool"]);
+    bench.repo.component("tool", &text.replace("newest = 2", "min-age = \"2d\""));
+    bench.repo.publish(&["plan"]).code(4).says(&["does not tell when a version was released"]);
+}
+
+#[test]
+fn as_many_pages_are_read_as_are_wanted() {
+    let bench = Bench::new();
+    bench.github.page_size(2);
+    bench.publish("v2.0.0");
+    for number in 0..6 {
+        bench.publish(&format!("v1.0.{number}"));
+    }
+    bench.follow("o/tool", "");
+    let text = std::fs::read_to_string(bench.repo.path("components/tool.toml")).unwrap();
+    bench.repo.component("tool", &text.replace("[versions]", "pages = 2\n[versions]"));
+    bench.repo.sync().ok().prints(&["newest 1.0.5"]);
+    assert_eq!(bench.github.requests().len(), 2);
+}
+
+/// The stand-in's API is at the root, so the site is one that redirects nothing: the address that is
+/// asked shows what became of `url`.
+#[test]
+fn an_enterprise_has_its_own_address_and_its_own_token() {
+    let mut bench = Bench::new();
+    let site = Web::start();
+    bench.repo.env("GITHUB_TOKEN", TOKEN);
+    let text = std::fs::read_to_string(bench.repo.path("components/tool.toml")).unwrap();
+    let line = format!("[source.github]\nurl = \"{}\"", site.url());
+    bench.repo.component("tool", &text.replace("[source.github]", &line));
+    bench.fails(&["GITHUB_TOKEN was not sent, because GITHUB_API_URL does not name 127.0.0.1"]);
+    let asked = site.requests();
+    assert!(asked[0].path.starts_with("/api/v3/repos/o/tool/releases?"), "{}", asked[0].path);
+    assert!(asked.iter().all(|asked| asked.header("authorization").is_none()));
+    assert_eq!(bench.github.requests().len(), 0);
+
+    // One that is named for it.
+    bench.repo.env("GH_ENTERPRISE_TOKEN", "ghe_token");
+    bench.repo.env("GH_HOST", &site.url());
+    site.clear_requests();
+    bench.fails(&["a private one needs GH_ENTERPRISE_TOKEN to have access to it"]);
+    for asked in site.requests() {
+        assert_eq!(asked.header("authorization"), Some("Bearer ghe_token"));
+    }
+    // An action on an Enterprise is given its token as GITHUB_TOKEN, with its address.
+    bench.repo.env("GH_ENTERPRISE_TOKEN", "");
+    bench.repo.env("GITHUB_API_URL", &format!("{}/api/v3", site.url()));
+    site.clear_requests();
+    bench.fails(&["a private one needs GITHUB_TOKEN to have access to it"]);
+    for asked in site.requests() {
+        assert_eq!(asked.header("authorization"), Some(&*format!("Bearer {TOKEN}")));
+    }
+}
+
+#[test]
+fn hostile_tags_spoil_nothing() {
+    let bench = Bench::new();
+    bench.publish("v1.0.0");
+    let long = format!("v1.{}", "0".repeat(10_000));
+    for tag in ["v1.0.1/../../x", "v1.0.2%2e", "v1.0.3\nv9", "v1.0.4\u{1b}[2J", &long] {
+        bench.github.release("o/tool", Release::new(tag));
+    }
+    let ran = bench.repo.sync().code(3).says(&["3 releases have no name that can be shown"]);
+    assert!(!ran.stderr.contains('\u{1b}') && !ran.stderr.contains(&long), "{ran}");
+    assert_eq!(bench.versions(), ["1.0.0"]);
+}
+
+#[test]
+fn pages_that_go_in_a_circle_end() {
+    let bench = Bench::new();
+    bench.publish("v1.0.0");
+    let next = format!("<{}/repositories/1/releases?page=2>; rel=\"next\"", bench.github.api());
+    let page = Fault::Answer {
+        status: 200,
+        headers: vec![("link".to_owned(), next)],
+        body: "[]".to_owned(),
+    };
+    bench.github.api_fault("/*", page, usize::MAX);
+    bench.fails(&["o/tool: its pages go in a circle"]);
+    assert_eq!(bench.github.requests().len(), 2);
 }

@@ -2,9 +2,9 @@
 
 use crate::repo::Repo;
 
-const COMMANDS: [&str; 12] = [
-    "sync", "plan", "build", "status", "prune", "yank", "restore", "verify", "inspect", "key",
-    "serve", "init",
+const COMMANDS: [&str; 13] = [
+    "sync", "plan", "build", "status", "prune", "yank", "restore", "retire", "verify", "inspect",
+    "key", "serve", "init",
 ];
 
 fn help(args: &[&str]) -> String {

@@ -82,12 +82,26 @@ fn a_cache_that_is_broken_costs_a_request_and_no_more() {
     web.put("/files/1.0", "x");
     follow(&repo, "x", &web, "/list", "(?<version>[0-9.]+)");
     repo.sync().ok();
+    for answers in answers(&repo) {
+        fs::write(answers, "rubbish").unwrap();
+    }
+    // What versions before this one kept, an object a component.
     repo.write("public/.publish/upstream/x.json.zst", "rubbish");
     web.clear_requests();
     repo.sync().ok().prints(&["nothing to do"]);
     assert_eq!(web.requests().last().unwrap().status, 200);
     repo.sync().ok();
     assert_eq!(web.requests().last().unwrap().status, 304);
+    assert!(!repo.path("public/.publish/upstream/x.json.zst").exists());
+}
+
+/// The files of what upstreams answered.
+fn answers(repo: &Repo) -> Vec<std::path::PathBuf> {
+    let folder = fs::read_dir(repo.path("public/.publish/upstream")).unwrap();
+    let files = folder.map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = files.filter(|path| path.extension().unwrap() == "answers").collect();
+    files.sort();
+    files
 }
 
 #[test]
@@ -213,9 +227,11 @@ fn a_branch_is_kept_up_for_itself() {
 /// Eight upstreams that take half a second each: at once, they take hardly more than one.
 #[test]
 fn upstreams_are_asked_at_once_but_not_too_many() {
-    for (concurrency, least, most) in [(8, 0, 2500), (2, 2000, 10_000)] {
+    for (per_host, least, most) in [(8, 0, 2500), (2, 2000, 10_000)] {
         let web = Web::start();
-        let repo = Repo::with(&format!("[network]\nconcurrency = {concurrency}\n"));
+        // How many builds may run has nothing to do with it.
+        let config = format!("[network]\nconcurrency = 1\nper-host = {per_host}\n");
+        let repo = Repo::with(&config);
         for number in 0..8 {
             let (name, page) = (format!("x{number}"), format!("/list{number}"));
             web.put(&page, "1.0   ");
@@ -226,6 +242,6 @@ fn upstreams_are_asked_at_once_but_not_too_many() {
         let started = std::time::Instant::now();
         repo.publish(&["plan"]).ok();
         let took = started.elapsed().as_millis();
-        assert!((least..most).contains(&took), "{concurrency} at once took {took} ms");
+        assert!((least..most).contains(&took), "{per_host} at once took {took} ms");
     }
 }

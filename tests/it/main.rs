@@ -8,7 +8,7 @@
 //! | `repo` | a folder with a configuration, the program run in it, and reading what came out |
 //! | `pack` | archives: honest and hostile ones |
 //! | `scene` | a component whose upstream goes bad beside one whose upstream stays well |
-//! | `web`, `github`, `s3` | the servers |
+//! | `web`, `github`, `forge`, `git`, `registry`, `s3`, `tls` | the servers |
 //! | `objects` | a store whose operations wait, fail or never answer |
 //! | `gpg` | gpg and gpgv, where the machine has them |
 //! | the others | the tests, by topic |
@@ -18,10 +18,17 @@
 )]
 
 mod bucket;
+mod catalog;
+mod command_source;
 mod commands;
+mod companions;
 mod config_errors;
 mod crash;
 mod fears;
+mod forge;
+mod forge_source;
+mod git;
+mod git_source;
 mod github;
 mod github_source;
 mod gpg;
@@ -29,24 +36,36 @@ mod help;
 mod hostile;
 mod http_source;
 mod image;
+mod index_source;
+mod left;
+mod lint;
 mod memory;
 mod mirror;
 mod moto;
+mod network;
 mod objects;
+mod oci;
 mod offline;
 mod pack;
 mod races;
 mod recipe;
+mod registry;
 mod repo;
+mod resume;
 mod retention;
 mod revisions;
 mod s3;
 mod scene;
 mod signing;
+mod source_docs;
 mod status;
 mod store;
 mod tailscale;
+mod tls;
+mod trust;
 mod upstream;
 mod verify;
+mod versions;
+mod waiting;
 mod web;
 mod yank;

@@ -85,13 +85,18 @@ fn simple(moto: &Moto) -> Repo {
 #[ignore = "needs moto: .ci/run has it"]
 fn a_repository_in_moto() {
     let moto = Moto::start();
-    let repo = simple(&moto);
+    let mut repo = simple(&moto);
     repo.release("x", "1.1", noise(20 << 20));
     let ran = repo.sync().ok().prints(&["published 2 images to s3://the-bucket/repo"]);
     assert!(!ran.stderr.contains("lock"), "moto compares\n{ran}");
     repo.sync().ok().prints(&["nothing to do"]);
     repo.release("x", "1.2", "three");
     repo.sync().ok().prints(&["published 1 image"]);
+    // In parts.
+    repo.env("AWS_UNSIGNED_PAYLOAD", "true");
+    repo.release("x", "1.3", noise(20 << 20));
+    repo.sync().ok().prints(&["published 1 image"]);
+    repo.publish(&["verify"]).ok();
 }
 
 #[test]

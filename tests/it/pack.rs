@@ -87,12 +87,12 @@ pub fn gz(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// A zip archive of files with their modes.
-pub fn zip(files: &[(&str, u32, &str)]) -> Vec<u8> {
+pub fn zip<C: AsRef<[u8]>>(files: &[(&str, u32, C)]) -> Vec<u8> {
     let mut out = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
     for (path, mode, content) in files {
         let options = zip::write::SimpleFileOptions::default().unix_permissions(*mode);
         out.start_file(*path, options).unwrap();
-        out.write_all(content.as_bytes()).unwrap();
+        out.write_all(content.as_ref()).unwrap();
     }
     out.finish().unwrap().into_inner()
 }

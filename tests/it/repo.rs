@@ -160,6 +160,18 @@ name = "{name}-{{version}}"
         listed(&self.path(&format!("public/{folder}")))
     }
 
+    /// As if every line that went out of a folder had gone two days ago.
+    pub fn two_days_pass(&self, folder: &str) {
+        let path = format!("public/.publish/folders/{folder}.json");
+        let mut value: Value =
+            serde_json::from_slice(&fs::read(self.path(&path)).unwrap()).unwrap();
+        for removed in value["removed"].as_object_mut().unwrap().values_mut() {
+            let at: jiff::Timestamp = removed["at"].as_str().unwrap().parse().unwrap();
+            removed["at"] = (at - jiff::SignedDuration::from_hours(48)).to_string().into();
+        }
+        self.write(&path, value.to_string());
+    }
+
     /// An image of the store.
     pub fn image(&self, folder: &str, name: &str) -> Image {
         Image::open(&self.path(&format!("public/{folder}/{name}")))

@@ -49,16 +49,6 @@ fn catalogue(repo: &Repo) -> Value {
     serde_json::from_slice(&fs::read(repo.path(CATALOGUE)).unwrap()).unwrap()
 }
 
-/// As if every line had gone two days ago.
-fn two_days_pass(repo: &Repo) {
-    let mut value = catalogue(repo);
-    for removed in value["removed"].as_object_mut().unwrap().values_mut() {
-        let at: jiff::Timestamp = removed["at"].as_str().unwrap().parse().unwrap();
-        removed["at"] = (at - jiff::SignedDuration::from_hours(48)).to_string().into();
-    }
-    repo.write(CATALOGUE, value.to_string());
-}
-
 fn nothing_to_do(repo: &Repo) {
     let before = repo.snapshot();
     repo.sync().ok().prints(&["nothing to do"]);
@@ -77,7 +67,7 @@ fn a_line_goes_at_once_and_its_file_after_the_grace() {
     assert!(is_there(&repo, "1.9"), "a node may have read the line just before");
     nothing_to_do(&repo);
 
-    two_days_pass(&repo);
+    repo.two_days_pass("x");
     let before = repo.snapshot();
     repo.publish(&["sync", "--dry-run"]).ok().prints(&["would delete 1 file"]);
     repo.publish(&["plan"]).ok().prints(&["1 file to delete", "deleted: its grace is over"]);
@@ -102,7 +92,7 @@ fn prune_needs_no_upstream() {
     }
     repo.publish(&["prune"]).ok().prints(&["took 2 lines out"]);
     assert_eq!(repo.listed("x"), images(&["1.3"]));
-    two_days_pass(&repo);
+    repo.two_days_pass("x");
     let ran = repo.publish(&["prune", "--json"]).ok();
     assert_eq!(ran.json()["components"][0]["deleted"].as_array().unwrap().len(), 2, "{ran}");
     assert!(!is_there(&repo, "1.1") && !is_there(&repo, "1.2") && is_there(&repo, "1.3"));
@@ -119,7 +109,7 @@ fn what_comes_back_in_time_is_the_same_file() {
     repo.sync().ok().prints(&["x-1.1-x86-64.raw"]);
     assert_eq!(repo.listed("x"), images(&["1.1", "1.2"]));
     assert_eq!(fs::read(repo.path("public/x/x-1.1-x86-64.raw")).unwrap(), bytes);
-    two_days_pass(&repo);
+    repo.two_days_pass("x");
     nothing_to_do(&repo);
     // Its grace starts anew.
     hold(&repo, 1);
@@ -143,7 +133,7 @@ fn a_run_that_would_delete_much_deletes_nothing() {
     let repo = with("[retention]\nmax-delete = 2\n", 4, &versions);
     hold(&repo, 1);
     repo.sync().ok();
-    two_days_pass(&repo);
+    repo.two_days_pass("x");
     repo.release("x", "1.5", "1.5");
     let ran = repo.sync().code(3).says(&[
         "error: x: nothing is deleted: 3 files are due in all, more than max-delete = 2",
@@ -152,6 +142,9 @@ fn a_run_that_would_delete_much_deletes_nothing() {
     assert_eq!(repo.listed("x"), images(&["1.5"]), "the rest is done\n{ran}");
     assert!(versions.iter().all(|version| is_there(&repo, version)));
     repo.publish(&["prune"]).code(3).says(&["nothing is deleted"]);
+    repo.publish(&["status"]).code(3).prints(&["x: failed"]).says(&["nothing is deleted: 3 files"]);
+    let ran = repo.publish(&["status", "--check"]).code(3);
+    assert_eq!(ran.stdout, "BEHIND: 1 of 1 component: x failed\n");
     assert!(versions.iter().all(|version| is_there(&repo, version)));
     repo.publish(&["prune", "--max-delete", "3"]).ok().prints(&["deleted 3 files"]);
     assert!(!versions[..3].iter().any(|version| is_there(&repo, version)));
@@ -171,7 +164,7 @@ fn nothing_is_deleted_that_is_not_ours() {
     repo.sync().ok();
     // And one that somebody put in the place of ours.
     repo.write("public/x/x-1.1-x86-64.raw", "mine now");
-    two_days_pass(&repo);
+    repo.two_days_pass("x");
     repo.sync().ok();
     for (name, text) in [
         ("x-0.9-x86-64.raw", "stray"),
@@ -295,7 +288,7 @@ fn half_a_deletion_is_finished() {
     let repo = holding(1, &["1.1"]);
     repo.release("x", "1.2", "1.2");
     repo.sync().ok();
-    two_days_pass(&repo);
+    repo.two_days_pass("x");
     fs::remove_file(repo.path("public/x/x-1.1-x86-64.raw")).unwrap();
     repo.sync().ok().prints(&["deleted 1 file"]);
     assert!(!is_there(&repo, "1.1"));
@@ -308,7 +301,7 @@ fn a_version_whose_file_went_comes_back_as_a_revision() {
     assert_eq!(repo.listed("x"), images(&["1.2"]));
     repo.release("x", "1.3", "1.3");
     repo.sync().ok();
-    two_days_pass(&repo);
+    repo.two_days_pass("x");
     repo.sync().ok().prints(&["deleted 1 file"]);
     hold(&repo, 3);
     // Of 1.2 nodes may know a file; of 1.1 nobody does.

@@ -10,6 +10,7 @@ use axum::error_handling::HandleError;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
+use futures::{StreamExt, TryStreamExt};
 use http::{Method, StatusCode, header};
 use s3s::access::S3Access;
 use s3s::auth::SimpleAuth;
@@ -33,6 +34,10 @@ pub enum Wrong {
     Cut,
     /// It is done, and then the connection ends.
     Lost,
+    /// The connection ends when this much of the body has come, and what has come is handed on.
+    Half(usize),
+    /// The first byte of the body comes as another one.
+    Damaged,
 }
 
 struct Waiting {
@@ -190,6 +195,11 @@ async fn front(
             next.run(request).await;
             cut.now()
         }
+        Some(Wrong::Half(bytes)) => {
+            next.run(request.map(|body| half(body, bytes))).await;
+            cut.now()
+        }
+        Some(Wrong::Damaged) => next.run(request.map(damaged)).await,
     };
     if hides && response.status() == StatusCode::NOT_FOUND {
         response = answer(403, "AccessDenied");
@@ -197,6 +207,33 @@ async fn front(
     logged.status = response.status().as_u16();
     shared.lock().unwrap().log.push(logged);
     response
+}
+
+/// The begin of a body, and then an error, as from a connection that broke.
+fn half(body: Body, bytes: usize) -> Body {
+    let pieces = body.into_data_stream().scan(bytes, |left, piece| {
+        let broken = || Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset));
+        let piece = match piece {
+            Ok(piece) if piece.len() <= *left => {
+                *left -= piece.len();
+                Ok(piece)
+            }
+            _ => broken(),
+        };
+        futures::future::ready(Some(piece))
+    });
+    Body::from_stream(pieces)
+}
+
+fn damaged(body: Body) -> Body {
+    let mut first = true;
+    Body::from_stream(body.into_data_stream().map_ok(move |piece| {
+        let mut piece = piece.to_vec();
+        if let Some(byte) = piece.first_mut().filter(|_| std::mem::take(&mut first)) {
+            *byte ^= 1;
+        }
+        piece
+    }))
 }
 
 fn answer(status: u16, code: &str) -> Response {

@@ -68,6 +68,14 @@ impl Scene {
         scene
     }
 
+    /// The same, and what is not there is not waited for.
+    pub fn impatient(self) -> Self {
+        let file = self.repo.path("components/bad.toml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(file, format!("{text}\n[versions]\nwait = \"0s\"\n")).unwrap();
+        self
+    }
+
     /// Lists these versions of `bad`.
     pub fn versions(&self, versions: &[&str]) {
         let lines: Vec<_> = versions.iter().map(|version| format!("bad {version};\n")).collect();

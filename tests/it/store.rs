@@ -484,3 +484,37 @@ fn interrupted_in_the_middle_of_a_build_it_leaves_nothing() {
     assert_eq!(repo.temporary(), Vec::<String>::new(), "{said}");
     assert!(!repo.path("public/x").exists() && !repo.path("public/.publish/lock").exists());
 }
+
+#[test]
+fn what_a_killed_run_left_is_taken_away_once_it_is_old() {
+    let repo = simple();
+    let file = repo.path("components/x.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    repo.component("x", &format!("{text}[image]\ncompression = \"xz\"\n"));
+    repo.release("x", "1.0", noise(20 << 20));
+    let running =
+        Running::start(repo.command(&["sync"]).stdout(Stdio::null()).stderr(Stdio::null()));
+    until("the image", || repo.temporary().iter().any(|path| path.ends_with("x-1.0-x86-64.raw")));
+    let at = fs::read_dir(repo.path("tmp")).unwrap().next().unwrap().unwrap().path();
+    let folder = fs::File::open(&at).unwrap();
+    let now = std::time::SystemTime::now();
+    let is_from = |hours: u64| {
+        folder.set_modified(now - std::time::Duration::from_secs(hours * 60 * 60)).unwrap();
+    };
+    repo.simple("y");
+    repo.release("y", "1.0", "small");
+    let build = || Ran::of(&mut repo.command(&["build", "y", "--output", "out"])).ok();
+    // As long as it lives, nobody takes it, however old it is.
+    running.signal(Signal::STOP);
+    is_from(2);
+    build();
+    assert!(at.exists());
+    running.signal(Signal::KILL);
+    running.wait();
+    is_from(0);
+    build();
+    assert!(at.exists(), "it is young");
+    is_from(2);
+    build();
+    assert_eq!(repo.temporary(), Vec::<String>::new());
+}

@@ -175,7 +175,7 @@ fn a_tarball_that_is_not_the_one_is_refused_for_both() {
     bench.release("1.58.1");
     bench.packages.put("/stable/tailscale_1.58.1_arm64.tgz", tarball("6.6.6", "arm64"));
     bench.sync().code(3).says(&[
-        "error: tailscale 1.58.1 arm64: cannot fetch tailscale_1.58.1_arm64.tgz",
+        "error: tailscale 1.58.1 arm64: cannot trust tailscale_1.58.1_arm64.tgz",
         "error: tailscale-flatcar 1.58.1 arm64",
         "has SHA-256",
         "https://pkgs.tailscale.com/stable/tailscale_1.58.1_arm64.tgz.sha256 says",

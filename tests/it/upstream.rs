@@ -34,7 +34,7 @@ fn answers_that_are_none() {
         (404, "404 Not Found"),
         (410, "410 Gone"),
     ] {
-        let scene = Scene::program();
+        let scene = Scene::program().impatient();
         scene.web.fault("/bad-1.1", Fault::Status(status), ALWAYS);
         let before = scene.repo.sync();
         let address = format!("{}/bad-1.1 answered {text}", scene.web.url());
@@ -51,7 +51,7 @@ fn answers_that_are_none() {
 #[test]
 fn what_people_meet_most_has_a_hint() {
     for status in [401, 403, 404] {
-        let scene = Scene::program();
+        let scene = Scene::program().impatient();
         scene.web.fault("/bad-1.1", Fault::Status(status), ALWAYS);
         scene.fails("bad 1.1 x86-64", &[]);
     }
@@ -193,10 +193,10 @@ fn summed() -> Scene {
 
 #[test]
 fn a_checksum_file_decides() {
-    let scene = summed();
+    let scene = summed().impatient();
     let right = format!("{}  bad-1.1\n", sha256(b"bad 1.1"));
     // It is not there: what was asked to be checked is not taken unchecked.
-    scene.fails("bad 1.1 x86-64: cannot fetch bad-1.1", &["/bad-1.1.sha256 answered 404"]);
+    scene.fails("bad 1.1 x86-64: cannot trust bad-1.1", &["/bad-1.1.sha256 answered 404"]);
     // It is about other files.
     scene.web.put("/bad-1.1.sha256", format!("{0}  a\n{0}  b\n", sha256(b"x")));
     scene.fails(
@@ -234,7 +234,7 @@ fn a_checksum_file_decides() {
 #[test]
 fn a_version_that_no_client_can_read() {
     for (version, text) in [
-        ("1.1~rc1", "`1.1~rc1` has a `~`"),
+        ("1.1~git", "`1.1~git` has a `~`"),
         ("1/2", "`1/2` has a character outside"),
         ("1.1^git", "^"),
         ("1:2", "`1:2` has a character outside"),
@@ -300,7 +300,7 @@ fn a_version_goes_out_for_all_architectures_or_none() {
 #[test]
 fn a_secret_in_a_url_is_not_told() {
     // Credentials belong elsewhere, but who has them in a proxy's address must not find them in a log.
-    let scene = Scene::program();
+    let scene = Scene::program().impatient();
     let config = std::fs::read_to_string(scene.repo.path("publish.toml")).unwrap();
     let host = scene.web.url().trim_start_matches("http://").to_owned();
     scene.repo.write(

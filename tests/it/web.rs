@@ -429,17 +429,30 @@ impl AsyncWrite for CuttableStream {
 #[derive(Clone)]
 pub(crate) struct Page {
     body: Bytes,
+    /// The same in gzip, for who takes that.
+    packed: Option<Bytes>,
     etag: String,
     modified: String,
 }
 
 impl Page {
     fn new(body: Bytes, modified: u64) -> Page {
-        Page { etag: format!("\"{}\"", &sha256(&body)[..16]), modified: http_date(modified), body }
+        let etag = format!("\"{}\"", &sha256(&body)[..16]);
+        Page { etag, modified: http_date(modified), packed: None, body }
     }
 
     /// Conditions first, then the range: the order of RFC 9110.
     fn answer(&self, call: &Call) -> Answer {
+        let takes = call.header(header::ACCEPT_ENCODING).is_some_and(|all| all.contains("gzip"));
+        if let Some(packed) = self.packed.as_ref().filter(|_| takes) {
+            // Another form of the same has another tag.
+            let etag = format!("{}-gzip\"", self.etag.trim_end_matches('"'));
+            let packed = Page { body: packed.clone(), packed: None, etag, ..self.clone() };
+            return packed
+                .answer(call)
+                .with("content-encoding", "gzip")
+                .with("vary", "accept-encoding");
+        }
         let answer = self.ranged(call);
         let answer = answer
             .with("etag", &self.etag)
@@ -528,6 +541,11 @@ impl Files {
         self.pages.insert(path.to_owned(), page);
     }
 
+    fn pack(&mut self, path: &str, packed: Bytes) {
+        let page = self.pages.get_mut(path).expect("a page that was put");
+        page.packed = Some(packed);
+    }
+
     pub(crate) fn answer(&self, call: &Call) -> Answer {
         if call.method != Method::GET && call.method != Method::HEAD {
             return Answer::text(405, &reason(405)).with("allow", "GET, HEAD");
@@ -609,6 +627,18 @@ impl Web {
     /// or is a path with its query exactly as sent).
     pub fn put(&self, path: &str, body: impl Into<Vec<u8>>) {
         lock(&self.state).files.put(path, body.into().into());
+    }
+
+    /// Gives these bytes out as the gzip form of what is at `path` already.
+    pub fn pack(&self, path: &str, packed: impl Into<Vec<u8>>) {
+        lock(&self.state).files.pack(path, packed.into().into());
+    }
+
+    /// Makes the tag of what is at `path` a weak one, as servers give what they make anew each time.
+    pub fn weaken(&self, path: &str) {
+        let mut state = lock(&self.state);
+        let page = state.files.pages.get_mut(path).expect("a page that was put");
+        page.etag.insert_str(0, "W/");
     }
 
     /// Serves a folder as it is on disk at each request, under `prefix` (`"/"`

@@ -27,16 +27,6 @@ fn nothing_to_do(repo: &Repo) {
     assert_eq!(repo.snapshot(), before);
 }
 
-fn two_days_pass(repo: &Repo) {
-    let mut value: serde_json::Value =
-        serde_json::from_slice(&fs::read(repo.path(CATALOGUE)).unwrap()).unwrap();
-    for removed in value["removed"].as_object_mut().unwrap().values_mut() {
-        let at: jiff::Timestamp = removed["at"].as_str().unwrap().parse().unwrap();
-        removed["at"] = (at - jiff::SignedDuration::from_hours(48)).to_string().into();
-    }
-    repo.write(CATALOGUE, value.to_string());
-}
-
 #[test]
 fn a_yanked_version_is_out_and_stays_out() {
     let repo = published();
@@ -64,7 +54,7 @@ fn a_yanked_version_is_out_and_stays_out() {
 
     repo.publish(&["restore", "x", "1.2"]).ok().prints(&["put x-1.2-x86-64.raw back into x"]);
     assert_eq!(repo.listed("x"), images(&["1.0", "1.1", "1.2"]));
-    two_days_pass(&repo);
+    repo.two_days_pass("x");
     nothing_to_do(&repo);
     repo.publish(&["verify"]).ok();
     let ran = repo.publish(&["restore", "x", "1.2"]).says(&["version `1.2` is not yanked in x"]);
@@ -92,7 +82,7 @@ fn older_ones_fill_the_place() {
 fn a_restored_version_whose_file_is_gone_is_a_revision() {
     let repo = published();
     repo.publish(&["yank", "x", "1.2"]).ok();
-    two_days_pass(&repo);
+    repo.two_days_pass("x");
     repo.sync().ok().prints(&["deleted 1 file"]);
     assert!(!repo.path("public/x/x-1.2-x86-64.raw").exists());
     nothing_to_do(&repo);
@@ -203,6 +193,42 @@ fn half_a_yank_is_finished() {
     repo.publish(&["plan"]).ok().prints(&["x-1.2-x86-64.raw  out: yanked"]);
     repo.sync().ok().prints(&["took 1 line out", "x-1.2-x86-64.raw  out: yanked"]);
     assert_eq!(repo.listed("x"), images(&["1.0", "1.1"]));
+    nothing_to_do(&repo);
+}
+
+/// What was published under an earlier `[image] name` is no less bad.
+#[test]
+fn a_version_goes_under_all_of_its_names() {
+    let repo = published();
+    let text = fs::read_to_string(repo.path("components/x.toml")).unwrap();
+    repo.component("x", &format!("{text}[image]\nname = \"{{name}}_{{version}}_{{arch}}.raw\"\n"));
+    repo.sync().ok();
+    assert_eq!(repo.listed("x").len(), 6);
+    // Somebody else's, and one whose record was lost, are nobody's to take.
+    fs::remove_file(repo.path("public/.publish/images/x/x-1.1-x86-64.raw.json")).unwrap();
+    let manifest = repo.manifest("x");
+    repo.publish(&["yank", "x", "1.2"])
+        .ok()
+        .prints(&["took x-1.2-x86-64.raw out of x", "took x_1.2_x86-64.raw out of x"]);
+    let left =
+        [images(&["1.0", "1.1"]), vec!["x_1.0_x86-64.raw".into(), "x_1.1_x86-64.raw".into()]];
+    assert_eq!(repo.listed("x"), left.concat());
+    nothing_to_do(&repo);
+    // A crash before the manifest was written: the next sync finishes it.
+    repo.write("public/x/SHA256SUMS", &manifest);
+    repo.sync().ok().prints(&["took 2 lines out", "x-1.2-x86-64.raw  out: yanked"]);
+    assert_eq!(repo.listed("x"), left.concat());
+    repo.two_days_pass("x");
+    repo.sync().ok().prints(&["deleted 2 files"]);
+    assert!(!repo.path("public/x/x-1.2-x86-64.raw").exists());
+    nothing_to_do(&repo);
+
+    repo.publish(&["yank", "x", "1.1"]).ok();
+    assert_eq!(repo.listed("x").len(), 3, "one has no record");
+    repo.publish(&["yank", "x", "1.0"]).ok();
+    repo.publish(&["restore", "x", "1.0"])
+        .ok()
+        .prints(&["put x-1.0-x86-64.raw back", "put x_1.0_x86-64.raw back"]);
     nothing_to_do(&repo);
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::ops::Bound;
 
-use super::{ArchiveError, Entry, Limits, Problem};
+use super::{ArchiveError, Entry, Limits, Problem, layers};
 use crate::recipe::intake::{Intake, Want};
 use crate::recipe::spool::{Content, SpoolError};
 
@@ -28,6 +28,8 @@ pub(super) struct Entries<'w> {
     limits: Limits,
     wants: &'w dyn Fn(&str) -> Want,
     map: BTreeMap<String, Entry>,
+    /// The layers below this one, where there are layers.
+    below: Option<BTreeMap<String, Entry>>,
     seen: usize,
     bytes: u64,
     names: usize,
@@ -36,7 +38,16 @@ pub(super) struct Entries<'w> {
 
 impl<'w> Entries<'w> {
     pub(super) fn new(limits: Limits, wants: &'w dyn Fn(&str) -> Want) -> Self {
-        Self { limits, wants, map: BTreeMap::new(), seen: 0, bytes: 0, names: 0, newest: None }
+        Self {
+            limits,
+            wants,
+            map: BTreeMap::new(),
+            below: None,
+            seen: 0,
+            bytes: 0,
+            names: 0,
+            newest: None,
+        }
     }
 
     pub(super) fn limits(&self) -> Limits {
@@ -58,6 +69,15 @@ impl<'w> Entries<'w> {
         self.seen += 1;
         if self.seen > self.limits.entries {
             return Err(ArchiveError::TooMany { limit: self.limits.entries });
+        }
+        Ok(())
+    }
+
+    /// Counts so many bytes of names that are kept.
+    pub(super) fn name(&mut self, bytes: usize) -> Result<(), ArchiveError> {
+        self.names += bytes;
+        if self.names > NAMES_MAX {
+            return Err(ArchiveError::Names { limit: NAMES_MAX });
         }
         Ok(())
     }
@@ -104,13 +124,8 @@ impl<'w> Entries<'w> {
                 Err(ArchiveError::entry(b"", Problem::EmptyPath))
             };
         }
-        self.names += path.len();
-        if let Entry::Symlink { target } = &entry {
-            self.names += target.len();
-        }
-        if self.names > NAMES_MAX {
-            return Err(ArchiveError::Names { limit: NAMES_MAX });
-        }
+        let target = if let Entry::Symlink { target } = &entry { target.len() } else { 0 };
+        self.name(path.len() + target)?;
         let earlier = self.map.get(&path);
         if earlier.is_some_and(|entry| matches!(entry, Entry::Directory { .. }) != directory) {
             return Err(ArchiveError::entry(path.as_bytes(), Problem::ChangesType));
@@ -131,7 +146,8 @@ impl<'w> Entries<'w> {
             }
             Err(_) => return Err(refuse(Problem::LinkMissing)),
         };
-        let file = match self.map.get(&name) {
+        let below = || self.below.as_ref().and_then(|below| below.get(&name));
+        let file = match self.map.get(&name).or_else(below) {
             Some(file @ Entry::File { .. }) => file.clone(),
             Some(_) => return Err(refuse(Problem::LinkNotFile)),
             None => return Err(refuse(Problem::LinkMissing)),
@@ -163,9 +179,25 @@ impl<'w> Entries<'w> {
         }
     }
 
+    /// Whether these are layers of a container image: the devices that such a file system has are
+    /// no reason to refuse the rest.
+    pub(super) fn are_layers(&self) -> bool {
+        self.below.is_some()
+    }
+
+    /// Begins a layer, the first or one that lies on the ones before.
+    pub(super) fn begin_layer(&mut self) {
+        let upper = std::mem::take(&mut self.map);
+        let below = self.below.take().unwrap_or_default();
+        self.below = Some(layers::lay(below, upper));
+    }
+
     /// The finished tree. Only now it is known whether a path goes through something that is not
     /// a directory, because an archive can name the two in either order.
-    pub(super) fn finish(self) -> Result<BTreeMap<String, Entry>, ArchiveError> {
+    pub(super) fn finish(mut self) -> Result<BTreeMap<String, Entry>, ArchiveError> {
+        if let Some(below) = self.below.take() {
+            self.map = layers::lay(below, self.map);
+        }
         for (path, entry) in &self.map {
             let through: fn(String) -> Problem = match entry {
                 Entry::Directory { .. } => continue,

@@ -25,6 +25,8 @@ const FRAMING: u64 = 4096;
 pub(super) enum Wrapping {
     None,
     Zip,
+    Deb,
+    Rpm,
     Compressed(Format),
 }
 
@@ -39,6 +41,9 @@ pub(super) fn wrapping(head: &[u8]) -> Wrapping {
         }
         [b'B', b'Z', b'h', b'1'..=b'9', ..] => Wrapping::Compressed(Format::Bzip2),
         [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..] => Wrapping::Zip,
+        // Any other `ar` archive is a library for compilers.
+        _ if head.starts_with(b"!<arch>\ndebian-binary") => Wrapping::Deb,
+        [0xed, 0xab, 0xee, 0xdb, ..] => Wrapping::Rpm,
         _ => Wrapping::None,
     }
 }
@@ -92,6 +97,8 @@ pub(super) struct Stream {
     left: u64,
     /// Whether the end was seen, which means that the compression around is whole.
     ended: bool,
+    /// The archive in it, which is what ended too early when the compression did not.
+    inside: Format,
     limits: Limits,
 }
 
@@ -123,7 +130,12 @@ impl Stream {
                 Box::new(decoder)
             }
             Format::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(input)),
-            Format::Plain | Format::Tar | Format::Zip => Box::new(input),
+            Format::Plain
+            | Format::Tar
+            | Format::Zip
+            | Format::Deb
+            | Format::Rpm
+            | Format::Cpio => Box::new(input),
         };
         Ok(Stream::new(decoder, format, limits))
     }
@@ -135,7 +147,48 @@ impl Stream {
             format,
             left: limits.bytes.saturating_add(framing),
             ended: false,
+            inside: Format::Tar,
             limits,
+        }
+    }
+
+    /// Whether there is no compression around the bytes.
+    pub(super) fn is_plain(&self) -> bool {
+        self.format == Format::Plain
+    }
+
+    /// The same, known to hold another archive than tar.
+    pub(super) fn holding(self, inside: Format) -> Stream {
+        Stream { inside, ..self }
+    }
+
+    /// The bytes of `file`, and which compression they turn out to have. `head` are its first bytes.
+    pub(super) fn of_payload(
+        mut file: impl Read + 'static,
+        limits: Limits,
+    ) -> Result<(Stream, Vec<u8>), ArchiveError> {
+        let mut head = Vec::with_capacity(HEAD);
+        // The end of the file is told by whoever needs more of it.
+        let read = (&mut file).take(HEAD as u64).read_to_end(&mut head);
+        read.map_err(ArchiveError::Read)?;
+        let bytes = io::Cursor::new(head.clone()).chain(file);
+        let stream = match wrapping(&head) {
+            Wrapping::Compressed(format) => Stream::decode(bytes, format, limits)?,
+            _ => Stream::plain(bytes, limits),
+        };
+        Ok((stream, head))
+    }
+
+    /// The next bytes, so many of them. Reading them fails when the stream ends before they do.
+    pub(super) fn part(&mut self, left: u64) -> Part<&mut Self> {
+        Part { whole: self, left }
+    }
+
+    /// Reads over the next bytes.
+    pub(super) fn skip(&mut self, bytes: u64) -> Result<(), ArchiveError> {
+        match io::copy(&mut self.part(bytes), &mut io::sink()) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.error(error)),
         }
     }
 
@@ -166,7 +219,7 @@ impl Stream {
         match source.kind() {
             io::ErrorKind::FileTooLarge => ArchiveError::TooLarge { limit: self.limits.bytes },
             // What ended too early is the archive inside of the stream.
-            io::ErrorKind::UnexpectedEof if self.ended => ArchiveError::Truncated(Format::Tar),
+            io::ErrorKind::UnexpectedEof if self.ended => ArchiveError::Truncated(self.inside),
             io::ErrorKind::UnexpectedEof => ArchiveError::Truncated(format),
             _ if wants_memory(&source) => ArchiveError::Memory(format),
             _ if format == Format::Plain => ArchiveError::Read(source),
@@ -183,6 +236,28 @@ impl Read for Stream {
             Some(left) => self.left = left,
             None => return Err(io::ErrorKind::FileTooLarge.into()),
         }
+        Ok(got)
+    }
+}
+
+/// The part of a file or a stream that belongs to one entry. It fails when those end before the part
+/// does.
+pub(super) struct Part<R> {
+    pub(super) whole: R,
+    pub(super) left: u64,
+}
+
+impl<R: Read> Read for Part<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let want = usize::try_from(self.left).unwrap_or(usize::MAX).min(into.len());
+        if want == 0 {
+            return Ok(0);
+        }
+        let got = self.whole.read(&mut into[..want])?;
+        if got == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.left -= got as u64;
         Ok(got)
     }
 }
@@ -248,7 +323,7 @@ fn skip_padding(input: &mut impl BufRead) -> io::Result<()> {
 /// Whether a file's name says that it is an archive or compressed. Never what it is: only what it
 /// must not turn out not to be.
 pub(super) fn names_an_archive(name: &str) -> bool {
-    const OTHERS: [&str; 6] = [".tar", ".zip", ".gz", ".xz", ".zst", ".bz2"];
+    const OTHERS: [&str; 8] = [".tar", ".zip", ".gz", ".xz", ".zst", ".bz2", ".deb", ".rpm"];
     let name = name.to_ascii_lowercase();
     OTHERS.iter().chain(&COMPRESSED_TARS).any(|ending| name.ends_with(ending))
 }

@@ -107,9 +107,7 @@ fn next_header(stream: &mut Stream, end: End) -> Result<Option<Header>, ArchiveE
         return Ok(None);
     }
     if !sniff::checksum_matches(header.as_bytes()) {
-        let message = "the checksum of a header does not match";
-        let source = io::Error::new(io::ErrorKind::InvalidData, message);
-        return Err(ArchiveError::Damaged { format: Format::Tar, source });
+        return Err(ArchiveError::damaged(Format::Tar, "the checksum of a header does not match"));
     }
     Ok(Some(header))
 }
@@ -129,36 +127,10 @@ fn read_block(stream: &mut Stream, block: &mut [u8; BLOCK]) -> Result<bool, Arch
     Ok(true)
 }
 
-/// The part of a stream that belongs to one entry. It fails when the stream ends before the part
-/// does.
-struct Data<'a> {
-    stream: &'a mut Stream,
-    left: u64,
-}
-
-impl Read for Data<'_> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let want = usize::try_from(self.left).unwrap_or(usize::MAX).min(into.len());
-        if want == 0 {
-            return Ok(0);
-        }
-        let got = self.stream.read(&mut into[..want])?;
-        if got == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        self.left -= got as u64;
-        Ok(got)
-    }
-}
-
 /// Reads over what fills the last block of data of `size` bytes.
 fn skip_padding(stream: &mut Stream, size: u64) -> Result<(), ArchiveError> {
     let left = size.next_multiple_of(BLOCK as u64) - size;
-    let mut data = Data { stream, left };
-    match io::copy(&mut data, &mut io::sink()) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(stream.error(error)),
-    }
+    stream.skip(left)
 }
 
 /// Reads the content of an extension header.
@@ -168,7 +140,7 @@ fn extension(stream: &mut Stream, header: &Header) -> Result<Vec<u8>, ArchiveErr
         return Err(ArchiveError::entry(&name_of(header), Problem::HeaderTooLarge));
     }
     let mut bytes = Vec::new();
-    if let Err(error) = (Data { stream, left: size }).read_to_end(&mut bytes) {
+    if let Err(error) = stream.part(size).read_to_end(&mut bytes) {
         return Err(stream.error(error));
     }
     skip_padding(stream, size)?;
@@ -229,6 +201,7 @@ fn member(
     // v7 had no type for directories and told them by a slash.
     let kind = if matches!(kind, 0 | b'0') && raw.ends_with(b"/") { b'5' } else { kind };
     match kind {
+        b'3' | b'4' | b'6' if entries.are_layers() => return Ok(()),
         b'3' => return Err(refuse(Problem::Special("character device"))),
         b'4' => return Err(refuse(Problem::Special("block device"))),
         b'6' => return Err(refuse(Problem::Special("FIFO"))),
@@ -248,11 +221,11 @@ fn member(
         };
         let map = map?.ok_or_else(|| refuse(Problem::Sparse))?;
         entries.announce(map.unfolded())?;
-        let data = Data { stream, left: map.folded() };
+        let data = stream.part(map.folded());
         entries.take(&path, &mut Unfold::new(data, map), intake)?
     } else {
         entries.announce(size)?;
-        entries.take(&path, &mut Data { stream, left: size }, intake)?
+        entries.take(&path, &mut stream.part(size), intake)?
     };
     let content = content.map_err(|error| stream.error(error))?;
     skip_padding(stream, size)?;

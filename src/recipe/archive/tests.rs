@@ -8,6 +8,8 @@ use ::zip::write::SimpleFileOptions;
 
 use super::*;
 
+mod packages;
+
 const SMALL: Limits = Limits { bytes: 1 << 20, entries: 100 };
 
 /// Where everything is wanted and can be read again.
@@ -830,7 +832,9 @@ fn zip_directories_with_too_small_a_count_are_refused() {
 #[test]
 fn noise_behind_any_magic_number_never_panics() {
     let noise = noise(20_000);
-    let magics: [&[u8]; 7] = [
+    let magics: [&[u8]; 9] = [
+        b"!<arch>\ndebian-binary",
+        b"\xed\xab\xee\xdb",
         b"\x1f\x8b\x08",
         b"\xfd7zXZ\0",
         b"\x28\xb5\x2f\xfd",

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 static FOLDER: LazyLock<TempDir> = LazyLock::new(|| tempfile::tempdir().unwrap());
 static ASSET: LazyLock<PathBuf> = LazyLock::new(|| FOLDER.path().join("asset"));
 
-const NAMES: [&str; 4] = ["tool", "tool-1.0.tar.gz", "tool.gz", "index.html"];
+const NAMES: [&str; 5] = ["tool", "tool-1.0.tar.gz", "tool.gz", "index.html", "tool.rpm"];
 const LIMITS: Limits = Limits { bytes: 4 << 20, entries: 1000 };
 
 fuzz_target!(|bytes: &[u8]| {

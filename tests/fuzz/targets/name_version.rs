@@ -6,13 +6,14 @@ use std::cmp::Ordering;
 use libfuzzer_sys::fuzz_target;
 use publish::name::{Arch, ComponentName, FileName, Folder, Sha256};
 use publish::template::{Template, Vars};
-use publish::version::{Version, compare, semver_of};
+use publish::version::{Version, compare, final_of, numbered, precedence, semver_of};
 
 fuzz_target!(|text: &str| {
     let mut lines = text.split('\n');
     let [a, b, c] = [(); 3].map(|()| lines.next().unwrap_or_default());
     for name in [a, b] {
         let _ = (name.parse::<Arch>(), name.parse::<Sha256>(), semver_of(name));
+        let _ = (numbered(name), precedence(name), final_of(name));
         if let Ok(name) = name.parse::<ComponentName>() {
             assert_eq!(name.as_str().parse(), Ok(name));
         }
@@ -36,6 +37,7 @@ fuzz_target!(|text: &str| {
             arch: "amd64",
             tag: c,
             url: "https://e.org/",
+            ..Vars::default()
         };
         let _ = template.expand(&vars);
         let _ = template.matcher(&vars, &["amd64", "arm64"]).captures(c);

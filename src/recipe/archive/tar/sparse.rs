@@ -8,8 +8,9 @@ use std::io::{self, Read};
 use ::tar::{GnuExtSparseHeader, GnuSparseHeader, Header};
 
 use super::pax::{self, Sparse};
-use super::{ArchiveError, BLOCK, Data, EXTENSION_MAX, Stream, read_block};
+use super::{ArchiveError, BLOCK, EXTENSION_MAX, Stream, read_block};
 use crate::recipe::archive::Format;
+use crate::recipe::archive::sniff::Part;
 
 /// Where the data of a sparse file goes, checked: pieces are in order, do not overlap, end within
 /// the file, and are together as long as the data in the archive.
@@ -141,7 +142,7 @@ fn add_pieces(pieces: &mut Vec<(u64, u64)>, fields: &[GnuSparseHeader]) -> bool 
 
 /// Reads a sparse file with its holes filled by zeros.
 pub(super) struct Unfold<'a> {
-    data: Data<'a>,
+    data: Part<&'a mut Stream>,
     map: Map,
     /// The piece at or behind `at`.
     piece: usize,
@@ -150,7 +151,7 @@ pub(super) struct Unfold<'a> {
 }
 
 impl<'a> Unfold<'a> {
-    pub(super) fn new(data: Data<'a>, map: Map) -> Unfold<'a> {
+    pub(super) fn new(data: Part<&'a mut Stream>, map: Map) -> Unfold<'a> {
         Unfold { data, map, piece: 0, at: 0 }
     }
 }

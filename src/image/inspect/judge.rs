@@ -1,0 +1,185 @@
+//! What clients would object to in an image, whatever is in its files.
+//!
+//! Refuses to read images.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Listed, Use};
+use crate::config::extension::Kind;
+use crate::image::release::ExtensionRelease;
+use crate::lint::{Finding, Lint};
+use crate::name::Arch;
+use crate::recipe::elf::Elf;
+
+/// How an image gets the name under which it is merged.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Merged<'a> {
+    /// It is the file's own, and this one besides.
+    Itself(Option<&'a str>),
+    /// A node links to it by another name: this one, or one that the file's begins with.
+    Linked(&'a str),
+}
+
+impl Merged<'_> {
+    /// Whether an extension-release for `name` lets a file with this stem be merged by a link.
+    fn fits(component: &str, stem: &str, name: &str) -> bool {
+        name == component
+            || stem
+                .strip_prefix(name)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '_']))
+    }
+}
+
+/// What an image extends, as it says or as it looks.
+pub(super) fn kind_of(uses: &BTreeSet<Use>, entries: &[Listed]) -> Kind {
+    // An image of etc/ alone is meant for systemd-confext, whether or not it says so.
+    let tops = || entries.iter().map(|entry| entry.path.split('/').next().unwrap_or_default());
+    let confext = uses.contains(&Use::Confext)
+        || uses.is_empty() && tops().all(|top| top == "etc") && !entries.is_empty();
+    if confext && !uses.contains(&Use::Sysext) { Kind::Confext } else { Kind::Sysext }
+}
+
+/// The machine that an image is for. One for any machine may hold programs for many.
+pub(super) fn machine_of(
+    file: &str,
+    releases: &BTreeMap<String, ExtensionRelease>,
+) -> Option<Arch> {
+    if let Some(claimed) = releases.values().find_map(|release| release.get("ARCHITECTURE")) {
+        return claimed.parse().ok();
+    }
+    let stem = file.strip_suffix(".raw").unwrap_or(file);
+    let arches = Arch::ALL.iter().filter(|arch| stem.ends_with(&format!("-{arch}")));
+    arches.copied().max_by_key(|arch| arch.as_str().len())
+}
+
+/// Programs that no machine could run that the image is for.
+pub(super) fn judge_programs(arch: Option<Arch>, programs: &BTreeMap<String, Elf>) -> Vec<Finding> {
+    let Some(arch) = arch else { return Vec::new() };
+    let wrong = programs.iter().filter(|(_, program)| !program.runs_on(arch));
+    let found = wrong.map(|(path, program)| {
+        let machine = program.machine();
+        let message = format!("is a program for {machine}, but the image is for {arch}");
+        Finding::of_file(Lint::ElfArch, path, message)
+    });
+    found.collect()
+}
+
+/// What systemd-sysext would object to, seen with 252 and 257.
+pub(super) fn judge(
+    file: &str,
+    merged: Merged<'_>,
+    kind: Kind,
+    releases: &BTreeMap<String, ExtensionRelease>,
+    entries: &[Listed],
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let (folder, tool) = (
+        kind.release_folder(),
+        match kind {
+            Kind::Sysext => "systemd-sysext",
+            Kind::Confext => "systemd-confext",
+        },
+    );
+    let stem = file.strip_suffix(".raw").unwrap_or(file);
+    let mut find_here = |lint, message| findings.push(Finding::of_image(lint, message));
+    if stem == file {
+        find_here(
+            Lint::FileName,
+            format!("the file's name does not end in .raw, so it is no image to {tool}"),
+        );
+    }
+    if releases.is_empty() {
+        find_here(Lint::ExtensionRelease, format!("it has no {folder}/extension-release.{stem}"));
+    } else {
+        match merged {
+            Merged::Itself(known_as) => {
+                for name in [Some(stem), known_as].into_iter().flatten() {
+                    if !releases.contains_key(name) {
+                        find_here(
+                            Lint::ExtensionRelease,
+                            format!(
+                                "it has no {folder}/extension-release.{name}, so it cannot be merged as {name}.raw"
+                            ),
+                        );
+                    }
+                }
+            }
+            Merged::Linked(component) => {
+                if !releases.keys().any(|name| Merged::fits(component, stem, name)) {
+                    let names = releases.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+                    find_here(
+                        Lint::ExtensionRelease,
+                        format!(
+                            "its extension-release is for {names}, so it cannot be merged as {stem}.raw, or under a name that this begins with"
+                        ),
+                    );
+                }
+            }
+        }
+    }
+    for (name, release) in releases {
+        match release.get("ID") {
+            None | Some("") => {
+                find_here(Lint::ExtensionRelease, format!("extension-release.{name} has no ID="));
+            }
+            Some("_any") => {}
+            Some(id)
+                if release.get(kind.level_key()).is_none()
+                    && release.get("VERSION_ID").is_none() =>
+            {
+                find_here(
+                    Lint::ExtensionRelease,
+                    format!(
+                        "extension-release.{name} has ID={id}, but neither {}= nor VERSION_ID=",
+                        kind.level_key()
+                    ),
+                );
+            }
+            Some(_) => {}
+        }
+        if let Some(arch) = release.get("ARCHITECTURE").filter(|arch| *arch != "_any") {
+            match arch.parse::<Arch>() {
+                Err(error) => find_here(
+                    Lint::ExtensionRelease,
+                    format!(
+                        "extension-release.{name}: {}",
+                        error.to_string().replace("\nhint: ", "; ")
+                    ),
+                ),
+                // Only a name that ends like ours says what it is for.
+                Ok(_) if !Arch::ALL.iter().any(|known| stem.ends_with(&format!("-{known}"))) => {}
+                Ok(arch) if !stem.ends_with(&format!("-{arch}")) => {
+                    find_here(
+                        Lint::ExtensionRelease,
+                        format!(
+                            "extension-release.{name} says ARCHITECTURE={arch}, but the file's name says otherwise"
+                        ),
+                    );
+                }
+                Ok(_) => {}
+            }
+        }
+    }
+    for entry in entries {
+        let path = entry.path.as_str();
+        let mut find = |lint, message| findings.push(Finding::of_file(lint, path, message));
+        match path.split('/').next() {
+            Some(top) if kind.tops().contains(&top) => {}
+            _ if path.contains('/') => {}
+            _ => {
+                let tops = kind.tops().join("/ and ");
+                find(Lint::Outside, format!("is outside {tops}/ and would not be seen"));
+            }
+        }
+        if path == "usr/lib/os-release" {
+            find(
+                Lint::OsRelease,
+                format!("is for an operating system, so {tool} refuses the image"),
+            );
+        }
+        if matches!(entry.kind, 'c' | 'b' | 'p' | 's') {
+            find(Lint::SpecialFile, "is a device, a pipe or a socket".to_owned());
+        }
+    }
+    findings
+}
