@@ -577,7 +577,7 @@ fn a_token_does_not_follow_a_rewrite() {
     bench.repo.env("GITHUB_API_URL", "https://api.example.org");
     let config = std::fs::read_to_string(bench.repo.path("publish.toml")).unwrap();
     let rewrite = format!("[network]\nrewrite = {{ \"https://api.example.org\" = \"{api}\" }}\n");
-    bench.repo.write("publish.toml", &config.replacen("[network]\n", &rewrite, 1));
+    bench.repo.write("publish.toml", config.replacen("[network]\n", &rewrite, 1));
     bench.repo.sync().ok().prints(&["newest 1.0.0"]);
     assert!(!bench.github.requests().is_empty());
     for request in bench.github.requests() {
