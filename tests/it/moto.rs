@@ -105,7 +105,7 @@ fn a_wrong_secret_is_refused_by_moto() {
     let moto = Moto::start();
     let mut repo = simple(&moto);
     repo.env("AWS_SECRET_ACCESS_KEY", "another");
-    repo.sync().code(3).says(&["error: x: cannot read", "403", "hint: ", "AWS_SECRET_ACCESS_KEY"]);
+    repo.sync().code(3).says(&["error: x: cannot ", "403", "hint: ", "AWS_SECRET_ACCESS_KEY"]);
     repo.env("AWS_SECRET_ACCESS_KEY", &moto.secret);
     repo.env("AWS_ACCESS_KEY_ID", "AKIANOBODY");
     repo.sync().code(3).says(&["403", "InvalidAccessKeyId", "AWS_ACCESS_KEY_ID"]);
