@@ -20,6 +20,7 @@ use crate::version::Version;
 
 mod build;
 mod check;
+mod client;
 mod init;
 mod inspect;
 mod key;
@@ -190,6 +191,8 @@ enum Command {
         #[arg(long)]
         list: bool,
     },
+    /// What a node needs to follow a component: sysupdate.d, Butane, a script
+    Client(client::Args),
     /// Make a signing key, or write the keyring that nodes need
     #[command(subcommand)]
     Key(key::Command),
@@ -321,6 +324,7 @@ async fn run(args: Args) -> anyhow::Result<Ended> {
         Command::Inspect { image, other: Some(other), .. } => {
             inspect::compare(&context, &image, &other)
         }
+        Command::Client(args) => client::run(&context, &args).await,
         Command::Key(command) => key::run(&context, &command),
         Command::Serve { listen } => serve::run(&context, listen).await,
         Command::Init { directory } => init::run(&context, &directory),

@@ -100,6 +100,13 @@ pub struct Repository {
     /// The folder of component files, relative to the configuration file.
     #[serde(default = "default_components")]
     pub components: PathBuf,
+    /// Whether what nodes need to follow a component is written beside it.
+    #[serde(default = "yes")]
+    pub client_files: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// The beginning of every URL that a client asks for.
@@ -359,7 +366,7 @@ mod tests {
     #[test]
     fn a_typo_in_a_key_gets_a_caret() {
         insta::assert_snapshot!(error("[repository]\nstroe = \"public\"\n"), @r#"
-        publish.toml:2:1: unknown field `stroe`, expected one of `url`, `store`, `cache-control`, `architectures`, `components`
+        publish.toml:2:1: unknown field `stroe`, expected one of `url`, `store`, `cache-control`, `architectures`, `components`, `client-files`
             |
           2 | stroe = "public"
             | ^^^^^

@@ -28,6 +28,7 @@ use crate::store::{Access, Lock, Store, StoreError};
 use crate::trust;
 
 mod attempt;
+mod clients;
 mod left;
 mod outcome;
 mod prune;
@@ -35,6 +36,8 @@ mod waiting;
 
 pub(crate) use attempt::remember;
 use attempt::{Made, attempt};
+use clients::Clients;
+pub use clients::trust_of;
 pub use left::{Left, tend};
 pub use outcome::{Outcome, PublishedImage, newest, refusals};
 pub use prune::{Limit, prune, retire};
@@ -113,9 +116,12 @@ pub async fn sync_to(
         Some(signer) => sign::client_keyring(config, signer)?,
         None => None,
     };
+    let clients = Clients::of(config, signer.as_ref(), keyring.as_ref());
     let surveys = survey_all(config, &shop, &store, signer.as_ref()).await;
     let mut work = surveys.iter().any(|survey| match survey {
-        Ok(survey) => !survey.plan.actions.is_empty(),
+        Ok(survey) => {
+            !survey.plan.actions.is_empty() || clients.is_due(survey.component, &survey.published)
+        }
         Err(failed) => failed.sign.is_some(),
     });
     if let Some(keyring) = &keyring {
@@ -153,7 +159,7 @@ pub async fn sync_to(
                 .into_iter()
                 .zip(swept)
                 .map(|(survey, swept)| {
-                    carry_out(survey, swept, &shop, (&store, lock, &signer), limit)
+                    carry_out(survey, swept, &shop, (&store, lock, &signer), (limit, &clients))
                 })
                 .collect();
             let mut outcomes = Vec::new();
@@ -350,7 +356,8 @@ async fn plan_for(
     signer: Option<&Signer>,
 ) -> anyhow::Result<(Published, Plan)> {
     let now = Timestamp::now();
-    let names = plan::worth_knowing(component, arches, upstream, &published, basis, now);
+    let mut names = plan::worth_knowing(component, arches, upstream, &published, basis, now);
+    names.extend(clients::strangers(component, &published, upstream));
     published.read_records(store, &component.folder, names).await?;
     let mut plan = plan::plan(component, arches, upstream, &published, basis, now);
     if let Some(signer) = signer {
@@ -397,6 +404,7 @@ fn planned(survey: &Result<Survey<'_>, Unsurveyed<'_>>, limit: Limit) -> Outcome
         outcome.removed = plan.removals().cloned().collect();
         outcome.deleted = plan.deletions().cloned().collect();
         outcome.signed = plan.sign();
+        outcome.errors.extend(clients::misled(survey, &survey.published.manifest));
         let told = limit.exceeded(&survey.component.name).filter(|_| !outcome.deleted.is_empty());
         outcome.errors.extend(told);
     }
@@ -421,7 +429,7 @@ async fn carry_out(
     swept: Result<(), StoreError>,
     shop: &Workshop,
     (store, lock, signer): (&Store, &Lock, &Signer),
-    limit: Limit,
+    rules: (Limit, &Clients<'_>),
 ) -> Outcome {
     let mut outcome = Outcome::new(&survey);
     let survey = match survey {
@@ -440,7 +448,7 @@ async fn carry_out(
         return outcome;
     }
     let place = Place { store, lock, folder: &survey.component.folder, signer };
-    let done = contained(carry_out_plan(&survey, shop, &place, limit, &mut outcome)).await;
+    let done = contained(carry_out_plan(&survey, shop, &place, rules, &mut outcome)).await;
     if let Err(error) = done {
         outcome.errors.push(Told::of(name, error.as_ref()));
     }
@@ -466,16 +474,18 @@ async fn carry_out_plan(
     survey: &Survey<'_>,
     shop: &Workshop,
     place: &Place<'_>,
-    limit: Limit,
+    rules: (Limit, &Clients<'_>),
     outcome: &mut Outcome,
 ) -> anyhow::Result<()> {
     // Nobody who had the lock before us gave this component work.
-    if survey.plan.actions.is_empty() {
+    let (_, clients) = rules;
+    if survey.plan.actions.is_empty() && !clients.is_due(survey.component, &survey.published) {
+        outcome.errors.extend(clients::misled(survey, &survey.published.manifest));
         return Ok(());
     }
     let mut made = Made::default();
     for _ in 0..ATTEMPTS {
-        match attempt(survey, shop, place, limit, &mut made, outcome).await {
+        match attempt(survey, shop, place, rules, &mut made, outcome).await {
             Err(error) if is_raced(&error) => {
                 let component = survey.component.name.as_str();
                 tracing::debug!(component, "another publisher was faster");

@@ -4,10 +4,12 @@
 //! that somebody else wrote.
 
 use std::fmt::{self, Write as _};
+use std::str::FromStr;
 
-use super::ignition;
 use super::inert::yaml;
 use super::machine::{Contents, File, Link, Machine, Unit};
+use super::{Offer, Stem, ignition};
+use crate::name::Arch;
 
 /// Whose Butane it is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -42,6 +44,35 @@ impl Variant {
 impl fmt::Display for Variant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
+    }
+}
+
+impl FromStr for Variant {
+    type Err = String;
+    fn from_str(name: &str) -> Result<Self, String> {
+        [Self::Flatcar, Self::Fcos]
+            .into_iter()
+            .find(|variant| variant.name() == name)
+            .ok_or_else(|| "there are flatcar and fcos".to_owned())
+    }
+}
+
+/// A line about a node that begins with a component's newest image.
+#[must_use]
+pub fn title(offer: &Offer<'_>, arch: Arch, stem: Option<&Stem>) -> String {
+    let name = &offer.component.name;
+    let version = offer.newest(arch, stem).map(|image| format!(" {}", image.shown));
+    format!("{name}{} for {arch}: {}", version.unwrap_or_default(), offer.description())
+}
+
+/// The name of a file for nodes of an architecture, without its ending: the component's alone for the
+/// first one.
+#[must_use]
+pub fn stem(component: &str, arch: Arch, arches: &[Arch]) -> String {
+    if arches.first() == Some(&arch) {
+        component.to_owned()
+    } else {
+        format!("{component}-{arch}")
     }
 }
 

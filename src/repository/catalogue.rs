@@ -51,6 +51,19 @@ pub struct Catalogue {
     /// ours from somebody else's where a crash left the old signature in place.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pledges: Vec<String>,
+    /// The files for nodes beside the images, as they were written last.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub clients: BTreeMap<FileName, ClientFile>,
+}
+
+/// A file that tells nodes how to follow the component.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientFile {
+    /// What ours is.
+    pub sha256: Sha256,
+    /// Whether somebody else's has its place, which stays.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub theirs: bool,
 }
 
 /// A version that is waited for.

@@ -4,7 +4,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Limit, Outcome, PublishedImage, Survey, newest, plan_for, retire, waiting};
+use super::{
+    Clients, Limit, Outcome, PublishedImage, Survey, clients, newest, plan_for, retire, waiting,
+};
 use crate::build::{Bench, BuildError, Workshop};
 use crate::config::Component;
 use crate::image::Image;
@@ -24,7 +26,7 @@ pub(super) async fn attempt<'s>(
     survey: &Survey<'_>,
     shop: &'s Workshop,
     place: &Place<'_>,
-    limit: Limit,
+    (limit, clients): (Limit, &Clients<'_>),
     made: &mut Made<'s>,
     outcome: &mut Outcome,
 ) -> anyhow::Result<bool> {
@@ -55,7 +57,7 @@ pub(super) async fn attempt<'s>(
         .filter(|build| made.images.contains_key(&build.image))
         .filter(|build| !made.broken.contains(&build.shown))
         .collect();
-    publish_all(component, shop, place, &mut published, &ready, made, outcome).await?;
+    publish_all(survey, shop, place, &mut published, &ready, made, outcome).await?;
 
     // What became surplus goes by what is published now: a version that could not be built pushes
     // nothing out.
@@ -76,6 +78,14 @@ pub(super) async fn attempt<'s>(
         remember(shop).await?;
     }
     outcome.newest = newest(component, &published);
+    if outcome.published.is_empty() {
+        outcome.errors.extend(clients::misled(survey, &published.manifest));
+    } else {
+        outcome.errors.extend(clients::read_back(survey, place, &published).await?);
+    }
+    for note in clients.keep(component, place, &mut published).await? {
+        shop.progress.line(&note);
+    }
     outcome.removed.extend(removed?);
     outcome.deleted.extend(deleted?);
     outcome.errors.extend(told);
@@ -214,7 +224,7 @@ fn refused(subject: &str, finding: &Finding) -> Told {
 /// # Errors
 /// [`CommitError::Raced`]: the rest must be planned again. Everything else is told in the outcome.
 async fn publish_all(
-    component: &Component,
+    survey: &Survey<'_>,
     shop: &Workshop,
     place: &Place<'_>,
     published: &mut Published,
@@ -224,7 +234,13 @@ async fn publish_all(
 ) -> Result<(), CommitError> {
     for builds in ready.chunk_by(|a, b| a.shown == b.shown) {
         let images: Vec<_> = builds.iter().map(|build| made.images[&build.image].clone()).collect();
-        let what = format!("{} {}", component.name, builds[0].shown);
+        let what = format!("{} {}", survey.component.name, builds[0].shown);
+        let told = clients::foretold(survey, published, &images);
+        if !told.is_empty() {
+            outcome.errors.extend(told);
+            made.broken.insert(builds[0].shown.clone());
+            continue;
+        }
         let task = shop.progress.begin(Step::Publish, &what);
         match publish(place, published, &images).await {
             Err(error @ CommitError::Raced { .. }) => return Err(error),

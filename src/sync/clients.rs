@@ -1,0 +1,260 @@
+//! What nodes need, beside the images; and what they will take, before they do.
+//!
+//! Owns when the files for nodes are written: only where they differ from what was written last, which
+//! the catalogue knows, so that a run without work asks for none of them. A file that somebody else put
+//! there stays. Also whose lines nodes may take: those that this repository made, or that upstream has.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use url::Url;
+
+use super::Survey;
+use crate::client::emulate::{self, Misled};
+use crate::client::{Offer, Offered, Trust, butane, ignition, machine, script, transfer};
+use crate::config::{Component, Config};
+use crate::image::Image;
+use crate::manifest::Manifest;
+use crate::name::{Arch, FileName, Sha256};
+use crate::plan::Upstream;
+use crate::report::Told;
+use crate::repository::catalogue::ClientFile;
+use crate::repository::commit::{CommitError, Record};
+use crate::repository::{self, MANIFEST, Place, Published};
+use crate::sign::{Keyring, Signer};
+use crate::version::Version;
+
+/// What all files for nodes are made of, besides their component.
+#[derive(Debug)]
+pub(super) struct Clients<'c> {
+    /// The repository's address; `None` where no files are wanted.
+    url: Option<&'c Url>,
+    trust: Trust,
+    /// Whether it is known who signs: else nothing is said of the files at all.
+    known: bool,
+}
+
+/// Who vouches for a repository, with the keyring that is at hand.
+#[must_use]
+pub fn trust_of(config: &Config, keyring: Option<&Keyring>) -> Trust {
+    match config.document.signing {
+        None => Trust::Unsigned,
+        Some(_) => Trust::Signed(keyring.map(Keyring::to_bytes)),
+    }
+}
+
+impl<'c> Clients<'c> {
+    pub(super) fn of(
+        config: &'c Config,
+        signer: Option<&Signer>,
+        keyring: Option<&Keyring>,
+    ) -> Self {
+        let repository = &config.document.repository;
+        Self {
+            url: repository.url.as_ref().filter(|_| repository.client_files),
+            trust: trust_of(config, keyring),
+            known: signer.is_some(),
+        }
+    }
+
+    /// The files of a component. Before anything is published of it, there are none.
+    fn files(&self, component: &Component, manifest: &Manifest) -> BTreeMap<FileName, String> {
+        let images = emulate::images(component, manifest);
+        let Some(url) = self.url.filter(|_| !images.is_empty()) else { return BTreeMap::new() };
+        let offer = Offer { component, url, trust: &self.trust, images: &images };
+        files(&offer).unwrap_or_default()
+    }
+
+    /// Whether a file lacks, is another one than was written, or is not wanted any more.
+    pub(super) fn is_due(&self, component: &Component, published: &Published) -> bool {
+        let clients = &published.catalogue.clients;
+        let files = self.files(component, &published.manifest);
+        let is_kept = |(name, text): (&FileName, &String)| {
+            clients.get(name).is_some_and(|known| known.sha256 == Sha256::of(text.as_bytes()))
+        };
+        self.known && !(files.len() == clients.len() && files.iter().all(is_kept))
+    }
+
+    /// Writes the files that differ, and takes away those that are not wanted any more. Gives lines for
+    /// people.
+    ///
+    /// # Errors
+    /// The store cannot be read or written; or [`CommitError::Raced`].
+    pub(super) async fn keep(
+        &self,
+        component: &Component,
+        place: &Place<'_>,
+        published: &mut Published,
+    ) -> Result<Vec<String>, CommitError> {
+        let mut notes = Vec::new();
+        if !self.is_due(component, published) {
+            return Ok(notes);
+        }
+        let Place { store, lock, folder, .. } = *place;
+        let raced = || CommitError::Raced { folder: folder.clone() };
+        let files = self.files(component, &published.manifest);
+        let before = std::mem::take(&mut published.catalogue.clients);
+        for (name, text) in &files {
+            let sha256 = Sha256::of(text.as_bytes());
+            let known = before.get(name).copied();
+            let mut theirs = known.is_some_and(|known| known.theirs);
+            if known.is_none_or(|known| known.sha256 != sha256) {
+                let path = repository::path(folder, name.as_str());
+                let seen = store.look(&path).await?;
+                let there = seen.bytes().map(|bytes| Sha256::of(bytes));
+                let ours = |there| there == sha256 || known.is_some_and(|known| known.sha256 == there);
+                theirs = there.is_some_and(|there| !ours(there));
+                if theirs {
+                    notes.push(format!(
+                        "warning: {} is somebody else's, and stays\n  hint: move it away, or set client-files = false in [repository]",
+                        store.locate(&path)
+                    ));
+                } else if there != Some(sha256) {
+                    let bytes = Bytes::copy_from_slice(text.as_bytes());
+                    store.replace(&path, bytes, &seen, lock).await?.ok_or_else(raced)?;
+                }
+            }
+            published.catalogue.clients.insert(name.clone(), ClientFile { sha256, theirs });
+        }
+        for (name, known) in before.iter().filter(|(name, _)| !files.contains_key(*name)) {
+            let path = repository::path(folder, name.as_str());
+            let there = store.read(&path).await?.map(|bytes| Sha256::of(&bytes));
+            if there == Some(known.sha256) {
+                store.delete(&path).await?;
+            }
+        }
+        published.keep_catalogue(place).await?;
+        Ok(notes)
+    }
+}
+
+/// Every file for nodes: transfers, the installer, and for each architecture a whole node.
+fn files(offer: &Offer<'_>) -> Result<BTreeMap<FileName, String>, crate::client::ClientError> {
+    let component = &offer.component.name;
+    let mut files: BTreeMap<String, String> = BTreeMap::new();
+    for transfer in transfer::transfers(offer)? {
+        files.insert(transfer.file, transfer.text);
+    }
+    files.insert(format!("{component}.sh"), script::script(offer, None)?);
+    let arches = offer.arches();
+    for arch in &arches {
+        let node = machine::Machine::new(offer, *arch, None)?;
+        let title = butane::title(offer, *arch, None);
+        let stem = butane::stem(component.as_str(), *arch, &arches);
+        let butane = butane::render(&node, butane::Variant::Flatcar, &title);
+        files.insert(format!("{stem}.bu"), butane);
+        files.insert(format!("{stem}.ign"), ignition::render(&node));
+    }
+    // The longest names of components leave no room for an ending.
+    let named = |(name, text): (String, String)| Some((name.parse().ok()?, text));
+    Ok(files.into_iter().filter_map(named).collect())
+}
+
+/// The newest lines for each architecture of which nothing tells yet that they are this repository's.
+pub(super) fn strangers(
+    component: &Component,
+    published: &Published,
+    upstream: &Upstream,
+) -> Vec<FileName> {
+    let images = emulate::images(component, &published.manifest);
+    let mut newest: BTreeMap<Arch, &Offered> = BTreeMap::new();
+    for image in &images {
+        let newest = newest.entry(image.arch).or_insert(image);
+        if newest.shown < image.shown {
+            *newest = image;
+        }
+    }
+    let newest = newest.into_values().filter(|image| !is_released(&image.shown, upstream));
+    newest.map(|image| image.name.clone()).collect()
+}
+
+/// Whether upstream has a version, or the one that it is a revision of.
+fn is_released(shown: &Version, upstream: &Upstream) -> bool {
+    let has = |version: &Version| {
+        upstream.judged.iter().any(|judged| judged.version.as_ref() == Some(version))
+    };
+    has(shown) || shown.unrevised().is_some_and(|(version, _)| has(&version))
+}
+
+/// What nodes would take of a manifest that they should not.
+pub(super) fn misled(survey: &Survey<'_>, manifest: &Manifest) -> Vec<Told> {
+    check(survey, &survey.published, manifest, &[])
+}
+
+/// The same of the manifest that a commit would write.
+pub(super) fn foretold(
+    survey: &Survey<'_>,
+    published: &Published,
+    images: &[(Image, Record)],
+) -> Vec<Told> {
+    let mut manifest = published.manifest.clone();
+    for (image, _) in images {
+        // What does not fit is for the commit to say.
+        let _ = manifest.add(image.name.clone(), image.sha256);
+    }
+    check(survey, published, &manifest, images)
+}
+
+/// The same of the bytes that are served now.
+///
+/// # Errors
+/// They cannot be read.
+pub(super) async fn read_back(
+    survey: &Survey<'_>,
+    place: &Place<'_>,
+    published: &Published,
+) -> Result<Vec<Told>, CommitError> {
+    let path = repository::path(place.folder, MANIFEST);
+    let served = place.store.read(&path).await?.unwrap_or_default();
+    match Manifest::parse(&served) {
+        Ok(manifest) => Ok(check(survey, published, &manifest, &[])),
+        Err(source) => {
+            let path = place.store.locate(&path);
+            Err(repository::SnapshotError::Manifest { path, source }.into())
+        }
+    }
+}
+
+fn check(
+    survey: &Survey<'_>,
+    published: &Published,
+    manifest: &Manifest,
+    coming: &[(Image, Record)],
+) -> Vec<Told> {
+    let Survey { component, upstream, .. } = survey;
+    let mut images = emulate::images(component, manifest);
+    let all: Vec<Offered> = images.clone();
+    images.retain(|image| {
+        is_released(&image.shown, upstream)
+            || published.recorded(&image.name).is_some()
+            || survey.published.recorded(&image.name).is_some()
+            || coming.iter().any(|(coming, _)| coming.name == image.name)
+    });
+    // Where it will be is nothing that a pattern has in it.
+    let url = Url::parse("https://localhost/").expect("a literal URL");
+    let offer = Offer { component, url: &url, trust: &Trust::Unsigned, images: &images };
+    let name = &component.name;
+    match emulate::check(&offer, manifest) {
+        Err(error) => vec![Told {
+            message: format!("{name}: {error}"),
+            causes: Vec::new(),
+            hint: Some(error.hint()),
+        }],
+        // One is enough: the others are of the same line.
+        Ok(misled) => misled.first().map(|misled| told(component, misled, &all)).into_iter().collect(),
+    }
+}
+
+fn told(component: &Component, misled: &Misled, all: &[Offered]) -> Told {
+    let name = &component.name;
+    let taken = misled.takes.as_ref().and_then(|taken| {
+        all.iter().find(|image| image.name.as_str() == taken).map(|image| &image.shown)
+    });
+    let hint = match taken {
+        Some(version) => format!(
+            "nothing tells who made that, and nodes go on with nothing older: `publish yank {name} {version}` takes it out"
+        ),
+        None => "change [image] name".to_owned(),
+    };
+    Told { message: format!("{name}: {misled}"), causes: Vec::new(), hint: Some(hint) }
+}
