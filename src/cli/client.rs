@@ -135,10 +135,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> anyhow::Result<Ended>
         None => match &files[..] {
             [file] => print(&file.text)?,
             [] => bail!("there is no component"),
-            _ => bail!(
-                "these are {} files\nhint: --output names a folder for them",
-                files.len()
-            ),
+            _ => bail!("these are {} files\nhint: --output names a folder for them", files.len()),
         },
     }
     Ok(Ended::Well)
@@ -172,7 +169,11 @@ fn files(offers: &[Offer<'_>], args: &Args) -> anyhow::Result<Vec<File>> {
     let files: Vec<Vec<File>> = offers
         .iter()
         .map(|offer| {
-            if whole { Ok(vec![node(std::slice::from_ref(offer), args)?]) } else { files_of(offer, args) }
+            if whole {
+                Ok(vec![node(std::slice::from_ref(offer), args)?])
+            } else {
+                files_of(offer, args)
+            }
         })
         .collect::<anyhow::Result<_>>()?;
     Ok(files.into_iter().flatten().collect())
@@ -249,7 +250,8 @@ fn node(offers: &[Offer<'_>], args: &Args) -> anyhow::Result<File> {
             };
             merged.map_err(|error| {
                 let hint = error.hint();
-                anyhow::Error::new(error).context(format!("nothing can be put into {shown}\nhint: {hint}"))
+                anyhow::Error::new(error)
+                    .context(format!("nothing can be put into {shown}\nhint: {hint}"))
             })?
         }
     };

@@ -210,6 +210,7 @@ fn expectation(config: &Config, component: &Component) -> Expected {
             .into_keys()
             .collect(),
         made: image::packed(component.image.format).is_some(),
+        component: Box::new(component.clone()),
     }
 }
 

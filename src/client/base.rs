@@ -41,10 +41,18 @@ impl BaseError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Yaml(_) => "give a file that butane takes",
-            Self::Variant { .. } => "--variant says which one; a Butane file begins with `variant: flatcar` and a `version`",
-            Self::Clash(_) => "take it out of the base, or merge the two by hand: without --base, the file has all that is needed",
-            Self::Closed(_) => "write it as a block, one item a line, without brackets, braces or anchors",
-            Self::Unproved => "merge the two by hand: without --base, the file has all that is needed",
+            Self::Variant { .. } => {
+                "--variant says which one; a Butane file begins with `variant: flatcar` and a `version`"
+            }
+            Self::Clash(_) => {
+                "take it out of the base, or merge the two by hand: without --base, the file has all that is needed"
+            }
+            Self::Closed(_) => {
+                "write it as a block, one item a line, without brackets, braces or anchors"
+            }
+            Self::Unproved => {
+                "merge the two by hand: without --base, the file has all that is needed"
+            }
         }
     }
 }
@@ -191,7 +199,8 @@ impl Work {
             let lines = butane::dropin(dropin);
             let wanted = item(&lines)?;
             let theirs = known.get("dropins").map(Node::items).unwrap_or_default();
-            let same = |item: &&Node| item.get("name") == wanted.get("name");
+            let same =
+                |item: &&Node| item.get("name").and_then(Node::text) == Some(dropin.0.as_str());
             match theirs.iter().find(same) {
                 Some(known) if *known == wanted => {}
                 Some(_) => return Err(clash(&format!("dropins {}", dropin.0))),
@@ -221,7 +230,12 @@ impl Work {
                 };
                 items.extend(nodes);
                 let (after, col) = (there.at.last, there.at.col);
-                self.insert(after, col, false, lines.iter().map(|line| indented(line, col)).collect());
+                self.insert(
+                    after,
+                    col,
+                    false,
+                    lines.iter().map(|line| indented(line, col)).collect(),
+                );
             }
         }
         Ok(())
@@ -327,7 +341,10 @@ fn item(lines: &[String]) -> Result<Node, BaseError> {
 }
 
 fn scalar(text: &str) -> Node {
-    Node { value: Value::Scalar(text.to_owned(), true), at: yaml::Place::default() }
+    Node {
+        value: Value::Scalar(text.to_owned(), yaml::is_ambiguous(text)),
+        at: yaml::Place::default(),
+    }
 }
 
 fn list(items: Vec<Node>) -> Node {

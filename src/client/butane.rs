@@ -69,11 +69,7 @@ pub fn title(offer: &Offer<'_>, arch: Arch, stem: Option<&Stem>) -> String {
 /// first one.
 #[must_use]
 pub fn stem(component: &str, arch: Arch, arches: &[Arch]) -> String {
-    if arches.first() == Some(&arch) {
-        component.to_owned()
-    } else {
-        format!("{component}-{arch}")
-    }
+    if arches.first() == Some(&arch) { component.to_owned() } else { format!("{component}-{arch}") }
 }
 
 /// The whole file; `title` is a line for people, harmless already.

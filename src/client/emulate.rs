@@ -66,7 +66,10 @@ pub fn check(offer: &Offer<'_>, manifest: &Manifest) -> Result<Vec<Misled>, Clie
                         client,
                         arch,
                         expected: expected.name.clone(),
-                        takes: taken.into_iter().find(|name| *name != expected.name.as_str()).map(str::to_owned),
+                        takes: taken
+                            .into_iter()
+                            .find(|name| *name != expected.name.as_str())
+                            .map(str::to_owned),
                     });
                 }
             }
@@ -90,7 +93,9 @@ fn takes<'m>(
     let mut newest: Vec<(&str, &str)> = Vec::new();
     for (name, _) in manifest.files() {
         let Some(version) = pattern.version(name.as_str(), client) else { continue };
-        let order = newest.first().map_or(std::cmp::Ordering::Greater, |(known, _)| compare(version, known));
+        let order = newest
+            .first()
+            .map_or(std::cmp::Ordering::Greater, |(known, _)| compare(version, known));
         if order.is_gt() {
             newest.clear();
         }

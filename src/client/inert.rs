@@ -55,11 +55,10 @@ pub fn shell(text: &str) -> String {
 /// A scalar of YAML: as it is where nothing in it could mean something else, or in double quotes.
 #[must_use]
 pub fn yaml(text: &str) -> String {
-    let plain = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/')
+    let plain = text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '/')
         && text.chars().all(|c| c.is_ascii_alphanumeric() || "/._+-,;:%=".contains(c))
         && !text.ends_with(':')
-        && !["true", "false", "null", "yes", "no", "on", "off", "y", "n"]
-            .contains(&text.to_ascii_lowercase().as_str());
+        && !super::yaml::is_ambiguous(text);
     if plain { text.to_owned() } else { serde_json::Value::from(text).to_string() }
 }
 
@@ -86,10 +85,14 @@ mod tests {
 
     #[test]
     fn what_yaml_could_read_otherwise_is_quoted() {
-        for plain in ["/opt/x-1.0+a,b.raw", "https://e.org/a%20b", "sha256-00ff", "data:;base64,QQ=="] {
+        for plain in
+            ["/opt/x-1.0+a,b.raw", "https://e.org/a%20b", "sha256-00ff", "data:;base64,QQ=="]
+        {
             assert_eq!(yaml(plain), plain);
         }
-        for odd in ["", "yes", "No", "1.0", "a: b", "a #b", "- a", "x:", "\u{e9}", "{a}", "0644", "~"] {
+        for odd in
+            ["", "yes", "No", "1.0", "a: b", "a #b", "- a", "x:", "\u{e9}", "{a}", "0644", "~"]
+        {
             assert!(yaml(odd).starts_with('"'), "{odd}");
         }
     }

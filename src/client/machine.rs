@@ -80,9 +80,8 @@ pub fn units(offer: &Offer<'_>) -> Vec<Unit> {
     };
     // One that fails, because its server is down, must not keep the others from their updates. The
     // service counts as started at once, so the time limit of its start is that of the downloads.
-    let update = format!(
-        "[Service]\nTimeoutStartSec=1h\nExecStartPre=-{SYSUPDATE} -C {name} update\n"
-    );
+    let update =
+        format!("[Service]\nTimeoutStartSec=1h\nExecStartPre=-{SYSUPDATE} -C {name} update\n");
     let mut dropins = vec![(format!("10-{name}.conf"), update)];
     if let Some(merges) = layout.merges {
         let kind = merges.trim_start_matches("systemd-").trim_end_matches(".service");
@@ -147,11 +146,7 @@ impl Machine {
     ///
     /// # Errors
     /// There is no image yet, or the keyring is not here.
-    pub fn new(
-        offer: &Offer<'_>,
-        arch: Arch,
-        stem: Option<&Stem>,
-    ) -> Result<Self, ClientError> {
+    pub fn new(offer: &Offer<'_>, arch: Arch, stem: Option<&Stem>) -> Result<Self, ClientError> {
         let component = offer.component.name.to_string();
         let layout = Layout::of(offer.component);
         let first = offer

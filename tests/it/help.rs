@@ -2,9 +2,9 @@
 
 use crate::repo::Repo;
 
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 14] = [
     "sync", "plan", "build", "status", "prune", "yank", "restore", "retire", "verify", "inspect",
-    "key", "serve", "init",
+    "client", "key", "serve", "init",
 ];
 
 fn help(args: &[&str]) -> String {

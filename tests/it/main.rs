@@ -19,6 +19,7 @@
 
 mod bucket;
 mod catalog;
+mod client;
 mod command_source;
 mod commands;
 mod companions;

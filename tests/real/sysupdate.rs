@@ -23,6 +23,15 @@ impl<'a> Sysupdate<'a> {
         Self::configure(node, url, "yes")
     }
 
+    /// A node whose transfer is this one.
+    pub fn with(node: &'a Node, transfer: &str) -> Self {
+        node.ok(&format!(
+            "mkdir -p /etc/sysupdate.{NAME}.d /opt/extensions/{NAME}
+             cat >/etc/sysupdate.{NAME}.d/{NAME}.transfer <<'end'\n{transfer}end"
+        ));
+        Self { node }
+    }
+
     fn configure(node: &'a Node, url: &str, verify: &str) -> Self {
         node.ok(&format!(
             "mkdir -p /etc/sysupdate.{NAME}.d /opt/extensions/{NAME}
