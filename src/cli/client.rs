@@ -49,7 +49,7 @@ pub(super) struct Args {
     name: Option<ComponentName>,
     /// What to write
     #[arg(long, value_enum, hide_possible_values = true, default_value_t = Format::Transfer,
-          help = "What to write: transfer, component, feature, butane, ignition or\nscript")]
+          help = "What to write: transfer, component, feature, butane, ignition or script")]
     format: Format,
     /// Every component
     #[arg(long, conflicts_with = "name")]

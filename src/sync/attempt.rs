@@ -78,9 +78,10 @@ pub(super) async fn attempt<'s>(
         remember(shop).await?;
     }
     outcome.newest = newest(component, &published);
-    if outcome.published.is_empty() {
+    // What was told before a commit is told once.
+    if outcome.published.is_empty() && !made.misled {
         outcome.errors.extend(clients::misled(survey, &published.manifest));
-    } else {
+    } else if !outcome.published.is_empty() {
         outcome.errors.extend(clients::read_back(survey, place, &published).await?);
     }
     for note in clients.keep(component, place, &mut published).await? {
@@ -128,6 +129,8 @@ pub(super) struct Made<'s> {
     /// A version goes out for all architectures or for none: half of one would tell half of the
     /// nodes that they are behind, for good if nobody looks. `partial` says that they may.
     broken: BTreeSet<Version>,
+    /// Whether something was not published because nodes would have been misled.
+    misled: bool,
     /// Whose files are not there yet: not asked for again in this run.
     absent: BTreeSet<FileName>,
 }
@@ -238,6 +241,7 @@ async fn publish_all(
         let told = clients::foretold(survey, published, &images);
         if !told.is_empty() {
             outcome.errors.extend(told);
+            made.misled = true;
             made.broken.insert(builds[0].shown.clone());
             continue;
         }
