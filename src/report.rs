@@ -12,6 +12,8 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::build::BuildError;
+use crate::client::ClientError;
+use crate::client::base::BaseError;
 use crate::config::ConfigError;
 use crate::fetch::FetchError;
 use crate::image::inspect::InspectError;
@@ -268,6 +270,8 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
             .or_else(|| error.downcast_ref::<LockfileError>().map(LockfileError::hint))
             .or_else(|| error.downcast_ref::<RecipeError>()?.hint())
             .or_else(|| error.downcast_ref::<ArchiveError>()?.hint())
+            .or_else(|| error.downcast_ref::<ClientError>().map(ClientError::hint))
+            .or_else(|| error.downcast_ref::<BaseError>().map(|error| error.hint().to_owned()))
             .or_else(|| error.downcast_ref::<YankError>()?.hint())
             .or_else(|| error.downcast_ref::<CommitError>()?.hint())
             .or_else(|| error.downcast_ref::<SnapshotError>()?.hint())

@@ -37,7 +37,7 @@ mod waiting;
 pub(crate) use attempt::remember;
 use attempt::{Made, attempt};
 use clients::Clients;
-pub use clients::trust_of;
+pub use clients::{keep_clients, trust_of};
 pub use left::{Left, tend};
 pub use outcome::{Outcome, PublishedImage, newest, refusals};
 pub use prune::{Limit, prune, retire};

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, bail};
 use clap::ValueEnum;
 use serde::Serialize;
 use url::Url;
@@ -13,8 +13,7 @@ use super::{Context, Ended, print, print_json};
 use crate::client::butane::Variant;
 use crate::client::machine::Machine;
 use crate::client::{
-    ClientError, Offer, Offered, Trust, base, butane, definition, emulate, ignition, script,
-    transfer,
+    Offer, Offered, Trust, base, butane, definition, emulate, ignition, script, transfer,
 };
 use crate::config::{Component, Config};
 use crate::manifest::Manifest;
@@ -182,8 +181,7 @@ fn files(offers: &[Offer<'_>], args: &Args) -> anyhow::Result<Vec<File>> {
 /// What a node needs of one component, file by file.
 fn files_of(offer: &Offer<'_>, args: &Args) -> anyhow::Result<Vec<File>> {
     let name = &offer.component.name;
-    let stem = args.branch.as_deref().map(|branch| offer.stem(branch)).transpose();
-    let stem = stem.map_err(told)?;
+    let stem = args.branch.as_deref().map(|branch| offer.stem(branch)).transpose()?;
     let file = |name: String, path: String, text: String| File { name, path: Some(path), text };
     Ok(match args.format {
         Format::Transfer => {
@@ -193,7 +191,7 @@ fn files_of(offer: &Offer<'_>, args: &Args) -> anyhow::Result<Vec<File>> {
             } else {
                 transfer::transfer(offer, stem.as_ref()).map(|one| vec![one])
             };
-            let transfers = transfers.map_err(told)?.into_iter();
+            let transfers = transfers?.into_iter();
             transfers.map(|one| file(one.file, transfer::path(offer), one.text)).collect()
         }
         Format::Component => {
@@ -205,7 +203,7 @@ fn files_of(offer: &Offer<'_>, args: &Args) -> anyhow::Result<Vec<File>> {
             vec![file(format!("{name}.feature"), path, definition::feature(offer))]
         }
         Format::Script => {
-            let text = script::script(offer, stem.as_ref()).map_err(told)?;
+            let text = script::script(offer, stem.as_ref())?;
             vec![File { name: format!("{name}.sh"), path: None, text }]
         }
         Format::Butane | Format::Ignition => vec![node(std::slice::from_ref(offer), args)?],
@@ -217,15 +215,14 @@ fn node(offers: &[Offer<'_>], args: &Args) -> anyhow::Result<File> {
     let mut machine = Machine::default();
     let mut titles = Vec::new();
     let mut name = String::from("nodes");
+    // One machine has one.
+    let first = offers.iter().flat_map(Offer::arches).min();
+    let arch = args.arch.or(first).unwrap_or(Arch::X86_64);
     for offer in offers {
-        let stem = args.branch.as_deref().map(|branch| offer.stem(branch)).transpose();
-        let stem = stem.map_err(told)?;
+        let stem = args.branch.as_deref().map(|branch| offer.stem(branch)).transpose()?;
         let arches = offer.arches();
-        let arch = args.arch.or_else(|| arches.first().copied());
-        let arch = arch.or_else(|| offer.component.arch.keys().next().copied());
-        let arch = arch.unwrap_or(Arch::X86_64);
-        let node = Machine::new(offer, arch, stem.as_ref()).map_err(told)?;
-        machine.add(node).map_err(told)?;
+        let node = Machine::new(offer, arch, stem.as_ref())?;
+        machine.add(node)?;
         titles.push(butane::title(offer, arch, stem.as_ref()));
         name = butane::stem(offer.component.name.as_str(), arch, &arches);
     }
@@ -248,19 +245,10 @@ fn node(offers: &[Offer<'_>], args: &Args) -> anyhow::Result<File> {
                 Some(variant) => base::merge(&base, &machine, variant),
                 None => base::variant(&base).and_then(|it| base::merge(&base, &machine, it)),
             };
-            merged.map_err(|error| {
-                let hint = error.hint();
-                anyhow::Error::new(error)
-                    .context(format!("nothing can be put into {shown}\nhint: {hint}"))
-            })?
+            merged.with_context(|| format!("nothing can be put into {shown}"))?
         }
     };
     Ok(File { name: format!("{name}.bu"), path: None, text })
-}
-
-fn told(error: ClientError) -> anyhow::Error {
-    let hint = error.hint();
-    anyhow!("{error}\nhint: {hint}")
 }
 
 fn write_all(folder: &Path, files: &[File]) -> anyhow::Result<()> {

@@ -14,7 +14,7 @@ use crate::repository::commit::CommitError;
 use crate::repository::yank::{self, Restored, YankError};
 use crate::repository::{Place, Published, seal};
 use crate::sign::{self, Signer};
-use crate::store::{Access, Store, StoreError};
+use crate::store::{Access, Store};
 use crate::sync;
 use crate::version::Version;
 
@@ -132,7 +132,15 @@ pub(super) async fn at_place<T, E>(
             }
             done = work(&place).await;
         }
-        Ok::<_, StoreError>(done)
+        // A node must not begin with what was taken out.
+        if done.is_ok()
+            && let Some(component) = config.components.iter().find(|one| one.folder == *folder)
+        {
+            for note in sync::keep_clients(config, component, &place, keyring.as_ref()).await? {
+                say(&format!("{note}\n"));
+            }
+        }
+        anyhow::Ok(done)
     });
     let done = done.await?;
     Ok((store, done))

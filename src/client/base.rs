@@ -160,14 +160,17 @@ impl Work {
                 |item: &Node| item.get("name").and_then(Node::text) == Some(unit.name.as_str());
             match known.iter().position(has_name) {
                 None => items.push((item(&butane::unit(unit))?, butane::unit(unit))),
-                Some(index) => self.extend_unit(unit, index, known[index].clone())?,
+                Some(index) => {
+                    let known = known[index].clone();
+                    self.extend_unit(unit, index, &known)?;
+                }
             }
         }
         self.add_items("systemd", "units", items)
     }
 
     /// Adds to a unit of the base what it lacks.
-    fn extend_unit(&mut self, unit: &Unit, index: usize, known: Node) -> Result<(), BaseError> {
+    fn extend_unit(&mut self, unit: &Unit, index: usize, known: &Node) -> Result<(), BaseError> {
         let clash = |key: &str| BaseError::Clash(format!("systemd.units {} {key}", unit.name));
         let closed = || BaseError::Closed(format!("systemd.units {}", unit.name));
         let wanted = item(&butane::unit(unit))?;

@@ -17,7 +17,7 @@ pub enum Variant {
     /// Flatcar Container Linux
     #[default]
     Flatcar,
-    /// Fedora CoreOS
+    /// Fedora's system for containers
     Fcos,
 }
 

@@ -1,4 +1,4 @@
-//! Ignition 3.3.0: what Flatcar and Fedora CoreOS read at their first boot.
+//! Ignition 3.3.0: what Flatcar and Fedora's system for containers read at their first boot.
 //!
 //! Owns the JSON (Ignition's configuration specification). Knows nothing of what is on the node.
 

@@ -105,8 +105,11 @@ fn refresh(merges: &str) -> String {
     format!("[Service]\nExecStartPost=/usr/bin/systemctl reload-or-restart {merges}\n")
 }
 
-/// What restarts the component's services when another image counts: an update, or a link that somebody
-/// set back. What is merged need not have been by then, so that is done first.
+/// What restarts the component's services when another image counts: after an update, or when somebody
+/// set the link back. What is merged need not have been by then, so that is done first.
+///
+/// The folder of the links is watched: systemd 257 does not see a link that another one takes the place
+/// of. So the service remembers what it saw last, from boot on, and does nothing for the others' links.
 fn restart(offer: &Offer<'_>, layout: &Layout) -> Vec<Unit> {
     let name = &offer.component.name;
     let services: Vec<String> = offer
@@ -116,24 +119,25 @@ fn restart(offer: &Offer<'_>, layout: &Layout) -> Vec<Unit> {
         .iter()
         // A template is started by whoever knows its instances.
         .filter(|unit| !unit.as_str().contains("@."))
-        .map(|unit| inert::word(unit.as_str()))
+        .map(|unit| format!("\"{}\"", inert::word(unit.as_str())))
         .collect();
     let Some(merges) = layout.merges.filter(|_| !services.is_empty()) else { return Vec::new() };
     let path = format!(
         "[Unit]\nDescription=Watch for another image of {name}\n\n[Path]\nPathChanged={}\n\n[Install]\nWantedBy=multi-user.target\n",
-        layout.link
+        layout.link_folder()
     );
     let service = format!(
-        "[Unit]\nDescription=Restart what runs from {name}\nAfter=systemd-sysupdate.service\n\n[Service]\nType=oneshot\nExecStart=/usr/bin/systemctl reload-or-restart {merges}\nExecStart=/usr/bin/systemctl try-restart {}\n",
-        services.join(" ")
+        "[Unit]\nDescription=Restart what runs from {name}, once it has another image\nAfter={merges} systemd-sysupdate.service\n\n[Service]\nType=oneshot\nExecStart=/usr/bin/sh -ec '\\\n    test -e {link} || exit 0; \\\n    now=$$(readlink -f {link}); before=$$(cat /run/{name}-restart || :); \\\n    if [ -n \"$$before\" ] && [ \"$$now\" != \"$$before\" ]; then \\\n        systemctl reload-or-restart {merges}; \\\n        systemctl try-restart {services}; \\\n    fi; \\\n    echo \"$$now\" >/run/{name}-restart'\n\n[Install]\nWantedBy=multi-user.target\n",
+        link = layout.link,
+        services = services.join(" "),
     );
-    let unit = |ending: &str, enabled, contents| Unit {
+    let unit = |ending: &str, contents| Unit {
         name: format!("{}-restart.{ending}", escaped(name.as_str())),
-        enabled,
+        enabled: true,
         contents: Some(contents),
         dropins: Vec::new(),
     };
-    vec![unit("path", true, path), unit("service", false, service)]
+    vec![unit("path", path), unit("service", service)]
 }
 
 /// A component's name as a part of a unit's, which has fewer characters (systemd-escape(1)).

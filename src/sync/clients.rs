@@ -43,6 +43,21 @@ pub fn trust_of(config: &Config, keyring: Option<&Keyring>) -> Trust {
     }
 }
 
+/// Brings the files of one component to what is published of it, after a change that is no sync.
+///
+/// # Errors
+/// The store cannot be read or written, or another publisher is at it: the next sync does it.
+pub async fn keep_clients(
+    config: &Config,
+    component: &Component,
+    place: &Place<'_>,
+    keyring: Option<&Keyring>,
+) -> Result<Vec<String>, CommitError> {
+    let mut published = Published::read(place.store, place.folder).await?;
+    let clients = Clients::of(config, Some(place.signer), keyring);
+    clients.keep(component, place, &mut published).await
+}
+
 impl<'c> Clients<'c> {
     pub(super) fn of(
         config: &'c Config,

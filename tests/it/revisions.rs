@@ -84,6 +84,15 @@ fn what_changes_no_byte_builds_nothing() {
     let repo = published();
     let text = fs::read_to_string(repo.path("components/x.toml")).unwrap();
     repo.component("x", &format!("description = \"X\"\nhomepage = \"https://e.org/\"\n{text}\n[versions]\nnewest = 2\n[extension]\nid = \"_any\"\n"));
+    let offered = || {
+        let mut all = repo.snapshot();
+        all.retain(|path, _| path.ends_with(".raw") || path.ends_with("SHA256SUMS"));
+        all
+    };
+    let before = offered();
+    // The files for nodes have the description.
+    repo.sync().ok().prints(&["nothing to do"]);
+    assert_eq!(offered(), before);
     nothing_to_do(&repo);
 }
 

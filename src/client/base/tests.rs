@@ -36,7 +36,7 @@ fn merged(base: &str) -> Result<String, BaseError> {
     merge(base, &machine(), Variant::Flatcar)
 }
 
-const FULL: &str = r##"# my node
+const FULL: &str = r#"# my node
 variant: flatcar
 version: 1.1.0   # newer than needed
 
@@ -72,7 +72,7 @@ systemd:
     - name: systemd-sysupdate.timer
       enabled: true
 # the end
-"##;
+"#;
 
 #[test]
 fn a_base_keeps_every_line() {
