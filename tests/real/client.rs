@@ -124,6 +124,8 @@ fn the_installer_makes_a_node_that_keeps_itself_up_to_date() {
         "success\n"
     );
 
+    let state = "systemctl show --value --property ActiveState greeter-restart.service";
+    node.until("the restart is over", state, "inactive");
     // Back to the version before, by the link alone.
     let second = node.ok(invocation);
     node.ok(&format!("ln -sfn {} /etc/extensions/{NAME}.raw", Sysupdate::path("1.0.0")));
