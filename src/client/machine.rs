@@ -126,9 +126,10 @@ fn restart(offer: &Offer<'_>, layout: &Layout) -> Vec<Unit> {
         "[Unit]\nDescription=Watch for another image of {name}\n\n[Path]\nPathChanged={}\n\n[Install]\nWantedBy=multi-user.target\n",
         layout.link_folder()
     );
-    // A change while this runs starts nothing anew, so it looks again at its end.
+    // A change while this runs starts nothing anew, so it looks again at its end. Every other link of
+    // the folder starts it too: that may be often, and must not count as too often.
     let service = format!(
-        "[Unit]\nDescription=Restart what runs from {name}, once it has another image\nAfter={merges} systemd-sysupdate.service\n\n[Service]\nType=oneshot\nExecStart=/usr/bin/sh -ec '\\\n    test -e {link} || exit 0; \\\n    test -e {state} || readlink -f {link} >{state}; \\\n    while now=$$(readlink -f {link}); [ \"$$now\" != \"$$(cat {state})\" ]; do \\\n        systemctl reload-or-restart {merges}; \\\n        systemctl try-restart {services}; \\\n        echo \"$$now\" >{state}; \\\n    done'\n\n[Install]\nWantedBy=multi-user.target\n",
+        "[Unit]\nDescription=Restart what runs from {name}, once it has another image\nAfter={merges} systemd-sysupdate.service\nStartLimitIntervalSec=0\n\n[Service]\nType=oneshot\nExecStart=/usr/bin/sh -ec '\\\n    test -e {link} || exit 0; \\\n    test -e {state} || readlink -f {link} >{state}; \\\n    while now=$$(readlink -f {link}); [ \"$$now\" != \"$$(cat {state})\" ]; do \\\n        systemctl reload-or-restart {merges}; \\\n        systemctl try-restart {services}; \\\n        echo \"$$now\" >{state}; \\\n    done'\n\n[Install]\nWantedBy=multi-user.target\n",
         link = layout.link,
         state = format_args!("/run/{name}-restart"),
         services = services.join(" "),
