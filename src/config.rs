@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Deserialize;
 use url::Url;
@@ -53,7 +54,7 @@ pub struct Config {
     /// What `publish.toml` says.
     pub document: Document,
     /// The components, sorted by name.
-    pub components: Vec<Component>,
+    pub components: Vec<Arc<Component>>,
     /// Whether these are all of them.
     pub whole: bool,
 }
@@ -193,7 +194,7 @@ pub fn load(file: &Path) -> Result<Config, ConfigError> {
     for entry in entries {
         let path = entry.map_err(|error| ConfigError::new(&folder, error.to_string()))?.path();
         if path.extension().is_some_and(|ending| ending == "toml") {
-            components.push(load_component(&path)?);
+            components.push(Arc::new(load_component(&path)?));
         }
     }
     components.sort_by(|a, b| a.name.cmp(&b.name));
@@ -241,7 +242,7 @@ fn load_component(path: &Path) -> Result<Component, ConfigError> {
 }
 
 /// One folder has one component: a client's pattern `a-@v-%a.raw` also matches `a-b-1.0-x86-64.raw`.
-fn check_folders(components: &[Component]) -> Result<(), ConfigError> {
+fn check_folders(components: &[Arc<Component>]) -> Result<(), ConfigError> {
     let mut seen = BTreeMap::new();
     for component in components {
         if let Some(other) = seen.insert(&component.folder, &component.name) {
@@ -321,7 +322,7 @@ impl Config {
     ///
     /// # Errors
     /// There is none; the hint lists those there are.
-    pub fn component(&self, name: &ComponentName) -> Result<&Component, ConfigError> {
+    pub fn component(&self, name: &ComponentName) -> Result<&Arc<Component>, ConfigError> {
         self.components.iter().find(|component| component.name == *name).ok_or_else(|| {
             let known =
                 self.components.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", ");

@@ -225,10 +225,13 @@ impl Published {
         let unread = |name: &FileName| !self.records.contains_key(name);
         let images: Vec<FileName> = images.into_iter().filter(unread).collect();
         let mut records = futures::stream::iter(images)
-            .map(async |name| {
-                let record = store.read(&record_path(folder, &name)).await?;
-                let record = record.and_then(|record| serde_json::from_slice(&record).ok());
-                Ok::<_, StoreError>((name, record))
+            .map(|name| {
+                let path = record_path(folder, &name);
+                async move {
+                    let record = store.read(&path).await?;
+                    let record = record.and_then(|record| serde_json::from_slice(&record).ok());
+                    Ok::<_, StoreError>((name, record))
+                }
             })
             .buffer_unordered(16);
         while let Some((name, record)) = records.next().await.transpose()? {

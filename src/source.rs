@@ -117,7 +117,7 @@ pub struct Private {
     /// Its address. An answer must not choose the server: a token goes there.
     pub url: String,
     /// Whose token.
-    pub api: forge::Api,
+    pub api: Arc<forge::Api>,
 }
 
 impl Private {

@@ -77,7 +77,7 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Ended> {
     for told in &errors {
         say(&told.text());
     }
-    let surveys: Vec<&Survey<'_>> = surveys.iter().flatten().collect();
+    let surveys: Vec<&Survey> = surveys.iter().flatten().collect();
     let refused = surveys.iter().any(|survey| !survey.plan.refusals.is_empty());
     if context.json {
         print_json(
@@ -93,7 +93,7 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Ended> {
     Ok(if refused || !errors.is_empty() { Ended::Partly } else { Ended::Well })
 }
 
-fn planned<'s>(survey: &'s Survey<'_>) -> Planned<'s> {
+fn planned(survey: &Survey) -> Planned<'_> {
     Planned {
         component: &survey.component.name,
         builds: survey
@@ -157,7 +157,7 @@ fn vouched(assets: &[Vouched]) -> String {
     out
 }
 
-fn text(survey: &Survey<'_>, verbose: bool) -> String {
+fn text(survey: &Survey, verbose: bool) -> String {
     let mut out = String::new();
     let name = &survey.component.name;
     let plan = &survey.plan;

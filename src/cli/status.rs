@@ -174,13 +174,13 @@ pub(super) async fn run(context: &Context, check: bool) -> anyhow::Result<Ended>
 }
 
 /// What can be told of a component whose upstream cannot be asked.
-fn unknown(failed: &Unsurveyed<'_>) -> Status {
+fn unknown(failed: &Unsurveyed) -> Status {
     let published = failed.published.as_deref();
     Status {
         component: failed.component.name.clone(),
         folder: None,
         upstream: None,
-        published: published.and_then(|published| sync::newest(failed.component, published)),
+        published: published.and_then(|published| sync::newest(&failed.component, published)),
         state: State::Failed,
         missing: Vec::new(),
         missing_architectures: Vec::new(),
@@ -222,7 +222,7 @@ fn text_of_left(left: &Left, now: Timestamp) -> String {
     out
 }
 
-fn status(survey: &Survey<'_>, limit: Limit, now: Timestamp) -> Status {
+fn status(survey: &Survey, limit: Limit, now: Timestamp) -> Status {
     let Survey { component, arches, published, plan, basis, .. } = survey;
     let shelf = repository::shelf::Shelf::new(component, published, &survey.upstream.versions());
     let newest = shelf.slots.values().next_back().and_then(|slot| slot.values().next_back());

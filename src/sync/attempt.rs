@@ -21,7 +21,7 @@ use crate::version::Version;
 /// whether something turned out not to be there yet: then it is worth another attempt, because an older
 /// version may take its place.
 pub(super) async fn attempt<'s>(
-    survey: &Survey<'_>,
+    survey: &Survey,
     shop: &'s Workshop,
     place: &Place<'_>,
     limit: Limit,

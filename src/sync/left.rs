@@ -4,6 +4,7 @@
 //! go. Nothing else: another publisher's configuration may have a component for them.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -74,13 +75,13 @@ pub async fn tend(store: Store, config: &Config, run: Run) -> anyhow::Result<Vec
     let signer = match run {
         // That a key is not here was said when the components were looked at.
         Run::Dry => signer_to_look(config, &Progress::new(true))?,
-        Run::Real => Some(Signer::open(config)?),
+        Run::Real => Some(Arc::new(Signer::open(config)?)),
     };
     let mut found = Vec::new();
     // As many files as a run may delete; what is more goes with the next ones.
     let mut most = config.document.retention.max_delete;
     for folder in folders {
-        let looked = contained(look(&store, config, &folder, signer.as_ref())).await;
+        let looked = contained(look(&store, config, &folder, signer.as_deref())).await;
         let mut left = looked.unwrap_or_else(|error| {
             let errors = vec![Told::of(folder.as_str(), error.as_ref())];
             Left { folder, lines: 0, expires: None, signed: None, deleted: Vec::new(), errors }
