@@ -16,6 +16,7 @@ use crate::config::{self, Config, ConfigError};
 use crate::name::{Arch, ComponentName, Folder};
 use crate::report::{Progress, Told, say};
 use crate::store::StoreError;
+use crate::trust::lockfile::LockfileError;
 use crate::version::Version;
 
 mod build;
@@ -357,7 +358,11 @@ fn fail(error: &anyhow::Error, json: bool) -> ExitCode {
         let _ = print_json("error", &serde_json::json!({ "errors": [told] }));
     }
     let is = |test: fn(&(dyn std::error::Error + 'static)) -> bool| error.chain().any(test);
-    if is(<dyn std::error::Error>::is::<ConfigError>) {
+    // What people keep beside the configuration, under version control, is a part of it.
+    let locked = |error: &(dyn std::error::Error + 'static)| {
+        error.downcast_ref().is_some_and(LockfileError::is_unreadable)
+    };
+    if is(<dyn std::error::Error>::is::<ConfigError>) || error.chain().any(locked) {
         ExitCode::from(4)
     } else if is(|error| matches!(error.downcast_ref(), Some(StoreError::Locked { .. }))) {
         ExitCode::from(5)

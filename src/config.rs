@@ -143,7 +143,11 @@ fn distinct_architectures<'de, D: serde::Deserializer<'de>>(
     if arches.is_empty() {
         return Err(serde::de::Error::custom("an image needs at least one architecture"));
     }
-    Ok(arches.into_iter().collect::<BTreeSet<_>>().into_iter().collect())
+    let mut distinct = BTreeSet::new();
+    match arches.into_iter().find(|arch| !distinct.insert(*arch)) {
+        Some(twice) => Err(serde::de::Error::custom(format!("`{twice}` is there twice"))),
+        None => Ok(distinct.into_iter().collect()),
+    }
 }
 
 /// `[limits]`
@@ -171,7 +175,7 @@ impl Default for Limits {
 pub fn parse(file: &Path, text: &str) -> Result<Document, ConfigError> {
     let document: Document =
         toml::from_str(text).map_err(|error| ConfigError::from_toml(file, text, &error))?;
-    document.network.check(file)?;
+    document.network.check().map_err(|message| ConfigError::in_text(file, text, &message))?;
     Ok(document)
 }
 
@@ -376,6 +380,7 @@ mod tests {
             "[repository]\n[network]\nrewrite = { \"example.com\" = \"x\" }\n",
             "[repository]\n[limits]\nunpacked = \"4\"\n",
             "[repository]\narchitectures = []\n",
+            "[repository]\narchitectures = [\"arm64\", \"arm64\"]\n",
             "[repository]\nurl = \"ftp://e.org/\"\n",
             "[repository]\nurl = \"https://e.org/?q\"\n",
             "[repository]\nurl = \"https://u:p@e.org/\"\n",

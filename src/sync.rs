@@ -19,13 +19,14 @@ use crate::name::{Arch, Sha256};
 use crate::plan::{self, Action, Basis, Plan, Upstream, Why};
 use crate::recipe::fingerprint;
 use crate::report::{Progress, Step, Told};
-use crate::repository::commit::{Change, CommitError};
+use crate::repository::commit::{Change, CommitError, InputRecord};
 use crate::repository::seal::{self, Seal};
 use crate::repository::{self, Place, Published, commit};
 use crate::sign::{self, Signer};
 use crate::source::{self, Listing};
 use crate::store::{Access, Lock, Store, StoreError};
-use crate::trust;
+use crate::trust::lockfile::Ledger;
+use crate::trust::{self, TrustError};
 
 mod attempt;
 mod left;
@@ -104,7 +105,7 @@ pub async fn sync_to(
     run: Run,
     progress: &Progress,
 ) -> anyhow::Result<Vec<Outcome>> {
-    let shop = workshop(config, progress);
+    let shop = workshop(config, progress)?;
     let signer = match run {
         Run::Dry => signer_to_look(config, progress)?,
         Run::Real => Some(Signer::open(config)?),
@@ -188,10 +189,14 @@ pub fn signer_to_look(config: &Config, progress: &Progress) -> Result<Option<Sig
 }
 
 /// The client and the limits of a run.
-#[must_use]
-pub fn workshop(config: &Config, progress: &Progress) -> Workshop {
+///
+/// # Errors
+/// A file that the configuration stands on cannot be used. Nothing was asked of anybody yet.
+pub fn workshop(config: &Config, progress: &Progress) -> anyhow::Result<Workshop> {
     let client = Client::new(&config.document.network, &config.document.limits);
-    Workshop::new(client, config, progress.clone())
+    let shop = Workshop::new(client, config, progress.clone());
+    shop.guard.ledger.open()?;
+    Ok(shop)
 }
 
 /// A component that could not even be planned for.
@@ -311,6 +316,7 @@ async fn survey_in_turn<'c>(
     };
     let (published, plan) =
         plan_for(component, &arches, &upstream, published, basis, store, signer).await?;
+    check_first_uses(component, &published, &shop.guard.ledger)?;
     Ok(Survey { component, arches, upstream, published, basis, plan })
 }
 
@@ -360,6 +366,26 @@ async fn plan_for(
         }
     }
     Ok((published, plan))
+}
+
+/// Whether the lock file and what is published tell the same of every first use, though nothing may be
+/// built that would ask.
+fn check_first_uses(
+    component: &Component,
+    published: &Published,
+    ledger: &Ledger,
+) -> Result<(), TrustError> {
+    if !component.assets.iter().any(|rule| rule.trust.first_use) {
+        return Ok(());
+    }
+    let accepted: Vec<Sha256> = component.versions.accept.values().flatten().copied().collect();
+    for (image, _) in published.manifest.files() {
+        let inputs = published.recorded(image).into_iter().flat_map(|record| &record.inputs);
+        for InputRecord { from, sha256, .. } in inputs {
+            ledger.check_published(&component.name, image, (from, *sha256), &accepted)?;
+        }
+    }
+    Ok(())
 }
 
 /// Keeps what upstreams answered for the next run. Components whose answers cannot be kept are up to

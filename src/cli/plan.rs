@@ -68,7 +68,7 @@ struct Refused<'a> {
 
 pub(super) async fn run(context: &Context) -> anyhow::Result<Ended> {
     let config = context.load()?;
-    let shop = sync::workshop(&config, &context.progress);
+    let shop = sync::workshop(&config, &context.progress)?;
     let store = Store::configured(&config, Access::Read)?;
     let signer = sync::signer_to_look(&config, &context.progress)?;
     let surveys = sync::survey_all(&config, &shop, &store, signer.as_ref()).await;

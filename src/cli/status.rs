@@ -123,7 +123,7 @@ impl State {
 
 pub(super) async fn run(context: &Context, check: bool) -> anyhow::Result<Ended> {
     let config = context.load()?;
-    let shop = sync::workshop(&config, &context.progress);
+    let shop = sync::workshop(&config, &context.progress)?;
     let store = Store::configured(&config, Access::Read)?;
     let signer = sync::signer_to_look(&config, &context.progress)?;
     let now = Timestamp::now();

@@ -113,6 +113,11 @@ impl TryFrom<String> for CompanionName {
     fn try_from(text: String) -> Result<Self, String> {
         let name: ComponentName =
             text.parse().map_err(|error: crate::name::NameError| error.to_string())?;
+        if Template::parse(&format!("{{{name}}}")).is_ok() {
+            return Err(format!(
+                "`{name}` is what {{{name}}} of the component itself is called\nhint: call it by its project's name"
+            ));
+        }
         if name.as_str().chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')) {
             Ok(Self(name))
         } else {

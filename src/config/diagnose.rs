@@ -5,6 +5,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use toml::de::{DeTable, DeValue};
+
 /// How a message begins about a line that may hold a secret: such a line is not shown.
 pub(super) const SECRET: &str = "a secret has no place in this file";
 
@@ -54,8 +56,9 @@ impl ConfigError {
         Self { file: file.to_owned(), place, message: message.trim_end().replace('\n', ", "), hint }
     }
 
-    /// An error that the whole of `text` shows; it is marked where the first name that the message
-    /// quotes stands as a string, if it stands there once. A hint as in [`ConfigError::from_toml`].
+    /// An error that the whole of `text` shows. One that begins with what it is about, such as
+    /// `[versions] pin: `, is marked there; any other where the first name that the message quotes
+    /// stands as a string, if it stands there once. A hint as in [`ConfigError::from_toml`].
     #[must_use]
     pub fn in_text(file: &Path, text: &str, message: &str) -> Self {
         let (message, hint) = match message.split_once("\nhint: ") {
@@ -63,13 +66,16 @@ impl ConfigError {
             None => (message, None),
         };
         let quoted = message.split('`').nth(1).map(|name| format!("\"{name}\""));
-        let place = quoted.and_then(|name| {
+        let as_string = || {
+            let name = quoted?;
             let mut found = text.match_indices(&name);
             match (found.next(), found.next()) {
-                (Some((at, _)), None) => Some(Place::new(text, at + 1..at + name.len() - 1)),
+                (Some((at, _)), None) => Some(at + 1..at + name.len() - 1),
                 _ => None,
             }
-        });
+        };
+        let place = value_of(text, message).or_else(as_string);
+        let place = place.map(|span| Place::new(text, span));
         Self { file: file.to_owned(), place, message: message.to_owned(), hint }
     }
 
@@ -89,6 +95,37 @@ fn narrow(text: &str, span: std::ops::Range<usize>, message: &str) -> std::ops::
     match (found.next(), found.next()) {
         (Some((at, _)), None) => span.start + at..span.start + at + name.len(),
         _ => span,
+    }
+}
+
+/// Where the value stands that a message begins with, as `[section] key: …`: the name that it quotes,
+/// if that is in the value once, or all of it. Of several sections of one name it must be the only one
+/// with such a key.
+fn value_of(text: &str, message: &str) -> Option<std::ops::Range<usize>> {
+    let (path, rest) = message.strip_prefix('[')?.split_once(']')?;
+    let (key, _) = rest.trim_start_matches(']').trim_start().split_once(": ")?;
+    let document = DeTable::parse(text).ok()?;
+    let mut tables = vec![document.get_ref()];
+    for name in path.trim_start_matches('[').split('.') {
+        let values = tables.iter().filter_map(|table| Some(table.get(name)?.get_ref()));
+        tables = values.flat_map(tables_of).collect();
+    }
+    let mut values = tables.iter().filter_map(|table| table.get(key));
+    let value = values.next().filter(|_| values.next().is_none())?;
+    // A table that has a header of its own is marked there.
+    let first_line = text.get(value.span())?.lines().next().map_or(0, str::len);
+    let span = narrow(text, value.span(), message);
+    Some(if span == value.span() { span.start..span.start + first_line } else { span })
+}
+
+/// The tables that a value is, or has in its list.
+fn tables_of<'v, 't>(value: &'v DeValue<'t>) -> Vec<&'v DeTable<'t>> {
+    match value {
+        DeValue::Table(table) => vec![table],
+        DeValue::Array(values) => {
+            values.iter().filter_map(|value| value.get_ref().as_table()).collect()
+        }
+        _ => Vec::new(),
     }
 }
 

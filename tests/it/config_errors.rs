@@ -126,7 +126,10 @@ fn what_names_no_version() {
           hint: such as ">=1.58", "~1.31", or, for versions of another kind, ">=2024-05-01, <2025"
         "#);
     insta::assert_snapshot!(versions("branches = 4"), @r#"
-        error: components/x.toml: [versions] branches: there is only one branch
+        error: components/x.toml:5:12: [versions] branches: there is only one branch
+            |
+          5 | branches = 4
+            |            ^
           hint: `per = "minor"` makes one of each 1.x, `per = "major"` of each x
         "#);
     insta::assert_snapshot!(versions("pin = \"1.0\"\nexclude = [\"/^1/\"]"), @r#"
@@ -260,6 +263,26 @@ fn what_a_recipe_cannot_mean() {
           5 | name = "x-{version}.raw"
             |         ^^^^^^^^^^^^^^^
         "#);
+}
+
+/// Each of two values is right by itself.
+#[test]
+fn what_does_not_go_together() {
+    insta::assert_snapshot!(component(&format!("{SOURCE}[lint]\nallow = [\"usr-sbin\"]\ndeny = [\"setuid\", \"usr-sbin\"]\n")), @"");
+    insta::assert_snapshot!(component("[source.git]\nurl = \"https://e.org/r\"\n[versions]\nmin-age = \"2d\"\n"), @"");
+    insta::assert_snapshot!(component(&format!("{SOURCE}[[asset]]\nname = \"x\"\nattestation = {{ workflow = \".github/workflows/x.yml\" }}\nfiles.\"usr/x\" = \"x\"\n")), @"");
+    insta::assert_snapshot!(component(&format!("{SOURCE}[[companion]]\nname = \"c\"\nsource.github.repo = \"o/r\"\n[companion.versions]\npin = \"1.0\"\nexclude = [\"1.0\"]\n")), @"");
+    insta::assert_snapshot!(config("[repository]\n[network.rewrite]\n\"https://e.org/\" = \"mirror\"\n"), @"");
+    insta::assert_snapshot!(component("[source.directory]\npath = \"x\"\nmatch = \"x\"\n"), @"");
+}
+
+#[test]
+fn what_no_image_is_called_and_no_path_is() {
+    insta::assert_snapshot!(component(&format!("{SOURCE}[image]\nname = \"../{{name}}-{{version}}-{{arch}}.raw\"\n")), @"");
+    insta::assert_snapshot!(component(&format!("{SOURCE}[require]\npaths = [\"usr/bin/x\", \"../x\"]\n")), @"");
+    insta::assert_snapshot!(component(&format!("{SOURCE}[versions]\nrequire = \">= v1.1\"\n")), @"");
+    insta::assert_snapshot!(component(&format!("{SOURCE}[[companion]]\nname = \"version\"\nsource.github.repo = \"o/r\"\n")), @"");
+    insta::assert_snapshot!(config("[repository]\narchitectures = [\"arm64\", \"x86-64\", \"arm64\"]\n"), @"");
 }
 
 #[test]

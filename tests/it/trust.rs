@@ -672,13 +672,46 @@ fn what_is_published_no_more_is_forgotten() {
 fn a_lock_file_that_cannot_be_used_stops_what_it_protects() {
     let bench = Bench::new(FIRST_USE);
     bench.versions(&["1.0"]);
+    let commands: [&[&str]; 5] =
+        [&["sync"], &["sync", "--locked"], &["plan"], &["status"], &["build", "tool"]];
     bench.repo.write("publish.lock", "version = 1\n<<<<<<< ours\n");
-    bench.refuses(&["publish.lock:2: ", "keep the lines of both sides"]);
+    for command in commands {
+        let told = ["publish.lock:2: ", "keep the lines of both sides"];
+        bench.repo.publish(command).code(4).says(&told);
+    }
     fs::remove_file(bench.repo.path("publish.lock")).unwrap();
     fs::create_dir(bench.repo.path("publish.lock")).unwrap();
-    bench.refuses(&["cannot read publish.lock"]);
+    bench.repo.sync().code(4).says(&["cannot read publish.lock"]);
+    assert_eq!(bench.web.requests().len(), 0);
     fs::remove_dir(bench.repo.path("publish.lock")).unwrap();
     bench.publishes(&["1.0"]);
+}
+
+/// With nothing to build, nothing is compared with upstream: the lock file and the records are
+/// compared all the same.
+#[test]
+fn a_lock_file_that_contradicts_what_is_published_is_an_alarm() {
+    let bench = Bench::new(FIRST_USE);
+    bench.versions(&["1.0", "1.1"]);
+    bench.publishes(&["1.0", "1.1"]);
+    let right = fs::read_to_string(bench.repo.path("publish.lock")).unwrap();
+    let wrong = right.replace(&sha256(content("1.1").as_bytes()), &sha256(b"another"));
+    assert_ne!(right, wrong);
+    bench.repo.write("publish.lock", &wrong);
+    let before = bench.repo.snapshot();
+    let line = right.lines().position(|line| line.contains("tool-1.1")).unwrap() + 1;
+    let told = [
+        &format!("publish.lock:{line}: {}/tool-1.1 should have SHA-256", bench.web.url()),
+        "but tool-1.1-x86-64.raw was made from ",
+        "hint: one of the two was changed",
+    ];
+    let commands: [&[&str]; 4] = [&["sync"], &["sync", "--locked"], &["plan"], &["status"]];
+    for command in commands {
+        bench.repo.publish(command).code(3).says(&told);
+    }
+    assert_eq!(bench.repo.snapshot(), before);
+    bench.repo.write("publish.lock", &right);
+    bench.repo.publish(&["sync", "--locked"]).ok().prints(&["nothing to do"]);
 }
 
 #[test]
