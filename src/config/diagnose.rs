@@ -112,10 +112,15 @@ fn value_of(text: &str, message: &str) -> Option<std::ops::Range<usize>> {
     }
     let mut values = tables.iter().filter_map(|table| table.get(key));
     let value = values.next().filter(|_| values.next().is_none())?;
-    // A table that has a header of its own is marked there.
-    let first_line = text.get(value.span())?.lines().next().map_or(0, str::len);
-    let span = narrow(text, value.span(), message);
-    Some(if span == value.span() { span.start..span.start + first_line } else { span })
+    // The lines of a table with a header of its own are not between its ends.
+    let quoted = message.split('`').nth(1);
+    let lines = value.get_ref().as_table().into_iter().flatten();
+    let line = lines.into_iter().find_map(|(key, value)| match quoted {
+        Some(name) if key.get_ref() == name => Some(key.span()),
+        Some(name) if value.get_ref().as_str() == Some(name) => Some(value.span()),
+        _ => None,
+    });
+    Some(narrow(text, line.unwrap_or_else(|| value.span()), message))
 }
 
 /// The tables that a value is, or has in its list.
