@@ -18,6 +18,7 @@ use crate::config::source::GithubRule;
 use crate::fetch::cache::Cache;
 use crate::fetch::{Client, FetchError};
 use crate::name::Sha256;
+use crate::report::count;
 
 mod transport;
 
@@ -41,6 +42,7 @@ pub(super) async fn poll(
         most: rule.pages.map(usize::from),
     };
     let repos = asker.github.repos(&rule.repo.owner, &rule.repo.name);
+    let mut strange = None;
     let (releases, complete, seen) = if rule.tags {
         let (tags, complete): (Vec<Tag>, _) =
             asker.all(repos.list_tags().per_page(PER_PAGE).send()).await?;
@@ -56,6 +58,7 @@ pub(super) async fn poll(
     } else {
         let (all, complete): (Vec<GithubRelease>, _) =
             asker.all(repos.releases().list().per_page(PER_PAGE).send()).await?;
+        strange = unread(&all);
         let seen = all.first().and_then(|release| forge::repo_of(&release.html_url));
         let published = all.into_iter().filter(|release| !release.draft);
         (published.map(|release| read(rule, &api, release)).collect(), complete, seen)
@@ -65,19 +68,42 @@ pub(super) async fn poll(
         let problem = format!("github lists no {what} of {}", asker.repo);
         return Err(SourceError::Nothing { problem, hint: TRY_TAGS });
     }
-    let notes = seen.and_then(|now| forge::moved(FIELD, &asker.repo, &now)).into_iter().collect();
+    let moved = seen.and_then(|now| forge::moved(FIELD, &asker.repo, &now));
+    let notes = moved.into_iter().chain(strange).collect();
     Ok(Listing { releases, complete, notes })
+}
+
+/// A note about files whose digest is there, but in no form that can be compared: what GitHub says of
+/// them verifies nothing, and nobody should believe that it does.
+fn unread(releases: &[GithubRelease]) -> Option<String> {
+    let assets =
+        releases.iter().filter(|release| !release.draft).flat_map(|release| &release.assets);
+    let mut strange = assets.filter_map(|asset| {
+        let digest = asset.digest.as_deref().filter(|digest| sha256(digest).is_none())?;
+        Some((&asset.name, digest))
+    });
+    let (name, digest) = strange.next()?;
+    let more = match strange.count() {
+        0 => String::new(),
+        more => format!(", and of {}", count(more, "more file")),
+    };
+    let digest: String = digest.chars().take(80).collect();
+    Some(format!(
+        "github's digest of {}{more} cannot be read (`{}`): unverified, unless something else vouches for it",
+        name.escape_debug(),
+        digest.escape_debug()
+    ))
 }
 
 /// Asks what is left of the quota of the API that a rule asks, if no other answer told.
 pub(crate) async fn ask_quota(rule: &GithubRule, client: &Client) {
     let Ok(api) = Api::github(rule) else { return };
-    let (url, Ok(headers)) = (api.at("rate_limit"), api.headers()) else { return };
+    let url = api.at("rate_limit");
+    let Ok(headers) = api.headers(client, &url) else { return };
     if client.quota(&url).is_some() {
         return;
     }
     // Who cannot be asked has told why, or does not count requests.
-    let headers = client.for_its_own_server(url.as_str(), headers);
     if let Err(error) = client.document(&url, headers, client.answers()).await {
         tracing::debug!(%error, "no quota");
     }
@@ -124,15 +150,16 @@ impl Asker<'_> {
     }
 }
 
-/// The API's address, and what to ask it with.
+/// The address of something in the API, and what to ask for it with.
 ///
 /// # Errors
 /// The environment names no address, or no token.
-pub(crate) fn api() -> Result<(String, HeaderMap), SourceError> {
+pub(crate) fn address(client: &Client, path: &str) -> Result<(String, HeaderMap), SourceError> {
     let api = Api::github_of_environment("attestations")?;
-    let mut headers = api.headers()?;
+    let url = api.at(path);
+    let mut headers = api.headers(client, &url)?;
     headers.insert(header::ACCEPT, HeaderValue::from_static("application/vnd.github+json"));
-    Ok((api.base().to_owned(), headers))
+    Ok((url.into(), headers))
 }
 
 fn read(rule: &GithubRule, api: &Api, release: GithubRelease) -> Release {
