@@ -17,6 +17,7 @@ use toml::Spanned;
 
 use super::TrustError;
 use super::digest::Digest;
+use crate::fetch::for_records;
 use crate::name::{ComponentName, FileName, Sha256};
 
 /// The file's name.
@@ -151,6 +152,8 @@ impl Lockfile {
                     return Err(broken(at, "it keeps SHA-256 digests".to_owned()));
                 };
                 let entry = Entry { sha256, line: line(at) };
+                // As records have it, however old the line is.
+                let from = if from.contains("://") { for_records(&from) } else { from };
                 entries.entry(component.clone()).or_default().insert(from, entry);
             }
         }
