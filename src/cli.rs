@@ -10,11 +10,13 @@ use std::time::Duration;
 
 use clap::{ArgAction, Parser, Subcommand};
 use serde::Serialize;
+use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{self, Config, ConfigError};
 use crate::name::{Arch, ComponentName, Folder};
 use crate::report::{Progress, Told, say};
+use crate::repository::yank::YankError;
 use crate::store::StoreError;
 use crate::trust::lockfile::LockfileError;
 use crate::version::Version;
@@ -208,6 +210,12 @@ enum Command {
     },
 }
 
+/// Something was asked for that is not there, or not for this command: it is the command line that is
+/// wrong.
+#[derive(Debug, Error)]
+#[error("{0}")]
+struct Usage(String);
+
 /// How a command that did its work ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ended {
@@ -362,7 +370,12 @@ fn fail(error: &anyhow::Error, json: bool) -> ExitCode {
     let locked = |error: &(dyn std::error::Error + 'static)| {
         error.downcast_ref().is_some_and(LockfileError::is_unreadable)
     };
-    if is(<dyn std::error::Error>::is::<ConfigError>) || error.chain().any(locked) {
+    if is(<dyn std::error::Error>::is::<Usage>)
+        || is(|error| error.downcast_ref().is_some_and(YankError::is_of_nothing))
+        || is(|error| error.downcast_ref().is_some_and(ConfigError::is_asked_for))
+    {
+        ExitCode::from(2)
+    } else if is(<dyn std::error::Error>::is::<ConfigError>) || error.chain().any(locked) {
         ExitCode::from(4)
     } else if is(|error| matches!(error.downcast_ref(), Some(StoreError::Locked { .. }))) {
         ExitCode::from(5)

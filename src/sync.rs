@@ -4,6 +4,7 @@
 //! The work itself is done in the other rooms; this file reads like the picture in `lib.rs`.
 
 use std::panic::AssertUnwindSafe;
+use std::path::Path;
 
 use anyhow::Context as _;
 use futures::stream::FuturesUnordered;
@@ -196,6 +197,16 @@ pub fn workshop(config: &Config, progress: &Progress) -> anyhow::Result<Workshop
     let client = Client::new(&config.document.network, &config.document.limits);
     let shop = Workshop::new(client, config, progress.clone());
     shop.guard.ledger.open()?;
+    let wrong = |file: &Path, error: &dyn std::error::Error, hint: Option<String>| {
+        let wrong = ConfigError::new(file, error.to_string());
+        hint.map_or_else(|| wrong.clone(), |hint| wrong.clone().with_hint(hint))
+    };
+    shop.client.check().map_err(|error| wrong(&config.file, &error, error.hint()))?;
+    shop.guard.check().map_err(|error| wrong(&config.file, &error, error.hint()))?;
+    for component in &config.components {
+        trust::check_keys(component)
+            .map_err(|error| wrong(&component.file, &error, error.hint()))?;
+    }
     Ok(shop)
 }
 
@@ -251,11 +262,12 @@ pub async fn survey_all<'c>(
 /// Asks each GitHub what is left of its quota, which is free, where no other answer told. What it
 /// answers is for the client to remember.
 pub async fn ask_quotas(config: &Config, shop: &Workshop) {
-    for component in &config.components {
-        if let SourceRule::Github(rule) = &component.source {
-            source::github::ask_quota(rule, &shop.client).await;
-        }
-    }
+    let rules = config.components.iter().filter_map(|component| match &component.source {
+        SourceRule::Github(rule) => Some(rule),
+        _ => None,
+    });
+    let asked = rules.map(|rule| source::github::ask_quota(rule, &shop.client));
+    futures::future::join_all(asked).await;
 }
 
 /// Keeps a crash, which is a mistake of ours or of a library, to the component it happened in.
@@ -307,7 +319,7 @@ async fn survey_in_turn<'c>(
     upstream.complete = listing.complete;
     let _turn = reading.acquire().await.expect("it is never closed");
     let published = Published::read(store, &component.folder).await?;
-    trust::check_keys(component)?;
+    published.check_lost(store, component).await?;
     let basis = Basis {
         overlay: overlay(component).await?,
         retention: config.document.retention,
@@ -317,6 +329,13 @@ async fn survey_in_turn<'c>(
     let (published, plan) =
         plan_for(component, &arches, &upstream, published, basis, store, signer).await?;
     check_first_uses(component, &published, &shop.guard.ledger)?;
+    for (image, problem) in published.unreadable() {
+        let record = store.locate(&repository::record_path(&component.folder, image));
+        shop.progress.line(&format!(
+            "warning: {}: the record of {image}, {record}, cannot be read: {problem}; the image stays as it is",
+            component.name
+        ));
+    }
     Ok(Survey { component, arches, upstream, published, basis, plan })
 }
 

@@ -17,6 +17,8 @@ pub struct ConfigError {
     place: Option<Place>,
     message: String,
     hint: Option<String>,
+    /// Whether it is the command line that names what the files do not have.
+    asked: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +33,13 @@ impl ConfigError {
     /// An error about the file as a whole.
     #[must_use]
     pub fn new(file: &Path, message: impl Into<String>) -> Self {
-        Self { file: file.to_owned(), place: None, message: message.into(), hint: None }
+        Self {
+            file: file.to_owned(),
+            place: None,
+            message: message.into(),
+            hint: None,
+            asked: false,
+        }
     }
 
     /// The same, with what to do about it.
@@ -39,6 +47,19 @@ impl ConfigError {
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// The same, where the files are right, but somebody asks for what they do not have.
+    #[must_use]
+    pub(super) fn asked_for(mut self) -> Self {
+        self.asked = true;
+        self
+    }
+
+    /// Whether the files are right, but somebody asks for what they do not have.
+    #[must_use]
+    pub fn is_asked_for(&self) -> bool {
+        self.asked
     }
 
     /// What the TOML reader or one of our own types said of `text`. A line `hint: …` at the end of
@@ -53,7 +74,8 @@ impl ConfigError {
             let place = Place::new(text, narrow(text, span, message));
             if message.starts_with(SECRET) { place.masked() } else { place }
         });
-        Self { file: file.to_owned(), place, message: message.trim_end().replace('\n', ", "), hint }
+        let message = message.trim_end().replace('\n', ", ");
+        Self { file: file.to_owned(), place, message, hint, asked: false }
     }
 
     /// An error that the whole of `text` shows. One that begins with what it is about, such as
@@ -76,7 +98,7 @@ impl ConfigError {
         };
         let place = value_of(text, message).or_else(as_string);
         let place = place.map(|span| Place::new(text, span));
-        Self { file: file.to_owned(), place, message: message.to_owned(), hint }
+        Self { file: file.to_owned(), place, message: message.to_owned(), hint, asked: false }
     }
 
     /// What to do about it.

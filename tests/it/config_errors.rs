@@ -295,11 +295,18 @@ fn what_does_not_go_together() {
           8 | pin = "1.0"
             |        ^^^
         "#);
+    insta::assert_snapshot!(component(&format!("{SOURCE}[[asset]]\nname = \"x\"\nof = \"nope\"\nfiles.\"usr/x\" = \"x\"\n")), @r#"
+        error: components/x.toml:6:7: [[asset]] of: no companion is called `nope`
+            |
+          6 | of = "nope"
+            |       ^^^^
+          hint: there is no [[companion]]
+        "#);
     insta::assert_snapshot!(config("[repository]\n[network.rewrite]\n\"https://e.org/\" = \"mirror\"\n"), @r#"
-        error: publish.toml:3:20: [network] rewrite: `mirror` is not the beginning of a URL
+        error: publish.toml:3:21: [network] rewrite: `mirror` is not the beginning of a URL
             |
           3 | "https://e.org/" = "mirror"
-            |                     ^^^^^^
+            |                      ^^^^^^
           hint: write it as "https://host/path/"
         "#);
     insta::assert_snapshot!(component("[source.directory]\npath = \"x\"\nmatch = \"x\"\n"), @r#"
@@ -345,6 +352,31 @@ fn what_no_image_is_called_and_no_path_is() {
             |
           2 | architectures = ["arm64", "x86-64", "arm64"]
             |                 ^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+        "#);
+}
+
+#[test]
+fn files_that_are_not_there() {
+    insta::assert_snapshot!(component(&format!("{SOURCE}[[asset]]\nname = \"x\"\nsignature = {{ openpgp = {{ name = \"x.asc\" }}, keyring = \"keys/x.gpg\" }}\nfiles.\"usr/x\" = \"x\"\n")), @r#"
+        error: components/x.toml:6:56: [[asset]] signature: `keys/x.gpg` cannot be read: No such file or directory (os error 2)
+            |
+          6 | signature = { openpgp = { name = "x.asc" }, keyring = "keys/x.gpg" }
+            |                                                        ^^^^^^^^^^
+          hint: the path is relative to the folder of this file
+        "#);
+    insta::assert_snapshot!(config("[repository]\n[network]\nca = \"ca.pem\"\n"), @r#"
+        error: publish.toml:3:7: [network] ca: `ca.pem` cannot be read: No such file or directory (os error 2)
+            |
+          3 | ca = "ca.pem"
+            |       ^^^^^^
+          hint: the path is relative to the folder of this file
+        "#);
+    insta::assert_snapshot!(config("[repository]\n[trust]\nsigstore-root = \"root.json\"\n"), @r#"
+        error: publish.toml:3:18: [trust] sigstore-root: `root.json` cannot be read: No such file or directory (os error 2)
+            |
+          3 | sigstore-root = "root.json"
+            |                  ^^^^^^^^^
+          hint: the path is relative to the folder of this file
         "#);
 }
 
