@@ -306,7 +306,7 @@ fn what_does_not_go_together() {
         error: publish.toml:3:21: [network] rewrite: `mirror` is not the beginning of a URL
             |
           3 | "https://e.org/" = "mirror"
-            |                      ^^^^^^
+            |                     ^^^^^^
           hint: write it as "https://host/path/"
         "#);
     insta::assert_snapshot!(component("[source.directory]\npath = \"x\"\nmatch = \"x\"\n"), @r#"
