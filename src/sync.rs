@@ -4,6 +4,7 @@
 //! The work itself is done in the other rooms; this file reads like the picture in `lib.rs`.
 
 use std::panic::AssertUnwindSafe;
+use std::path::Path;
 use std::sync::Arc;
 
 use futures::stream::FuturesUnordered;
@@ -20,6 +21,7 @@ use crate::repository::{self, Place, Published, commit};
 use crate::sign::{self, Signer};
 use crate::source;
 use crate::store::{Access, Lock, Store, StoreError};
+use crate::trust;
 
 mod attempt;
 mod left;
@@ -67,7 +69,7 @@ pub async fn sync_to(
     run: Run,
     progress: &Progress,
 ) -> anyhow::Result<Vec<Outcome>> {
-    let shop = workshop(config, progress);
+    let shop = workshop(config, progress)?;
     let signer = match run {
         Run::Dry => signer_to_look(config, progress)?,
         Run::Real => Some(Arc::new(Signer::open(config)?)),
@@ -154,20 +156,35 @@ pub fn signer_to_look(
 }
 
 /// The client and the limits of a run.
-#[must_use]
-pub fn workshop(config: &Config, progress: &Progress) -> Workshop {
+///
+/// # Errors
+/// A file that the configuration stands on cannot be used. Nothing was asked of anybody yet.
+pub fn workshop(config: &Config, progress: &Progress) -> anyhow::Result<Workshop> {
     let client = Client::new(&config.document.network, &config.document.limits);
-    Workshop::new(client, config, progress.clone())
+    let shop = Workshop::new(client, config, progress.clone());
+    shop.guard.ledger.open()?;
+    let wrong = |file: &Path, error: &dyn std::error::Error, hint: Option<String>| {
+        let wrong = ConfigError::new(file, error.to_string());
+        hint.map_or_else(|| wrong.clone(), |hint| wrong.clone().with_hint(hint))
+    };
+    shop.client.check().map_err(|error| wrong(&config.file, &error, error.hint()))?;
+    shop.guard.check().map_err(|error| wrong(&config.file, &error, error.hint()))?;
+    for component in &config.components {
+        trust::check_keys(component)
+            .map_err(|error| wrong(&component.file, &error, error.hint()))?;
+    }
+    Ok(shop)
 }
 
 /// Asks each GitHub what is left of its quota, which is free, where no other answer told. What it
 /// answers is for the client to remember.
 pub async fn ask_quotas(config: &Config, shop: &Workshop) {
-    for component in &config.components {
-        if let SourceRule::Github(rule) = &component.source {
-            source::github::ask_quota(rule, &shop.client).await;
-        }
-    }
+    let rules = config.components.iter().filter_map(|component| match &component.source {
+        SourceRule::Github(rule) => Some(rule),
+        _ => None,
+    });
+    let asked = rules.map(|rule| source::github::ask_quota(rule, &shop.client));
+    futures::future::join_all(asked).await;
 }
 
 /// Keeps a crash, which is a mistake of ours or of a library, to the component it happened in.

@@ -50,7 +50,7 @@ pub(super) async fn run(
     let mut config = context.load()?;
     config.document.trust.locked |= locked;
     let component = config.component(name)?;
-    let shop = sync::workshop(&config, &context.progress);
+    let shop = sync::workshop(&config, &context.progress)?;
     let store = Store::configured(&config, Access::Read)?;
     let survey = sync::survey(&config, component, &shop, &store, None)
         .await

@@ -68,7 +68,7 @@ struct Refused<'a> {
 
 pub(super) async fn run(context: &Context) -> anyhow::Result<Ended> {
     let config = context.load()?;
-    let shop = sync::workshop(&config, &context.progress);
+    let shop = sync::workshop(&config, &context.progress)?;
     let store = Store::configured(&config, Access::Read)?;
     let signer = sync::signer_to_look(&config, &context.progress)?;
     let surveys = sync::survey_all(&config, &shop, &store, signer.as_ref()).await;
@@ -150,7 +150,9 @@ fn vouched(assets: &[Vouched]) -> String {
         out.push_str("  what vouches for the assets\n");
     }
     let mut told = BTreeSet::new();
-    for Vouched { asset, by, .. } in assets.iter().filter(|vouched| told.insert(&vouched.asset)) {
+    // Two files of one name are two, if other things vouch for them.
+    let told = assets.iter().filter(|vouched| told.insert((&vouched.asset, &vouched.by)));
+    for Vouched { asset, by, .. } in told {
         let by = if by.is_empty() { "nothing".to_owned() } else { by.join(", ") };
         let _ = writeln!(out, "    {}: {}", asset.escape_debug(), by.escape_debug());
     }

@@ -19,6 +19,7 @@ use crate::config::source::GithubRule;
 use crate::fetch::cache::Cache;
 use crate::fetch::{Client, FetchError};
 use crate::name::Sha256;
+use crate::report::count;
 
 mod listed;
 mod transport;
@@ -44,6 +45,7 @@ pub(super) async fn poll(
         repo: rule.repo.to_string(),
         most: rule.pages.map(usize::from),
     };
+    let mut strange = Strange::default();
     let (releases, complete, seen) = if rule.tags {
         let mut seen = None;
         let (tags, complete) = asker
@@ -58,12 +60,13 @@ pub(super) async fn poll(
         let mut seen = None;
         let (releases, complete) = asker
             .all("releases", |body| {
-                let all: Vec<ListedRelease<'_>> = serde_json::from_slice(body)?;
+                let mut all: Vec<ListedRelease<'_>> = serde_json::from_slice(body)?;
                 seen = seen
                     .take()
                     .or_else(|| forge::repo_of(&Url::parse(&all.first()?.html_url).ok()?));
-                let published = all.into_iter().filter(|release| !release.draft);
-                Ok(published.map(|release| read(rule, &api, release)).collect())
+                all.retain(|release| !release.draft);
+                strange.add(&all);
+                Ok(all.into_iter().map(|release| read(rule, &api, release)).collect())
             })
             .await?;
         (releases, complete, seen)
@@ -73,19 +76,56 @@ pub(super) async fn poll(
         let problem = format!("github lists no {what} of {}", asker.repo);
         return Err(SourceError::Nothing { problem, hint: TRY_TAGS });
     }
-    let notes = seen.and_then(|now| forge::moved(FIELD, &asker.repo, &now)).into_iter().collect();
+    let moved = seen.and_then(|now| forge::moved(FIELD, &asker.repo, &now));
+    let notes = moved.into_iter().chain(strange.note()).collect();
     Ok(Listing { releases, complete, notes })
+}
+
+/// Files whose digest is there, but in no form that can be compared: what GitHub says of them verifies
+/// nothing, and nobody should believe that it does.
+#[derive(Default)]
+struct Strange {
+    /// The name of the first one, and its digest.
+    first: Option<(String, String)>,
+    count: usize,
+}
+
+impl Strange {
+    fn add(&mut self, releases: &[ListedRelease<'_>]) {
+        for asset in releases.iter().flat_map(|release| &release.assets) {
+            let Some(digest) = asset.digest.as_deref() else { continue };
+            if sha256(digest).is_some() {
+                continue;
+            }
+            self.count += 1;
+            self.first
+                .get_or_insert_with(|| (asset.name.to_string(), digest.chars().take(80).collect()));
+        }
+    }
+
+    fn note(self) -> Option<String> {
+        let (name, digest) = self.first?;
+        let more = match self.count - 1 {
+            0 => String::new(),
+            more => format!(", and of {}", count(more, "more file")),
+        };
+        Some(format!(
+            "github's digest of {}{more} cannot be read (`{}`): unverified, unless something else vouches for it",
+            name.escape_debug(),
+            digest.escape_debug()
+        ))
+    }
 }
 
 /// Asks what is left of the quota of the API that a rule asks, if no other answer told.
 pub(crate) async fn ask_quota(rule: &GithubRule, client: &Client) {
     let Ok(api) = Api::github(rule) else { return };
-    let (url, Ok(headers)) = (api.at("rate_limit"), api.headers()) else { return };
+    let url = api.at("rate_limit");
+    let Ok(headers) = api.headers(client, &url) else { return };
     if client.quota(&url).is_some() {
         return;
     }
     // Who cannot be asked has told why, or does not count requests.
-    let headers = client.for_its_own_server(url.as_str(), headers);
     if let Err(error) = client.document(&url, headers, client.answers()).await {
         tracing::debug!(%error, "no quota");
     }
@@ -151,15 +191,16 @@ impl FromResponse for Answer {
     }
 }
 
-/// The API's address, and what to ask it with.
+/// The address of something in the API, and what to ask for it with.
 ///
 /// # Errors
 /// The environment names no address, or no token.
-pub(crate) fn api() -> Result<(String, HeaderMap), SourceError> {
+pub(crate) fn address(client: &Client, path: &str) -> Result<(String, HeaderMap), SourceError> {
     let api = Api::github_of_environment("attestations")?;
-    let mut headers = api.headers()?;
+    let url = api.at(path);
+    let mut headers = api.headers(client, &url)?;
     headers.insert(header::ACCEPT, HeaderValue::from_static("application/vnd.github+json"));
-    Ok((api.base().to_owned(), headers))
+    Ok((url.into(), headers))
 }
 
 fn read(rule: &GithubRule, api: &Arc<Api>, release: ListedRelease<'_>) -> Release {

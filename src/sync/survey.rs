@@ -16,12 +16,14 @@ use crate::name::{Arch, Sha256};
 use crate::plan::{self, Action, Basis, Plan, Upstream, Why};
 use crate::recipe::fingerprint;
 use crate::report::{Step, Told};
+use crate::repository::commit::InputRecord;
 use crate::repository::seal::Seal;
 use crate::repository::{self, Published};
 use crate::sign::Signer;
 use crate::source::{self, Listing};
 use crate::store::Store;
-use crate::trust;
+use crate::trust::TrustError;
+use crate::trust::lockfile::Ledger;
 
 /// What is known of a component before anything is done for it.
 #[derive(Debug)]
@@ -190,11 +192,19 @@ impl Look {
         upstream.complete = listing.complete;
         let _turn = reading.acquire_owned().await.expect("it is never closed");
         let published = Published::read(&store, &component.folder).await?;
-        trust::check_keys(&component)?;
+        published.check_lost(&store, &component).await?;
         basis.overlay = overlay(&component).await?;
         let (published, plan) =
             plan_for(&component, &arches, &upstream, published, basis, &store, signer.as_deref())
                 .await?;
+        check_first_uses(&component, &published, &shop.guard.ledger)?;
+        for (image, problem) in published.unreadable() {
+            let record = store.locate(&repository::record_path(&component.folder, image));
+            shop.progress.line(&format!(
+                "warning: {}: the record of {image}, {record}, cannot be read: {problem}; the image stays as it is",
+                component.name
+            ));
+        }
         Ok(Survey { component, arches, upstream, published, basis, plan })
     }
 }
@@ -258,4 +268,24 @@ pub(super) async fn plan_for(
         }
     }
     Ok((published, plan))
+}
+
+/// Whether the lock file and what is published tell the same of every first use, though nothing may be
+/// built that would ask.
+fn check_first_uses(
+    component: &Component,
+    published: &Published,
+    ledger: &Ledger,
+) -> Result<(), TrustError> {
+    if !component.assets.iter().any(|rule| rule.trust.first_use) {
+        return Ok(());
+    }
+    let accepted: Vec<Sha256> = component.versions.accept.values().flatten().copied().collect();
+    for (image, _) in published.manifest.files() {
+        let inputs = published.recorded(image).into_iter().flat_map(|record| &record.inputs);
+        for InputRecord { from, sha256, .. } in inputs {
+            ledger.check_published(&component.name, image, (from, *sha256), &accepted)?;
+        }
+    }
+    Ok(())
 }
