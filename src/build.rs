@@ -25,7 +25,7 @@ use crate::recipe::{self, Input, RecipeError};
 use crate::report::{Progress, Step};
 use crate::repository::commit::{InputRecord, RECORD, Record};
 use crate::scratch::Scratch;
-use crate::source::Location;
+use crate::source::{Location, Private};
 use crate::trust::{Guard, TrustError};
 
 mod judge;
@@ -85,8 +85,13 @@ pub enum BuildError {
     #[error("cannot build")]
     Image(#[from] ImageError),
     /// The image is there, but nobody should have it.
-    #[error("{0}")]
-    Lint(String),
+    #[error("{errors}")]
+    Lint {
+        /// What is wrong with it.
+        errors: String,
+        /// What to do about it.
+        hint: String,
+    },
     /// A temporary file on this machine.
     #[error("cannot read or write {path}", path = path.display())]
     Disk {
@@ -113,9 +118,7 @@ impl BuildError {
                 Some("builds use the folder of temporary files; $TMPDIR names another".to_owned())
             }
             Self::Image(_) | Self::NoAsset(_) => None,
-            Self::Lint(_) => Some(
-                "change what is in the image; what is meant is named in [lint] allow".to_owned(),
-            ),
+            Self::Lint { hint, .. } => Some(hint.clone()),
             Self::Rule(_) => Some("leave `when` out, or exclude the version".to_owned()),
             Self::Crashed(_) => Some("please report this with the component's file".to_owned()),
         }
@@ -380,23 +383,9 @@ impl<'w> Bench<'w> {
         let progress = |done, total| task.bytes(done, total);
         let client = &self.shop.client;
         let headers = asset.layer.as_ref().map(|layer| layer.headers.clone()).unwrap_or_default();
+        let download = async |url: &str, headers| client.download(url, headers, to, progress).await;
         let private = asset.private.as_ref();
-        let private = private.and_then(|private| {
-            let headers = private.headers()?;
-            Some((private, client.for_its_own_server(&private.url, headers)))
-        });
-        let fetched = match private {
-            Some((private, headers)) if private.comes_first() => {
-                client.download(&private.url, headers, to, progress).await?
-            }
-            _ => match (client.download(url, headers, to, progress).await, private) {
-                // A private release's file is "not found" at its public address.
-                (Err(error), Some((private, headers))) if error.is_not_found() => {
-                    client.download(&private.url, headers, to, progress).await?
-                }
-                (fetched, _) => fetched?,
-            },
-        };
+        let fetched = Private::either(private, client, (url, headers), download).await?;
         task.finish(fetched.size);
         Ok(fetched)
     }

@@ -25,6 +25,7 @@ pub mod gitea;
 pub mod github;
 pub mod gitlab;
 pub mod http;
+mod kin;
 
 use command::CommandError;
 
@@ -117,21 +118,37 @@ pub struct Private {
     /// Its address. An answer must not choose the server: a token goes there.
     pub url: String,
     /// Whose token.
-    pub api: forge::Api,
+    pub api: Arc<forge::Api>,
 }
 
 impl Private {
-    /// What the API is asked for it with; `None` where there is no token for it.
-    #[must_use]
-    pub fn headers(&self) -> Option<HeaderMap> {
-        self.api.download_headers()
-    }
-
-    /// Whether to ask there before anywhere else: some sites show to who is not logged in a page
-    /// to log in at, and no error.
-    #[must_use]
-    pub fn comes_first(&self) -> bool {
-        self.api.forge() != forge::Forge::Github
+    /// Asks for a file at its public address, or, for who has a token, where an API gives it: there
+    /// first, or after a "not found", as the site has it. `headers` are for the public address.
+    ///
+    /// # Errors
+    /// As `ask` says.
+    pub async fn either<T>(
+        private: Option<&Self>,
+        client: &Client,
+        (url, headers): (&str, HeaderMap),
+        ask: impl AsyncFn(&str, HeaderMap) -> Result<T, FetchError>,
+    ) -> Result<T, FetchError> {
+        let private = private.and_then(|private| {
+            let headers = private.api.download_headers()?;
+            Some((private, client.for_its_own_server(&private.url, headers)))
+        });
+        match private {
+            // Some sites show to who is not logged in a page to log in at, and no error.
+            Some((private, theirs)) if private.api.forge() != forge::Forge::Github => {
+                ask(&private.url, theirs).await
+            }
+            private => match (ask(url, headers).await, private) {
+                (Err(error), Some((private, theirs))) if error.is_not_found() => {
+                    ask(&private.url, theirs).await
+                }
+                (asked, _) => asked,
+            },
+        }
     }
 }
 

@@ -361,7 +361,8 @@ impl Store {
         names: &[String],
     ) -> Result<Vec<Option<u64>>, StoreError> {
         let Place::Directory(root, _) = &self.place else {
-            let sizes = names.iter().map(async |name| self.size(&format!("{folder}/{name}")).await);
+            let paths: Vec<String> = names.iter().map(|name| format!("{folder}/{name}")).collect();
+            let sizes = paths.into_iter().map(|path| async move { self.size(&path).await });
             return futures::stream::iter(sizes).buffered(16).try_collect().await;
         };
         let paths: Vec<PathBuf> = names.iter().map(|name| root.join(folder).join(name)).collect();

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::{Context, Ended, print, print_json};
 use crate::build::Bench;
+use crate::config::Component;
 use crate::config::Count;
 use crate::image::Image;
 use crate::lint::Finding;
@@ -49,7 +50,7 @@ pub(super) async fn run(
     let mut config = context.load()?;
     config.document.trust.locked |= locked;
     let component = config.component(name)?;
-    let shop = sync::workshop(&config, &context.progress);
+    let shop = sync::workshop(&config, &context.progress)?;
     let store = Store::configured(&config, Access::Read)?;
     let survey = sync::survey(&config, component, &shop, &store, None)
         .await
@@ -114,8 +115,8 @@ pub(super) async fn run(
 
 /// The release that somebody asks for. Who names a version may want one that retention would not
 /// keep, or that was yanked.
-pub(super) fn find(survey: &Survey<'_>, version: Option<&str>) -> Option<Candidate> {
-    let mut wide = survey.component.clone();
+pub(super) fn find(survey: &Survey, version: Option<&str>) -> Option<Candidate> {
+    let mut wide = Component::clone(&survey.component);
     if version.is_some() {
         wide.versions.newest = Count::MOST;
         wide.versions.per = None;
@@ -137,7 +138,7 @@ pub(super) fn find(survey: &Survey<'_>, version: Option<&str>) -> Option<Candida
 /// # Errors
 /// It has no image that could be built.
 pub(super) fn asked_for(
-    survey: &Survey<'_>,
+    survey: &Survey,
     arches: &[(Arch, String)],
     candidate: &Candidate,
     revision: u32,

@@ -45,7 +45,7 @@ pub(super) async fn run(
 ) -> anyhow::Result<Ended> {
     let config = context.load()?;
     let component = config.component(name)?;
-    let shop = sync::workshop(&config, &context.progress);
+    let shop = sync::workshop(&config, &context.progress)?;
     let store = Store::configured(&config, Access::Read)?;
     let mut survey = sync::survey(&config, component, &shop, &store, None)
         .await

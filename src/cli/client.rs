@@ -99,7 +99,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> anyhow::Result<Ended>
     let config = context.load()?;
     let components: Vec<&Component> = match &args.name {
         Some(name) => vec![config.component(name)?],
-        None => config.components.iter().collect(),
+        None => config.components.iter().map(|component| &**component).collect(),
     };
     let Some(url) = args.url.as_ref().or(config.document.repository.url.as_ref()) else {
         bail!(

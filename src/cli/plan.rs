@@ -68,7 +68,7 @@ struct Refused<'a> {
 
 pub(super) async fn run(context: &Context) -> anyhow::Result<Ended> {
     let config = context.load()?;
-    let shop = sync::workshop(&config, &context.progress);
+    let shop = sync::workshop(&config, &context.progress)?;
     let store = Store::configured(&config, Access::Read)?;
     let signer = sync::signer_to_look(&config, &context.progress)?;
     let surveys = sync::survey_all(&config, &shop, &store, signer.as_ref()).await;
@@ -77,7 +77,7 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Ended> {
     for told in &errors {
         say(&told.text());
     }
-    let surveys: Vec<&Survey<'_>> = surveys.iter().flatten().collect();
+    let surveys: Vec<&Survey> = surveys.iter().flatten().collect();
     let refused = surveys.iter().any(|survey| !survey.plan.refusals.is_empty());
     if context.json {
         print_json(
@@ -93,7 +93,7 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Ended> {
     Ok(if refused || !errors.is_empty() { Ended::Partly } else { Ended::Well })
 }
 
-fn planned<'s>(survey: &'s Survey<'_>) -> Planned<'s> {
+fn planned(survey: &Survey) -> Planned<'_> {
     Planned {
         component: &survey.component.name,
         builds: survey
@@ -150,14 +150,16 @@ fn vouched(assets: &[Vouched]) -> String {
         out.push_str("  what vouches for the assets\n");
     }
     let mut told = BTreeSet::new();
-    for Vouched { asset, by, .. } in assets.iter().filter(|vouched| told.insert(&vouched.asset)) {
+    // Two files of one name are two, if other things vouch for them.
+    let told = assets.iter().filter(|vouched| told.insert((&vouched.asset, &vouched.by)));
+    for Vouched { asset, by, .. } in told {
         let by = if by.is_empty() { "nothing".to_owned() } else { by.join(", ") };
         let _ = writeln!(out, "    {}: {}", asset.escape_debug(), by.escape_debug());
     }
     out
 }
 
-fn text(survey: &Survey<'_>, verbose: bool) -> String {
+fn text(survey: &Survey, verbose: bool) -> String {
     let mut out = String::new();
     let name = &survey.component.name;
     let plan = &survey.plan;

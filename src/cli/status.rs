@@ -123,7 +123,7 @@ impl State {
 
 pub(super) async fn run(context: &Context, check: bool) -> anyhow::Result<Ended> {
     let config = context.load()?;
-    let shop = sync::workshop(&config, &context.progress);
+    let shop = sync::workshop(&config, &context.progress)?;
     let store = Store::configured(&config, Access::Read)?;
     let signer = sync::signer_to_look(&config, &context.progress)?;
     let now = Timestamp::now();
@@ -142,8 +142,9 @@ pub(super) async fn run(context: &Context, check: bool) -> anyhow::Result<Ended>
     }
     let quotas = shop.client.quotas();
     let (left, error) = super::sync::left(context, store, &config, Run::Dry).await;
-    let left: Vec<Left> =
-        left.into_iter().filter(|left| left.lines > 0 || !left.errors.is_empty()).collect();
+    let is_told =
+        |left: &Left| left.lines > 0 || !left.errors.is_empty() || (!check && left.pending > 0);
+    let left: Vec<Left> = left.into_iter().filter(is_told).collect();
     let states = components.iter().map(|status| status.state);
     let worst = states.chain(left.iter().map(|left| state_of(left, now)));
     let worst = worst.max().unwrap_or(State::Current);
@@ -174,13 +175,13 @@ pub(super) async fn run(context: &Context, check: bool) -> anyhow::Result<Ended>
 }
 
 /// What can be told of a component whose upstream cannot be asked.
-fn unknown(failed: &Unsurveyed<'_>) -> Status {
+fn unknown(failed: &Unsurveyed) -> Status {
     let published = failed.published.as_deref();
     Status {
         component: failed.component.name.clone(),
         folder: None,
         upstream: None,
-        published: published.and_then(|published| sync::newest(failed.component, published)),
+        published: published.and_then(|published| sync::newest(&failed.component, published)),
         state: State::Failed,
         missing: Vec::new(),
         missing_architectures: Vec::new(),
@@ -213,16 +214,23 @@ fn state_of(left: &Left, now: Timestamp) -> State {
 }
 
 fn text_of_left(left: &Left, now: Timestamp) -> String {
-    let Left { folder, lines, expires, .. } = left;
+    let Left { folder, lines, expires, pending, pending_from, .. } = left;
     let state = state_of(left, now).text();
-    let mut out = format!("{folder}/: {state}, without a component, {}\n", count(*lines, "image"));
+    let mut out = if *lines == 0 && left.errors.is_empty() {
+        format!("{folder}/: let go\n")
+    } else {
+        format!("{folder}/: {state}, without a component, {}\n", count(*lines, "image"))
+    };
     if let Some(expires) = expires {
         let _ = writeln!(out, "  expires    {expires}");
+    }
+    if let Some(first) = pending_from {
+        let _ = writeln!(out, "  to delete  {}, from {first:.0} on", count(*pending, "file"));
     }
     out
 }
 
-fn status(survey: &Survey<'_>, limit: Limit, now: Timestamp) -> Status {
+fn status(survey: &Survey, limit: Limit, now: Timestamp) -> Status {
     let Survey { component, arches, published, plan, basis, .. } = survey;
     let shelf = repository::shelf::Shelf::new(component, published, &survey.upstream.versions());
     let newest = shelf.slots.values().next_back().and_then(|slot| slot.values().next_back());

@@ -20,7 +20,8 @@ use super::source::{NO_SOURCE, SourceRule};
 use super::versions::Versions;
 use super::xattrs::XattrRules;
 use crate::manifest::BEST_BEFORE;
-use crate::name::{Arch, ComponentName, Folder};
+use crate::name::{Arch, ComponentName, FileName, Folder, NameError};
+use crate::template::Vars;
 
 /// A component, read and checked.
 #[derive(Debug, Clone)]
@@ -202,6 +203,15 @@ fn check(raw: &Raw, source: &SourceRule) -> Result<(), String> {
         Format::None => check_whole(raw)?,
     }
     image.name.require(&["version", "arch"]).map_err(|error| format!("[image] name: {error}"))?;
+    let sample = "1.0-r1";
+    let vars = Vars { name: "x", version: sample, arch: "x86-64", tag: sample, ..Vars::default() };
+    if let Err(NameError::Malformed { problem, .. }) = image.name.expand(&vars).parse::<FileName>()
+    {
+        return Err(format!(
+            "[image] name: `{}` is no name that a manifest may list: it {problem}\nhint: such as \"{{name}}-{{version}}-{{arch}}.raw\"; `path` is where the folder is chosen",
+            image.name.as_str().escape_debug()
+        ));
+    }
     if image.name.as_str().starts_with(BEST_BEFORE) {
         return Err(format!(
             "[image] name: `{}` would be a promise of freshness, and no image",
@@ -231,6 +241,7 @@ fn check(raw: &Raw, source: &SourceRule) -> Result<(), String> {
         return Err("[versions] min-age: this source does not tell when a version was released\nhint: leave it out, or follow the project's releases, or a page that has dates".to_owned());
     }
     versions.check()?;
+    raw.lint.check()?;
     if let Some((destination, _)) =
         files.iter().find(|(_, rule)| matches!(rule, FileRule::Pick { .. }))
     {

@@ -355,9 +355,9 @@ fn read_release(
 /// The header of a program; `None` for scripts, links and whatever else.
 fn read_program(image: &FilesystemReader<'_>, node: &Node<SquashfsFileReader>) -> Option<Elf> {
     let InnerNode::File(file) = &node.inner else { return None };
-    let mut head = Vec::with_capacity(elf::HEADER);
+    let mut head = Vec::with_capacity(elf::HEAD);
     let reader = image.file(file).reader_checked().ok()?;
-    reader.take(elf::HEADER as u64).read_to_end(&mut head).ok()?;
+    reader.take(elf::HEAD as u64).read_to_end(&mut head).ok()?;
     elf::read(&head)
 }
 

@@ -32,6 +32,7 @@ use thiserror::Error;
 
 use super::seal::{Seal, SealError};
 use super::{MANIFEST, Published, SIGNATURES, SnapshotError, catalogue, path, record_path};
+use crate::fetch::for_records;
 use crate::image::Image;
 use crate::manifest::Manifest;
 use crate::name::{FileName, Folder, Sha256};
@@ -143,6 +144,16 @@ pub struct Record {
     pub companions: BTreeMap<String, CompanionRecord>,
 }
 
+impl Record {
+    /// Reads what was written of an image.
+    ///
+    /// # Errors
+    /// What is wrong with it, in a line.
+    pub fn read(bytes: &[u8]) -> Result<Self, String> {
+        serde_json::from_slice(bytes).map_err(|error| error.to_string())
+    }
+}
+
 /// A companion's release that went into an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CompanionRecord {
@@ -159,6 +170,7 @@ pub const RECORD: u32 = 2;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InputRecord {
     /// Its URL, or its name in the folder of a `directory` source.
+    #[serde(deserialize_with = "of_record")]
     pub from: String,
     /// Its digest.
     pub sha256: Sha256,
@@ -166,6 +178,12 @@ pub struct InputRecord {
     pub size: u64,
     /// Who promised the digest; empty if nobody did.
     pub promised_by: Vec<String>,
+}
+
+/// A record that was written before URLs lost their secrets still tells of the same file.
+fn of_record<'de, D: serde::Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let from = String::deserialize(from)?;
+    Ok(if from.contains("://") { for_records(&from) } else { from })
 }
 
 /// What a commit does to a folder.

@@ -167,8 +167,12 @@ fn identify(
     {
         return (version.clone(), record.revision);
     }
+    // There is a record only of what we published, and of that such a name is a revision's.
+    let is_ours = || published.unreadable().any(|(unreadable, _)| unreadable == name);
     match shown.unrevised() {
-        Some((version, revision)) if !upstream.contains(&shown) && upstream.contains(&version) => {
+        Some((version, revision))
+            if !upstream.contains(&shown) && (upstream.contains(&version) || is_ours()) =>
+        {
             (version, revision)
         }
         _ => (shown, 0),

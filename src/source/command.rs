@@ -3,6 +3,7 @@
 //! Owns running it, within bounds and with its children, and reading what it printed. The program
 //! is the operator's own, and runs as he does; what it prints comes from somewhere else.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
@@ -14,6 +15,7 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 
+use super::kin::{self, Kin};
 use super::{Asset, LONGEST, Listing, Location, MOST, Release, date};
 use crate::config::Component;
 use crate::config::source::{CommandRule, HttpUrl};
@@ -189,19 +191,21 @@ async fn run(
     let path = if program.contains('/') { folder.join(program) } else { PathBuf::from(program) };
     // A path must not become another one where the program starts.
     let path = if program.contains('/') { std::path::absolute(path).map_err(lost)? } else { path };
+    let kin = Kin::default();
     let child = Command::new(path)
         .args(rule.run.iter().skip(1))
         .current_dir(folder)
         .env_clear()
         .envs(ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
         .env("PUBLISH_COMPONENT", component.name.as_str())
+        .env(kin::MARK, kin.mark())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0)
         .spawn()
         .map_err(|source| CommandError::Start { program: program.to_owned(), source })?;
-    let mut group = Group::of(child);
+    let mut group = Group::of(child, kin);
     let (Some(stdout), Some(stderr)) = (group.child.stdout.take(), group.child.stderr.take())
     else {
         return Err(lost(io::ErrorKind::BrokenPipe.into()));
@@ -217,16 +221,17 @@ async fn run(
     Ok((status, output, messages))
 }
 
-/// A running program and whatever it started: the group is killed when it is let go of.
+/// A running program and whatever it started: all of it is killed when it is let go of.
 struct Group {
     child: Child,
     id: Option<Pid>,
+    kin: Kin,
 }
 
 impl Group {
-    fn of(child: Child) -> Self {
+    fn of(child: Child, kin: Kin) -> Self {
         let id = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-        Self { child, id }
+        Self { child, id, kin }
     }
 }
 
@@ -238,6 +243,8 @@ impl Drop for Group {
         if let Some(id) = self.id {
             let _ = kill_process_group(id, Signal::KILL);
         }
+        // And those that left the group.
+        self.kin.kill();
         // Takes it away, so that no dead process is left behind.
         let _ = self.child.try_wait();
     }
@@ -322,5 +329,10 @@ fn release(printed: Printed) -> Result<Release, String> {
     };
     let assets = assets.into_iter().map(asset).collect::<Result<Vec<_>, String>>();
     let assets = assets.map_err(|problem| format!("printed an asset whose url {problem}"))?;
+    let mut names = BTreeSet::new();
+    if let Some(twice) = assets.iter().find(|asset| !names.insert(&asset.name)) {
+        let [asset, version] = [&twice.name, &version].map(|text| text.escape_debug());
+        return Err(format!("printed two assets `{asset}` of version `{version}`"));
+    }
     Ok(Release { tag: version, published, prerelease, assets: assets.into() })
 }

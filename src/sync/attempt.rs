@@ -23,7 +23,7 @@ use crate::version::Version;
 /// whether something turned out not to be there yet: then it is worth another attempt, because an older
 /// version may take its place.
 pub(super) async fn attempt<'s>(
-    survey: &Survey<'_>,
+    survey: &Survey,
     shop: &'s Workshop,
     place: &Place<'_>,
     (limit, clients): (Limit, &Clients<'_>),
@@ -227,7 +227,7 @@ fn refused(subject: &str, finding: &Finding) -> Told {
 /// # Errors
 /// [`CommitError::Raced`]: the rest must be planned again. Everything else is told in the outcome.
 async fn publish_all(
-    survey: &Survey<'_>,
+    survey: &Survey,
     shop: &Workshop,
     place: &Place<'_>,
     published: &mut Published,

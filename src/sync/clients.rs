@@ -193,13 +193,13 @@ fn is_released(shown: &Version, upstream: &Upstream) -> bool {
 }
 
 /// What nodes would take of a manifest that they should not.
-pub(super) fn misled(survey: &Survey<'_>, manifest: &Manifest) -> Vec<Told> {
+pub(super) fn misled(survey: &Survey, manifest: &Manifest) -> Vec<Told> {
     check(survey, &survey.published, manifest, &[])
 }
 
 /// The same of the manifest that a commit would write.
 pub(super) fn foretold(
-    survey: &Survey<'_>,
+    survey: &Survey,
     published: &Published,
     images: &[(Image, Record)],
 ) -> Vec<Told> {
@@ -216,7 +216,7 @@ pub(super) fn foretold(
 /// # Errors
 /// They cannot be read.
 pub(super) async fn read_back(
-    survey: &Survey<'_>,
+    survey: &Survey,
     place: &Place<'_>,
     published: &Published,
 ) -> Result<Vec<Told>, CommitError> {
@@ -232,7 +232,7 @@ pub(super) async fn read_back(
 }
 
 fn check(
-    survey: &Survey<'_>,
+    survey: &Survey,
     published: &Published,
     manifest: &Manifest,
     coming: &[(Image, Record)],

@@ -87,7 +87,7 @@ fn what_cannot_be_made_says_why() {
     repo.publish(&["client", "x", "--format", "butane"])
         .code(1)
         .says(&["error: nothing is published of x for x86-64", "hint: `publish sync` first"]);
-    repo.publish(&["client", "y"]).code(4).says(&["no component `y`", "there are: x"]);
+    repo.publish(&["client", "y"]).code(2).says(&["no component `y`", "there are: x"]);
     repo.publish(&["client"]).code(2);
     repo.publish(&["client", "x", "--branch", "1.0"]).code(1).says(&["has no branch `1.0`"]);
     repo.publish(&["client", "x", "--base", "x"]).code(1).says(&["--base goes with"]);

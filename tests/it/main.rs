@@ -49,6 +49,7 @@ mod offline;
 mod pack;
 mod races;
 mod recipe;
+mod records;
 mod registry;
 mod repo;
 mod resume;
