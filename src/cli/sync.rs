@@ -8,6 +8,7 @@ use super::{Context, Ended, print, print_json, program};
 use crate::config::Config;
 use crate::report::{Told, count, human_size, say};
 use crate::repository::commit::Removal;
+use crate::sign::KEYRING;
 use crate::store::{Access, Store};
 use crate::sync::{self, Left, Outcome, Run};
 
@@ -233,22 +234,34 @@ fn next(config: &Config, outcomes: &[Outcome]) -> String {
     if config.store().directory().is_some() {
         steps.push((format!("{program} serve"), "serve it on this machine, to try it"));
     }
-    let first = outcomes.iter().find(|outcome| !outcome.published.is_empty());
-    match (&config.document.repository.url, first) {
-        (None, _) => steps.push((
+    if config.document.repository.url.is_none() {
+        steps.push((
             config.file.display().to_string(),
             "add `url` to [repository]: where nodes will find it",
-        )),
-        (Some(_), Some(first)) => steps.push((
-            format!("{program} client {}", first.component),
-            "what a node needs to follow it; --format butane, ignition, script for more",
-        )),
-        (Some(_), None) => {}
+        ));
     }
     let width = steps.iter().map(|(command, _)| command.len()).max().unwrap_or(0);
     let mut out = String::from("\nnext\n");
     for (command, purpose) in steps {
         let _ = writeln!(out, "  {command:width$}  {purpose}");
+    }
+    let first = outcomes.iter().find(|outcome| !outcome.published.is_empty());
+    let component = first.and_then(|outcome| config.component(&outcome.component).ok());
+    if let (Some(component), Some(url)) = (component, &config.document.repository.url) {
+        // `%a` and `@v` are what sysupdate.d(5) has for the two variables of the name.
+        let pattern = component.image.name.as_str().replace("{name}", component.name.as_str());
+        let pattern = pattern.replace("{version}", "@v").replace("{arch}", "%a");
+        let slash = if url.path().ends_with('/') { "" } else { "/" };
+        let _ = writeln!(
+            out,
+            "\na node follows {} with this source in its sysupdate.d file\n  [Source]\n  Type=url-file\n  Path={url}{slash}{}/\n  MatchPattern={pattern}",
+            component.name, component.folder
+        );
+        let _ = if config.document.signing.is_some() {
+            writeln!(out, "and {url}{slash}{KEYRING} as its /etc/systemd/{KEYRING}")
+        } else {
+            writeln!(out, "and Verify=no in its [Transfer] section: this repository is not signed")
+        };
     }
     out
 }
