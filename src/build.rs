@@ -28,12 +28,14 @@ use crate::scratch::Scratch;
 use crate::source::Location;
 use crate::trust::{Guard, TrustError};
 
+pub mod command;
 mod judge;
 mod layers;
 
 mod proof;
 mod wanted;
 
+use command::{CommandError, Workplace};
 use judge::judge;
 use layers::{Fetching, bytes_of};
 pub(crate) use wanted::from;
@@ -78,6 +80,9 @@ pub enum BuildError {
     /// A rule that cannot be told for this version.
     #[error("{0}")]
     Rule(String),
+    /// The command of `[build]` makes nothing.
+    #[error("cannot build")]
+    Command(#[from] CommandError),
     /// The tree cannot be made.
     #[error("cannot build")]
     Recipe(#[from] RecipeError),
@@ -107,6 +112,7 @@ impl BuildError {
         match self {
             Self::Fetch { source, .. } => source.hint(),
             Self::Trust { source, .. } => source.hint(),
+            Self::Command(source) => Some(source.hint()),
             Self::Recipe(source) => source.hint(),
             Self::Replaced { version, now, .. } => Some(inputs::way_out(version, *now)),
             Self::Disk { .. } | Self::Image(ImageError::Disk { .. }) => {
@@ -271,26 +277,33 @@ impl<'w> Bench<'w> {
             }
             fetched.map(|inputs| inputs.into_iter().flatten().collect::<Vec<_>>())
         };
+        let (inputs, (image, time)) = if let Some(rule) = &self.component.build {
+            // Nothing runs over what nobody has vouched for yet.
+            let inputs = fetch.await?;
+            self.check_inputs(build, &inputs)?;
+            let _core = self.shop.cores.acquire().await.expect("it is never closed");
+            let left = self.command(rule, build, &files).await?;
+            (inputs, self.run(self.job(build, &files, Some(left))?).await?)
         // With a core to spare the image is made of what has come of the files so far, and counts
         // only when all of them turned out to be what they should. Else they are waited for, so
         // that a slow server keeps no core from what is here already.
-        let (inputs, (image, time)) = if let Ok(_core) = self.shop.cores.try_acquire() {
+        } else if let Ok(_core) = self.shop.cores.try_acquire() {
             let begun = || files.iter().map(|fetching| fetching.file.begun()).collect::<Vec<_>>();
             let before = begun();
-            let (inputs, made) = tokio::join!(fetch, self.run(self.job(build, &files)?));
+            let (inputs, made) = tokio::join!(fetch, self.run(self.job(build, &files, None)?));
             let inputs = inputs?;
             self.check_inputs(build, &inputs)?;
             // A download that was begun anew has lost those who read along.
             let anew = begun().into_iter().zip(before).any(|(now, then)| now > then.max(1));
             match made {
-                Err(_) if anew => (inputs, self.run(self.job(build, &files)?).await?),
+                Err(_) if anew => (inputs, self.run(self.job(build, &files, None)?).await?),
                 made => (inputs, made?),
             }
         } else {
             let inputs = fetch.await?;
             self.check_inputs(build, &inputs)?;
             let _core = self.shop.cores.acquire().await.expect("it is never closed");
-            (inputs, self.run(self.job(build, &files)?).await?)
+            (inputs, self.run(self.job(build, &files, None)?).await?)
         };
         let subject = format!("{} {} {}", self.component.name, build.shown, build.arch);
         for line in lint::warnings(&subject, &image.findings) {
@@ -332,11 +345,17 @@ impl<'w> Bench<'w> {
         }
     }
 
-    fn job(&self, build: &Build, files: &[Fetching]) -> Result<Job, BuildError> {
+    fn job(
+        &self,
+        build: &Build,
+        files: &[Fetching],
+        left: Option<Workplace>,
+    ) -> Result<Job, BuildError> {
         Ok(Job {
             component: self.component.clone(),
             build: build.clone(),
             files: files.to_vec(),
+            left,
             limits: self.shop.limits,
             folder: self.folder.path().to_owned(),
             pool: self.shop.pool()?,
@@ -443,6 +462,8 @@ struct Job {
     component: Arc<Component>,
     build: Build,
     files: Vec<Fetching>,
+    /// Where a command worked, if one did.
+    left: Option<Workplace>,
     limits: Limits,
     folder: PathBuf,
     pool: Pool,
@@ -475,7 +496,9 @@ impl Job {
         let mut draft = Draft::new(codec, build.arch, &self.pool, &path, progress)?;
         let mut keep = |reader: &mut dyn Read| draft.take(reader);
         let mut intake = Intake::into_image(folder, &mut keep);
-        let made = recipe::make(component, build.arch, &vars, &inputs, limits, &mut intake)?;
+        let left = self.left.as_ref().map(Workplace::root);
+        let left = left.as_deref();
+        let made = recipe::make(component, build.arch, &vars, &inputs, left, limits, &mut intake)?;
         let identity = Identity {
             component: &component.name,
             name: &build.image,

@@ -15,6 +15,7 @@ use crate::name::{Arch, ComponentName};
 
 pub mod asset;
 pub mod asset_name;
+pub mod build;
 pub mod companion;
 pub mod component;
 pub mod diagnose;

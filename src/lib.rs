@@ -69,6 +69,7 @@
 //!   move forward. Each room has a small error type; `anyhow` is only in [`cli`] and [`sync`](mod@sync).
 
 pub mod build;
+pub mod child;
 pub mod cli;
 pub mod config;
 pub mod fetch;

@@ -34,6 +34,8 @@ pub enum Step {
     Poll,
     /// An asset is downloaded.
     Fetch,
+    /// A command makes what is in an image.
+    Run,
     /// An image is built.
     Build,
     /// Images and manifest go into the store.
@@ -47,6 +49,7 @@ impl Step {
         match self {
             Self::Poll => "polling",
             Self::Fetch => "fetching",
+            Self::Run => "running",
             Self::Build => "building",
             Self::Publish => "publishing",
             Self::Verify => "verifying",
@@ -57,6 +60,7 @@ impl Step {
         match self {
             Self::Poll => "polled",
             Self::Fetch => "fetched",
+            Self::Run => "ran",
             Self::Build => "built",
             Self::Publish => "published",
             Self::Verify => "verified",

@@ -331,11 +331,15 @@ async fn poll_companions(
     futures::future::try_join_all(polls).await
 }
 
-/// The digest of a component's overlay.
+/// The digest of a component's overlay; of all that is beside it, where a command may read that.
 async fn overlay(component: &Component) -> anyhow::Result<Option<Sha256>> {
     let Some(folder) = component.overlay.clone() else { return Ok(None) };
-    let kind = component.extension.kind;
-    let digest = tokio::task::spawn_blocking(move || fingerprint::overlay(&folder, kind)).await??;
+    let (kind, whole) = (component.extension.kind, component.build.is_some());
+    let digest = tokio::task::spawn_blocking(move || match whole {
+        true => fingerprint::folder(&folder),
+        false => fingerprint::overlay(&folder, kind),
+    });
+    let digest = digest.await??;
     Ok(Some(digest))
 }
 

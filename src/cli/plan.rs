@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::{Context, Ended, print, print_json};
+use crate::config::build::BuildRule;
 use crate::name::{ComponentName, FileName};
 use crate::plan::{Awaited, Because, Build, Chosen, Out, Refusal, Verdict, Vouched, Why};
 use crate::report::{Told, count, say};
@@ -24,6 +25,9 @@ struct Result<'a> {
 struct Planned<'a> {
     component: &'a ComponentName,
     builds: Vec<PlannedBuild<'a>>,
+    /// The command that makes what is in them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    command: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     sign: Option<Why>,
     removals: Vec<&'a Removal>,
@@ -115,6 +119,7 @@ fn planned<'s>(survey: &'s Survey<'_>) -> Planned<'s> {
                     .collect(),
             })
             .collect(),
+        command: survey.component.build.as_ref().map(BuildRule::shown),
         sign: survey.plan.sign(),
         removals: survey.plan.removals().collect(),
         deletions: survey.plan.deletions().collect(),
@@ -182,6 +187,9 @@ fn text(survey: &Survey<'_>, verbose: bool) -> String {
     let width = lines.iter().map(|(name, _)| name.as_str().len()).max().unwrap_or(0);
     for (name, why) in lines {
         let _ = writeln!(out, "  {name:width$}  {why}");
+    }
+    if let (Some(rule), true) = (&survey.component.build, plan.builds().next().is_some()) {
+        let _ = writeln!(out, "  made by {}", rule.shown());
     }
     for refusal in &plan.refusals {
         let _ = writeln!(out, "  refused {refusal}\n    hint: {}", refusal.hint);

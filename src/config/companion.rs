@@ -79,6 +79,7 @@ impl Companions {
                 versions,
                 arch,
                 assets: Vec::new(),
+                build: None,
                 overlay: None,
                 ..component.clone()
             };

@@ -11,6 +11,7 @@ use url::Url;
 
 use super::ConfigError;
 pub use super::asset::{AssetAt, AssetRule};
+use super::build::{BuildRule, TestRule};
 use super::companion::{Companion, Companions, check_companions};
 use super::extension::{Extension, Kind};
 use super::files::{FileRule, Files};
@@ -46,6 +47,8 @@ pub struct Component {
     pub assets: Vec<AssetRule>,
     /// What other projects release, and goes in too.
     pub companions: Vec<Companion>,
+    /// What makes files of the image.
+    pub build: Option<BuildRule>,
     /// Files of the image that come from no asset.
     pub files: Files,
     /// Units that run once the image is merged.
@@ -60,7 +63,10 @@ pub struct Component {
     pub lint: LintRules,
     /// What must be in its images.
     pub require: Require,
-    /// The folder beside the component's file whose `usr/` and `opt/` go in as they are.
+    /// What is run to try its images.
+    pub test: Option<TestRule>,
+    /// The folder beside the component's file: its `usr/` and `opt/` go in as they are, and in it
+    /// `[build]` runs.
     pub overlay: Option<PathBuf>,
 }
 
@@ -79,6 +85,7 @@ struct Raw {
     assets: Vec<AssetRule>,
     #[serde(default, rename = "companion")]
     companions: Companions,
+    build: Option<BuildRule>,
     #[serde(default)]
     files: Files,
     #[serde(default)]
@@ -93,6 +100,7 @@ struct Raw {
     lint: LintRules,
     #[serde(default)]
     require: Require,
+    test: Option<TestRule>,
 }
 
 pub(super) fn as_text<S: serde::Serializer>(
@@ -180,6 +188,7 @@ pub fn parse(name: ComponentName, file: &Path, text: &str) -> Result<Component, 
         arch: raw.arch,
         assets: raw.assets,
         companions: Vec::new(),
+        build: raw.build,
         files: raw.files,
         services: raw.services,
         extension: raw.extension,
@@ -187,6 +196,7 @@ pub fn parse(name: ComponentName, file: &Path, text: &str) -> Result<Component, 
         xattrs: raw.xattrs,
         lint: raw.lint,
         require: raw.require,
+        test: raw.test,
         overlay: None,
     };
     component.companions = companions.of(&component).map_err(wrong)?;
@@ -231,6 +241,7 @@ fn check(raw: &Raw, source: &SourceRule) -> Result<(), String> {
         return Err("[versions] min-age: this source does not tell when a version was released\nhint: leave it out, or follow the project's releases, or a page that has dates".to_owned());
     }
     versions.check()?;
+    raw.build.as_ref().map_or(Ok(()), BuildRule::check)?;
     if let Some((destination, _)) =
         files.iter().find(|(_, rule)| matches!(rule, FileRule::Pick { .. }))
     {
@@ -252,7 +263,9 @@ fn check(raw: &Raw, source: &SourceRule) -> Result<(), String> {
 fn check_files(raw: &Raw) -> Result<(), String> {
     let kind = raw.extension.kind;
     for asset in &raw.assets {
-        if asset.files.is_empty() {
+        // Whole files are given to the command; an image has only what is picked of it.
+        let is_given = raw.build.is_some() && !matches!(asset.at, AssetAt::Oci(_));
+        if asset.files.is_empty() && !is_given {
             return Err("the asset gives no file to the image\nhint: add [asset.files], such as \"usr/bin/\" = \"NAME\"".to_owned());
         }
     }
@@ -277,6 +290,12 @@ fn check_whole(raw: &Raw) -> Result<(), String> {
     let only_picks = picks.clone().all(|rule| matches!(rule, FileRule::Pick { .. }));
     if raw.assets.is_empty() || rules > 1 || !only_picks {
         return Err("`format = \"none\"` publishes one file as it is\nhint: give each architecture's file as [[asset]], and, if it is in an archive, one line of [asset.files]: \"image.raw\" = \"PATH\"".to_owned());
+    }
+    if raw.build.is_some() || raw.test.is_some() {
+        return Err(
+            "`format = \"none\"` publishes one file as it is\nhint: leave [build] and [test] out"
+                .to_owned(),
+        );
     }
     if !raw.files.is_empty()
         || !raw.services.enable.is_empty()

@@ -45,7 +45,18 @@ pub(super) fn vouched(planner: &Planner<'_>, wanted: &[Candidate]) -> Vec<Vouche
         for (arch, theirs) in planner.arches {
             let beside = company.beside(component, *arch, theirs);
             let vars = vars(component, upstream, release, theirs, &beside);
-            for rule in assets::applicable(component, upstream).unwrap_or_default() {
+            let rules = assets::applicable(component, upstream).unwrap_or_default();
+            // What a command makes of nothing that we fetch, it makes of what we do not see.
+            if let Some(made) = component.build.as_ref().filter(|_| rules.is_empty()) {
+                all.push(Vouched {
+                    version: version.clone(),
+                    arch: *arch,
+                    asset: made.product(),
+                    strength: Strength::Nothing,
+                    by: Vec::new(),
+                });
+            }
+            for rule in rules {
                 let Ok(found) = assets::locate(rule, release, &company, &vars) else { continue };
                 let (asset, vouchers) = match found {
                     Found::File(located) => {

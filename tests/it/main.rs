@@ -18,6 +18,7 @@
 )]
 
 mod bucket;
+mod build_command;
 mod catalog;
 mod command_source;
 mod commands;
