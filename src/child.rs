@@ -4,11 +4,14 @@
 //! Owns groups of processes and the end of what they say. Refuses to know what a program is run for.
 
 use std::collections::VecDeque;
+use std::ffi::OsString;
 use std::io;
-use std::process::ExitStatus;
+use std::process::{ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::net::unix::pipe::Receiver;
 use tokio::process::{Child, Command};
 
 /// How much of what is said is kept for each line that is shown, in bytes.
@@ -56,6 +59,88 @@ impl Drop for Group {
     }
 }
 
+/// How long the end of what was killed is waited for.
+const DEATH: Duration = Duration::from_secs(2);
+
+/// A program that is listened to until it ends: what it says on stdout and stderr comes as one.
+#[derive(Debug)]
+pub struct Followed {
+    group: Group,
+    said: Receiver,
+}
+
+impl Followed {
+    /// Starts it. It has nothing to read.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn start(mut command: Command) -> io::Result<Self> {
+        // One pipe for both, so that errors stand where they happened.
+        let (reader, writer) = io::pipe()?;
+        command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
+        let said = Receiver::from_owned_fd(reader.into())?;
+        let group = Group::start(&mut command)?;
+        Ok(Self { group, said })
+    }
+
+    /// Listens until it ends; `None` if its time is up. Whatever it started is killed then.
+    ///
+    /// # Errors
+    /// It cannot be followed.
+    pub async fn watch(
+        &mut self,
+        limit: Duration,
+        hear: &mut impl FnMut(&[u8]),
+    ) -> io::Result<Option<ExitStatus>> {
+        let mut piece = vec![0; 16 << 10];
+        let mut open = true;
+        let time = tokio::time::sleep(limit);
+        tokio::pin!(time);
+        let ended = loop {
+            tokio::select! {
+                read = self.said.read(&mut piece), if open => match read? {
+                    // Who closed it may still run.
+                    0 => open = false,
+                    length => hear(&piece[..length]),
+                },
+                status = self.group.child().wait() => break Some(status?),
+                () = &mut time => break None,
+            }
+        };
+        self.group.kill();
+        // What is still on its way, but not what others may yet say.
+        while let Ok(length @ 1..) = self.said.try_read(&mut piece) {
+            hear(&piece[..length]);
+        }
+        Ok(ended)
+    }
+}
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        self.group.kill();
+        // The pipe ends when the last of them does; until then they may write where somebody cleans up.
+        let begun = Instant::now();
+        let mut piece = [0; 4096];
+        while begun.elapsed() < DEATH {
+            match self.said.try_read(&mut piece) {
+                Ok(1..) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Ok(0) | Err(_) => break,
+            }
+        }
+    }
+}
+
+/// Where programs are: as our own environment says, or where they are everywhere.
+#[must_use]
+pub fn path() -> OsString {
+    let usual = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    std::env::var_os("PATH").unwrap_or_else(|| usual.into())
+}
+
 /// How a program ended: the rest of a sentence that begins with its name.
 #[must_use]
 pub fn how(status: ExitStatus) -> String {
@@ -65,6 +150,22 @@ pub fn how(status: ExitStatus) -> String {
         (None, Some(signal)) => format!("was killed by signal {signal}"),
         (None, None) => "ended in no known way".to_owned(),
     }
+}
+
+/// The same, for one whose time was up.
+#[must_use]
+pub fn too_long(limit: Duration) -> String {
+    format!("took longer than {} s and was killed", limit.as_secs_f32())
+}
+
+/// The end of what a program said, each line below the other: the end of a sentence.
+#[must_use]
+pub fn at_the_end(said: &[String]) -> String {
+    if said.is_empty() {
+        return ", and said nothing".to_owned();
+    }
+    let lines = said.iter().map(|line| format!("\n    | {line}"));
+    format!("; the end of what it said:{}", lines.collect::<String>())
 }
 
 /// The end of what a program says, fit to be shown.

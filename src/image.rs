@@ -22,6 +22,7 @@ pub mod inspect;
 mod pack;
 pub mod release;
 pub mod squashfs;
+pub mod unpack;
 
 use pack::Packer;
 use release::ExtensionRelease;

@@ -35,7 +35,9 @@
 //! | [`recipe`] | assets → tree of files; every hostile archive ends here | where images go |
 //! | [`image`] | contents and a tree → `.raw`, and what is in one | where trees come from |
 //! | [`lint`] | what images had better not be, and what that is called | how they are stored |
-//! | [`build`] | one action: fetch, recipe, image, record | stores |
+//! | [`build`] | one action: fetch, a command's own world, recipe, image, record | stores |
+//! | [`trial`] | a finished image's program, run over a base | how images are made |
+//! | [`child`] | programs that run for us, and their end | what they are run for |
 //! | [`manifest`], [`sign`] | `SHA256SUMS`, who vouches for it and until when | files |
 //! | [`repository`] | the layout, the order of writing, what goes and when, verification | upstreams |
 //! | [`store`] | directories and buckets: conditional writes, locks, uploads | manifests |
@@ -57,6 +59,7 @@
 //!   versions that are wanted, and neither lists, opens nor hashes the others.
 //! - Only a true "not found" means absent. Any other error is an error, and stops what it concerns.
 //! - One component's failure never stops another, and its last good images stay listed.
+//! - What runs for us ends with us, with all that it started, and has no network unless somebody said so.
 //! - Everything from outside is hostile. Archives are unpacked into values: none of their paths
 //!   becomes a path on this machine.
 //! - The same inputs give the same bytes on every machine, at any time.
@@ -87,5 +90,6 @@ pub mod source;
 pub mod store;
 pub mod sync;
 pub mod template;
+pub mod trial;
 pub mod trust;
 pub mod version;

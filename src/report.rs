@@ -24,6 +24,7 @@ use crate::repository::yank::YankError;
 use crate::sign::{KeyError, KeyringError};
 use crate::source::SourceError;
 use crate::store::StoreError;
+use crate::trial::TrialError;
 use crate::trust::TrustError;
 use crate::trust::lockfile::LockfileError;
 
@@ -269,6 +270,7 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
             .or_else(|| error.downcast_ref::<FetchError>()?.hint())
             .or_else(|| error.downcast_ref::<BuildError>()?.hint())
             .or_else(|| error.downcast_ref::<TrustError>()?.hint())
+            .or_else(|| error.downcast_ref::<TrialError>()?.hint().map(str::to_owned))
             .or_else(|| error.downcast_ref::<LockfileError>().map(LockfileError::hint))
             .or_else(|| error.downcast_ref::<RecipeError>()?.hint())
             .or_else(|| error.downcast_ref::<ArchiveError>()?.hint())

@@ -7,18 +7,13 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
-use std::time::Duration;
 
 use tempfile::TempDir;
 use thiserror::Error;
-use tokio::io::AsyncReadExt;
-use tokio::net::unix::pipe::Receiver;
-use tokio::process::Command;
 
 use super::layers::Fetching;
 use super::{Bench, BuildError, date};
-use crate::child::{self, Group, LastWords};
+use crate::child::{self, Followed, at_the_end};
 use crate::config::build::{BuildRule, Variable};
 use crate::config::trust::Strength;
 use crate::name::Arch;
@@ -80,15 +75,6 @@ pub enum CommandError {
         /// Why.
         source: io::Error,
     },
-}
-
-/// The end of what a program said, each line below the other.
-pub(crate) fn at_the_end(said: &[String]) -> String {
-    if said.is_empty() {
-        return ", and said nothing".to_owned();
-    }
-    let lines = said.iter().map(|line| format!("\n    | {line}"));
-    format!("; the end of what it said:{}", lines.collect::<String>())
 }
 
 impl CommandError {
@@ -239,15 +225,16 @@ async fn attend(
 ) -> Result<(), CommandError> {
     let program = rule.command.program().escape_debug().to_string();
     let (command, container) = walls::around(rule, arch, place).await?;
-    let mut running = Running::start(command, container)
+    let mut running = Followed::start(command)
         .map_err(|source| CommandError::Start { program: program.clone(), source })?;
-    let ended = running.watch(rule.timeout, &mut log).await;
+    let ended = running.watch(rule.timeout, &mut |bytes| log.hear(bytes)).await;
     drop(running);
+    drop(container);
     let ended = match ended {
         Err(source) => return Err(CommandError::Lost { program, source }),
         Ok(Some(status)) if status.success() => return Ok(()),
         Ok(Some(status)) => child::how(status),
-        Ok(None) => format!("took longer than {} s and was killed", rule.timeout.as_secs_f32()),
+        Ok(None) => child::too_long(rule.timeout),
     };
     let foreign = rule.container.is_some() && Arch::native() != Some(arch);
     let mut hint = match log.path() {
@@ -258,80 +245,6 @@ async fn attend(
         hint.push_str("; a container for another architecture needs qemu's user emulation registered with the kernel");
     }
     Err(CommandError::Failed { program, ended, said: log.lines(), hint })
-}
-
-/// A command under way. It ends, with all that it started, when this is let go of.
-struct Running {
-    group: Group,
-    said: Receiver,
-    container: Option<walls::Named>,
-}
-
-/// How long the end of what was killed is waited for.
-const DEATH: Duration = Duration::from_secs(2);
-
-impl Running {
-    fn start(mut command: Command, container: Option<walls::Named>) -> io::Result<Self> {
-        // One pipe for both, so that errors stand where they happened.
-        let (reader, writer) = io::pipe()?;
-        command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
-        let said = Receiver::from_owned_fd(reader.into())?;
-        let group = Group::start(&mut command)?;
-        Ok(Self { group, said, container })
-    }
-
-    /// Listens until it ends; `None` if its time is up.
-    async fn watch(&mut self, limit: Duration, log: &mut Log) -> io::Result<Option<ExitStatus>> {
-        let mut piece = vec![0; 16 << 10];
-        let time = tokio::time::sleep(limit);
-        tokio::pin!(time);
-        let status = loop {
-            tokio::select! {
-                read = self.said.read(&mut piece) => match read? {
-                    // Who closed it may still run.
-                    0 => tokio::select! {
-                        status = self.group.child().wait() => break Some(status?),
-                        () = &mut time => break None,
-                    },
-                    length => log.hear(&piece[..length]),
-                },
-                status = self.group.child().wait() => break Some(status?),
-                () = &mut time => break None,
-            }
-        };
-        self.group.kill();
-        // What is still on its way, but not what others may yet say.
-        while let Ok(length @ 1..) = self.said.try_read(&mut piece) {
-            log.hear(&piece[..length]);
-        }
-        if status.is_some() {
-            // It took itself away.
-            self.container = None;
-        }
-        Ok(status)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.group.kill();
-        if let Some(container) = &self.container {
-            container.remove();
-        }
-        // The pipe ends when the last of them does; until then they may write where we clean up.
-        let begun = std::time::Instant::now();
-        let mut piece = [0; 4096];
-        while begun.elapsed() < DEATH {
-            match self.said.try_read(&mut piece) {
-                Ok(0) => break,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    std::thread::sleep(Duration::from_millis(5));
-                }
-                Ok(_) => {}
-                Err(_) => break,
-            }
-        }
-    }
 }
 
 /// A variable of our own environment, for a command that may have it.

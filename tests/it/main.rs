@@ -62,6 +62,7 @@ mod status;
 mod store;
 mod tailscale;
 mod tls;
+mod trial;
 mod trust;
 mod upstream;
 mod verify;

@@ -9,7 +9,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::LastWords;
+use crate::child::LastWords;
 use crate::name::ComponentName;
 
 /// The longest log that is kept, in bytes: the rest of it is only heard.

@@ -14,13 +14,10 @@ use rustix::process::geteuid;
 use tokio::process::Command;
 
 use super::{CommandError, ours};
-use crate::child::LastWords;
+use crate::child::{self, LastWords};
 use crate::config::build::{BuildRule, Container, Engine};
 use crate::fetch::oci::name_of;
 use crate::name::Arch;
-
-/// Where programs are, if our own environment does not say.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Where a container has what it is given.
 const INSIDE: &str = "/publish";
@@ -66,7 +63,8 @@ pub(super) struct Place {
     pub(super) extra: Vec<String>,
 }
 
-/// A command that runs as its component says, ready to be started, and the container it runs in.
+/// A command that runs as its component says, ready to be started, and the container it runs in, which
+/// ends when that is let go of.
 pub(super) async fn around(
     rule: &BuildRule,
     arch: Arch,
@@ -109,7 +107,7 @@ async fn on_this_machine(rule: &BuildRule, place: &Place) -> Result<Command, Com
         .args(words.arguments())
         .current_dir(folder)
         .env_clear()
-        .env("PATH", path())
+        .env("PATH", child::path())
         .env("HOME", &place.work)
         .env("TMPDIR", place.work.join("tmp"))
         .env("PUBLISH_ROOT", &place.root)
@@ -117,10 +115,6 @@ async fn on_this_machine(rule: &BuildRule, place: &Place) -> Result<Command, Com
         .envs(place.variables.iter().map(|(name, value)| (name, value)))
         .envs(place.extra.iter().filter_map(|name| ours(name)));
     Ok(command)
-}
-
-fn path() -> OsString {
-    std::env::var_os("PATH").unwrap_or_else(|| PATH.into())
 }
 
 /// A namespace of processes, so that they all end with the first, and one without a network.
@@ -155,7 +149,7 @@ async fn namespaces(network: bool) -> Result<Option<Vec<&'static str>>, CommandE
 /// Whether something runs this way.
 async fn try_out(options: &[&str]) -> Result<(), String> {
     let mut command = Command::new("unshare");
-    command.args(options).args(["--", "true"]).env_clear().env("PATH", path());
+    command.args(options).args(["--", "true"]).env_clear().env("PATH", child::path());
     let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await;
     let output = output.map_err(|error| format!("unshare of util-linux: {error}"))?;
     if output.status.success() {
@@ -170,7 +164,7 @@ async fn try_out(options: &[&str]) -> Result<(), String> {
 fn engine(asked: Option<Engine>) -> Result<Engine, CommandError> {
     let is_here = |engine: &Engine| {
         let at = |folder: PathBuf| access(folder.join(engine.program()), Access::EXEC_OK).is_ok();
-        std::env::split_paths(&path()).any(at)
+        std::env::split_paths(&child::path()).any(at)
     };
     match asked {
         Some(engine) if is_here(&engine) => Ok(engine),
@@ -259,13 +253,16 @@ impl Named {
         let mut command = Command::new(self.engine.program());
         command
             .env_clear()
-            .env("PATH", path())
+            .env("PATH", child::path())
             .envs(FOR_ENGINES.iter().filter_map(|name| ours(name)));
         command
     }
+}
 
-    /// Ends it, whatever it does. Its engine runs it, and does not end with who asked for it.
-    pub(super) fn remove(&self) {
+impl Drop for Named {
+    /// Ends it, whatever it does: its engine runs it, and does not end with who asked for it. One that
+    /// ended took itself away, and this finds nothing.
+    fn drop(&mut self) {
         let mut command = self.command().into_std();
         command.args(["rm", "--force", &self.name]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
