@@ -335,9 +335,8 @@ async fn poll_companions(
 async fn overlay(component: &Component) -> anyhow::Result<Option<Sha256>> {
     let Some(folder) = component.overlay.clone() else { return Ok(None) };
     let (kind, whole) = (component.extension.kind, component.build.is_some());
-    let digest = tokio::task::spawn_blocking(move || match whole {
-        true => fingerprint::folder(&folder),
-        false => fingerprint::overlay(&folder, kind),
+    let digest = tokio::task::spawn_blocking(move || {
+        if whole { fingerprint::folder(&folder) } else { fingerprint::overlay(&folder, kind) }
     });
     let digest = digest.await??;
     Ok(Some(digest))

@@ -159,8 +159,5 @@ pub async fn try_out(
 
 /// Paths are those of the image; a name alone is looked for as on a node.
 fn in_image(program: &str) -> PathBuf {
-    match program.contains('/') {
-        true => Path::new("/").join(program),
-        false => PathBuf::from(program),
-    }
+    if program.contains('/') { Path::new("/").join(program) } else { PathBuf::from(program) }
 }

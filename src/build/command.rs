@@ -208,12 +208,10 @@ fn file_name(name: &str) -> Result<String, CommandError> {
         && name.len() <= 255
         && !name.contains('/')
         && !name.contains(char::is_control);
-    match legal {
-        true => Ok(name.to_owned()),
-        false => {
-            Err(CommandError::Asset(name.escape_debug().to_string(), "its name is none for a file"))
-        }
+    if legal {
+        return Ok(name.to_owned());
     }
+    Err(CommandError::Asset(name.escape_debug().to_string(), "its name is none for a file"))
 }
 
 /// Runs it to its end, and everything that it started.

@@ -357,13 +357,13 @@ fn every_component_becomes_what_is_told_of_it() {
     assert!(!status.stdout.contains("unverified"), "something vouches for each\n{status}");
     bench.publish(&["verify", "--only", &only_plain]).ok();
     bench.publish(&["sync", "--only", &only_plain]).ok().prints(&["nothing to do"]);
-    let plan = bench.publish(&["plan", "--only", &made]).ok();
-    assert!(!plan.stdout.contains("unverified"), "something vouches for each\n{plan}");
+    let planned = bench.publish(&["plan", "--only", &made]).ok();
+    assert!(!planned.stdout.contains("unverified"), "something vouches for each\n{planned}");
     for name in made.split(',') {
-        let planned = plan.stdout.split(&format!("{name}: ")).nth(1).unwrap_or_default();
-        let planned = planned.split("\n  made by ./build.sh in docker.io/library/").next();
-        let images: Vec<_> = planned.unwrap_or_default().lines().skip(1).collect();
-        assert_eq!(images.len(), MACHINES.len(), "{name}: one version for each machine\n{plan}");
+        let of_it = planned.stdout.split(&format!("{name}: ")).nth(1).unwrap_or_default();
+        let of_it = of_it.split("\n  made by ./build.sh in docker.io/library/").next();
+        let images: Vec<_> = of_it.unwrap_or_default().lines().skip(1).collect();
+        assert_eq!(images.len(), MACHINES.len(), "{name}: one version for each machine\n{planned}");
         let script = config().join(format!("components/{name}/build.sh"));
         assert_eq!(fs::metadata(&script).unwrap().permissions().mode() & 0o111, 0o111, "{name}");
     }

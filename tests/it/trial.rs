@@ -6,14 +6,14 @@ use std::os::unix::fs::PermissionsExt;
 use crate::repo::{Ran, Repo, until};
 
 /// A repository whose component `x` is this script, tried as these lines of `[test]` say.
-fn scripted(script: &str, test: &str) -> Repo {
+fn scripted(script: &str, lines: &str) -> Repo {
     let mut repo = Repo::new();
     repo.env("PATH", &std::env::var("PATH").unwrap());
     repo.simple("x");
     let text = fs::read_to_string(repo.path("components/x.toml")).unwrap();
     repo.component(
         "x",
-        &format!("{text}\n[files]\n\"usr/share/x/data\" = {{ text = \"of the image\" }}\n[test]\n{test}\n"),
+        &format!("{text}\n[files]\n\"usr/share/x/data\" = {{ text = \"of the image\" }}\n[test]\n{lines}\n"),
     );
     repo.release("x", "1.0", format!("#!/bin/sh\n{script}\n"));
     repo

@@ -32,18 +32,17 @@ struct Engine {
 impl Engine {
     fn find() -> Option<Self> {
         for name in ["podman", "docker"] {
+            if !import(name) {
+                continue;
+            }
             let around =
                 vec!["unshare", "-m", "--propagation", "private", "sh", "-c", WITHOUT_GROUPS, "sh"];
             for before in [Vec::new(), around] {
                 let settings = tempfile::tempdir().unwrap();
                 fs::write(settings.path().join("containers.conf"), SETTINGS).unwrap();
                 let engine = Self { name, before, settings };
-                if engine.import()
-                    && engine
-                        .run(&["run", "--rm", "--network", "none", IMAGE, "/bin/true"])
-                        .status
-                        .success()
-                {
+                let nothing = ["run", "--rm", "--network", "none", IMAGE, "/bin/true"];
+                if engine.run(&nothing).status.success() {
                     return Some(engine);
                 }
             }
@@ -55,7 +54,7 @@ impl Engine {
     }
 
     /// A command as this machine needs it.
-    fn around(&self, mut inner: Command) -> Command {
+    fn around(&self, inner: Command) -> Command {
         let Some((first, rest)) = self.before.split_first() else { return inner };
         let mut command = Command::new(first);
         command.args(rest).arg(inner.get_program()).args(inner.get_args());
@@ -63,7 +62,6 @@ impl Engine {
             command.current_dir(folder);
         }
         command.env("CONTAINERS_CONF", self.settings.path().join("containers.conf"));
-        inner.stdin(Stdio::null());
         command
     }
 
@@ -71,25 +69,6 @@ impl Engine {
         let mut command = Command::new(self.name);
         command.args(args);
         self.around(command).output().unwrap_or_else(|error| panic!("{}: {error}", self.name))
-    }
-
-    /// Makes the image of what programs of the prepared root need; whether there is an engine to do it.
-    fn import(&self) -> bool {
-        if Command::new(self.name).arg("--version").stdout(Stdio::null()).status().is_err() {
-            return false;
-        }
-        let script = format!(
-            "tar -C \"$1\" -c bin lib lib64 usr/bin usr/lib64 usr/lib/*-linux-gnu etc/passwd | {} import - {IMAGE}",
-            self.name
-        );
-        let mut command = Command::new("sh");
-        command.args([
-            "-c",
-            &script.replace("usr/lib/*-linux-gnu", "$(cd \"$1\" && echo usr/lib/*-linux-gnu)"),
-            "sh",
-        ]);
-        command.arg(node::prepared_root());
-        self.around(command).output().is_ok_and(|output| output.status.success())
     }
 
     fn publish(&self, workspace: &Workspace, args: &[&str]) -> Command {
@@ -103,6 +82,17 @@ impl Engine {
         let output = self.run(&["ps", "--all", "--format", "{{.Names}}"]);
         String::from_utf8(output.stdout).unwrap()
     }
+}
+
+/// Makes the image of what programs of the prepared root need; whether there is an engine to do it.
+fn import(engine: &str) -> bool {
+    let script = format!(
+        "cd \"$1\" && tar -c bin lib lib64 usr/bin usr/lib64 usr/lib/*-linux-gnu etc/passwd | {engine} import - {IMAGE}"
+    );
+    let is_there = Command::new(engine).arg("--version").output().is_ok();
+    let made =
+        || Command::new("sh").args(["-c", &script, "sh"]).arg(node::prepared_root()).output();
+    is_there && made().is_ok_and(|output| output.status.success())
 }
 
 /// A component that this script makes in a container.

@@ -8,7 +8,8 @@ apk add --no-cache build-base linux-headers libnl3-dev libnl3-static \
 cd "$PUBLISH_WORK"
 tar -xzf "assets/keepalived-$PUBLISH_VERSION.tar.gz"
 cd "keepalived-$PUBLISH_VERSION"
-CFLAGS='-O2 -static' LDFLAGS=-static ./configure \
+# In the order in which a static linker wants them, which its own checks do not tell it.
+CFLAGS='-O2 -static' LDFLAGS=-static LIBS='-lssl -lcrypto' ./configure \
     --prefix=/usr --sbindir=/usr/bin --bindir=/usr/bin --sysconfdir=/etc --localstatedir=/var \
     --with-init=systemd --enable-bfd --disable-iptables --disable-nftables --disable-systemd
 make -j"$(nproc)"

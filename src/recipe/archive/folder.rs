@@ -44,7 +44,7 @@ struct Walk<'w, 'k> {
 impl Walk<'_, '_> {
     fn folder(&mut self, folder: &OwnedFd, path: &str) -> Result<(), ArchiveError> {
         // In the order of the image, what is taken in need not be moved.
-        for name in names(folder).map_err(|error| unreadable(path.as_bytes(), error))? {
+        for name in names(folder).map_err(|error| unreadable(path.as_bytes(), &error))? {
             self.entries.begin()?;
             let mut raw = Vec::from(path);
             if !path.is_empty() {
@@ -54,7 +54,7 @@ impl Walk<'_, '_> {
             let path = entries::normalise(&raw)?;
             self.entry(folder, &name, path).map_err(|error| match error {
                 Failed::Archive(error) => error,
-                Failed::Here(error) => unreadable(&raw, error),
+                Failed::Here(error) => unreadable(&raw, &error),
             })?;
         }
         Ok(())
@@ -131,7 +131,7 @@ impl From<Errno> for Failed {
     }
 }
 
-fn unreadable(path: &[u8], error: io::Error) -> ArchiveError {
+fn unreadable(path: &[u8], error: &io::Error) -> ArchiveError {
     ArchiveError::entry(path, Problem::Unreadable(error.to_string()))
 }
 
