@@ -11,6 +11,7 @@ use bytes::Bytes;
 use thiserror::Error;
 use tokio::sync::{OnceCell, Semaphore};
 
+use crate::config::build::Maker;
 use crate::config::{Component, Config};
 use crate::fetch::arriving::Arriving;
 use crate::fetch::{Client, FetchError, Fetched};
@@ -29,6 +30,7 @@ use crate::source::Location;
 use crate::trust::{Guard, TrustError};
 
 pub mod command;
+pub mod dispatch;
 mod judge;
 mod layers;
 
@@ -36,6 +38,7 @@ mod proof;
 mod wanted;
 
 use command::{CommandError, Workplace};
+use dispatch::DispatchError;
 use judge::judge;
 use layers::{Fetching, bytes_of};
 pub(crate) use wanted::from;
@@ -83,6 +86,9 @@ pub enum BuildError {
     /// The command of `[build]` makes nothing.
     #[error("cannot build")]
     Command(#[from] CommandError),
+    /// The workflow of `[build]` makes nothing.
+    #[error("cannot build")]
+    Dispatch(#[from] DispatchError),
     /// The tree cannot be made.
     #[error("cannot build")]
     Recipe(#[from] RecipeError),
@@ -113,6 +119,7 @@ impl BuildError {
             Self::Fetch { source, .. } => source.hint(),
             Self::Trust { source, .. } => source.hint(),
             Self::Command(source) => Some(source.hint()),
+            Self::Dispatch(source) => source.hint(),
             Self::Recipe(source) => source.hint(),
             Self::Replaced { version, now, .. } => Some(inputs::way_out(version, *now)),
             Self::Disk { .. } | Self::Image(ImageError::Disk { .. }) => {
@@ -279,10 +286,20 @@ impl<'w> Bench<'w> {
         };
         let (inputs, (image, time)) = if let Some(rule) = &self.component.build {
             // Nothing runs over what nobody has vouched for yet.
-            let inputs = fetch.await?;
+            let mut inputs = fetch.await?;
             self.check_inputs(build, &inputs)?;
+            let left = match &rule.by {
+                Maker::Command(command) => {
+                    let _core = self.shop.cores.acquire().await.expect("it is never closed");
+                    Left::Here(self.command(command, rule.timeout, build, &files).await?)
+                }
+                Maker::Workflow(workflow) => {
+                    let (archive, record) = self.dispatch(workflow, rule.timeout, build).await?;
+                    inputs.push(record);
+                    Left::Archive(archive)
+                }
+            };
             let _core = self.shop.cores.acquire().await.expect("it is never closed");
-            let left = self.command(rule, build, &files).await?;
             (inputs, self.run(self.job(build, &files, Some(left))?).await?)
         // With a core to spare the image is made of what has come of the files so far, and counts
         // only when all of them turned out to be what they should. Else they are waited for, so
@@ -349,7 +366,7 @@ impl<'w> Bench<'w> {
         &self,
         build: &Build,
         files: &[Fetching],
-        left: Option<Workplace>,
+        left: Option<Left>,
     ) -> Result<Job, BuildError> {
         Ok(Job {
             component: self.component.clone(),
@@ -457,13 +474,21 @@ async fn hash(file: Arriving) -> Result<Fetched, BuildError> {
     }
 }
 
+/// What was made for an image before it is one.
+enum Left {
+    /// By a command, where it worked.
+    Here(Workplace),
+    /// By a workflow, in an archive.
+    Archive(Arriving),
+}
+
 /// The part of a build that only computes, for a thread of its own.
 struct Job {
     component: Arc<Component>,
     build: Build,
     files: Vec<Fetching>,
-    /// Where a command worked, if one did.
-    left: Option<Workplace>,
+    /// What was made elsewhere, if anything was.
+    left: Option<Left>,
     limits: Limits,
     folder: PathBuf,
     pool: Pool,
@@ -496,8 +521,15 @@ impl Job {
         let mut draft = Draft::new(codec, build.arch, &self.pool, &path, progress)?;
         let mut keep = |reader: &mut dyn Read| draft.take(reader);
         let mut intake = Intake::into_image(folder, &mut keep);
-        let left = self.left.as_ref().map(Workplace::root);
-        let left = left.as_deref();
+        let root = match &self.left {
+            Some(Left::Here(place)) => Some(place.root()),
+            _ => None,
+        };
+        let left = match &self.left {
+            None => None,
+            Some(Left::Here(_)) => root.as_deref().map(recipe::Left::Folder),
+            Some(Left::Archive(archive)) => Some(recipe::Left::Archive(archive)),
+        };
         let made = recipe::make(component, build.arch, &vars, &inputs, left, limits, &mut intake)?;
         let identity = Identity {
             component: &component.name,

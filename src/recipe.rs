@@ -203,15 +203,15 @@ pub fn make(
     arch: Arch,
     vars: &Vars<'_>,
     inputs: &[Input<'_>],
-    left: Option<&Path>,
+    left: Option<Left<'_>>,
     limits: &Limits,
     intake: &mut Intake<'_>,
 ) -> Result<Made, RecipeError> {
     let kind = component.extension.kind;
     let mut tree = Tree::default();
     let mut newest = None;
-    if let Some(folder) = left {
-        let archive = take_left(folder, limits, intake)?;
+    if let Some(left) = left {
+        let archive = take_left(left, limits, intake)?;
         pick::Picker::of_all(archive, LEFT, vars, kind).all(&mut tree)?;
     }
     // What is only given to the command is none of ours to unpack.
@@ -244,15 +244,35 @@ pub fn make(
     Ok(Made { tree, newest })
 }
 
+/// What was made for an image elsewhere.
+#[derive(Debug, Clone, Copy)]
+pub enum Left<'l> {
+    /// By a command, in this folder.
+    Folder(&'l Path),
+    /// By a workflow, in this archive.
+    Archive(&'l Arriving),
+}
+
 /// What errors call what a command left.
 const LEFT: &str = "what the command left";
 
 /// Reads what a command left.
 fn take_left(
-    folder: &Path,
+    left: Left<'_>,
     limits: &Limits,
     intake: &mut Intake<'_>,
 ) -> Result<Archive, RecipeError> {
+    let folder = match left {
+        Left::Folder(folder) => folder,
+        Left::Archive(file) => {
+            // Such a name says that it must be an archive.
+            let read = archive::read(file, "artifact.tar", limits, &|_| Want::Image, intake);
+            return read.map_err(|source| RecipeError::Archive {
+                name: "what the workflow left".to_owned(),
+                source,
+            });
+        }
+    };
     let archive = archive::read_folder(folder, limits, intake).map_err(|error| match error {
         ArchiveError::Entry { path, problem } => RecipeError::Left { path, problem },
         source => RecipeError::Archive { name: LEFT.to_owned(), source },

@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tempfile::TempDir;
 use thiserror::Error;
@@ -14,7 +15,7 @@ use thiserror::Error;
 use super::layers::Fetching;
 use super::{Bench, BuildError, date};
 use crate::child::{self, Followed, at_the_end};
-use crate::config::build::{BuildRule, Variable};
+use crate::config::build::{CommandRule, Variable};
 use crate::config::trust::Strength;
 use crate::name::Arch;
 use crate::plan::Build;
@@ -150,7 +151,8 @@ impl Bench<'_> {
     /// Runs the command of a build over assets that are all here and vouched for.
     pub(super) async fn command(
         &self,
-        rule: &BuildRule,
+        rule: &CommandRule,
+        limit: Duration,
         build: &Build,
         files: &[Fetching],
     ) -> Result<Workplace, BuildError> {
@@ -175,7 +177,7 @@ impl Bench<'_> {
         let task =
             self.shop.progress.begin(Step::Run, &format!("{} for {}", rule.shown(), build.image));
         let log = Log::new(&self.component.name, build.image.stem());
-        attend(rule, build.arch, &place, log).await?;
+        attend(rule, limit, build.arch, &place, log).await?;
         task.finish(0);
         Ok(workplace)
     }
@@ -216,7 +218,8 @@ fn file_name(name: &str) -> Result<String, CommandError> {
 
 /// Runs it to its end, and everything that it started.
 async fn attend(
-    rule: &BuildRule,
+    rule: &CommandRule,
+    limit: Duration,
     arch: Arch,
     place: &Place,
     mut log: Log,
@@ -225,14 +228,14 @@ async fn attend(
     let (command, container) = walls::around(rule, arch, place).await?;
     let mut running = Followed::start(command)
         .map_err(|source| CommandError::Start { program: program.clone(), source })?;
-    let ended = running.watch(rule.timeout, &mut |bytes| log.hear(bytes)).await;
+    let ended = running.watch(limit, &mut |bytes| log.hear(bytes)).await;
     drop(running);
     drop(container);
     let ended = match ended {
         Err(source) => return Err(CommandError::Lost { program, source }),
         Ok(Some(status)) if status.success() => return Ok(()),
         Ok(Some(status)) => child::how(status),
-        Ok(None) => child::too_long(rule.timeout),
+        Ok(None) => child::too_long(limit),
     };
     let foreign = rule.container.is_some() && Arch::native() != Some(arch);
     let mut hint = match log.path() {

@@ -8,12 +8,31 @@ use regex::Regex;
 use serde::Deserialize;
 
 use super::quantity;
+use super::source::OwnerRepo;
 use crate::fetch::oci::Reference;
 
 /// `[build]`
 #[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(try_from = "RawBuild")]
 pub struct BuildRule {
+    /// What makes it.
+    pub by: Maker,
+    /// How long that may take.
+    pub timeout: Duration,
+}
+
+/// What makes the content of an image.
+#[derive(Debug, Clone)]
+pub enum Maker {
+    /// A command.
+    Command(CommandRule),
+    /// A workflow on GitHub.
+    Workflow(WorkflowRule),
+}
+
+/// A command that makes the content of an image.
+#[derive(Debug, Clone)]
+pub struct CommandRule {
     /// The program and its arguments; no shell reads them.
     pub command: Words,
     /// The image whose programs it runs with; without one it runs on this machine.
@@ -21,26 +40,160 @@ pub struct BuildRule {
     /// What runs the container; left out, what there is.
     pub engine: Option<Engine>,
     /// Whether it may use the network.
-    #[serde(default)]
     pub network: bool,
     /// What of our own environment it is given besides what every command gets.
-    #[serde(default)]
     pub env: Vec<Variable>,
-    /// How long it may take.
+}
+
+/// A workflow that makes the content of an image.
+#[derive(Debug, Clone)]
+pub struct WorkflowRule {
+    /// Whose it is.
+    pub repo: OwnerRepo,
+    /// The name of its file.
+    pub file: String,
+    /// The branch or tag that it runs on.
+    pub git_ref: String,
+    /// The artifact that counts; without a name the only one.
+    pub artifact: Option<String>,
+}
+
+impl WorkflowRule {
+    /// How people call it: `OWNER/REPO/workflow.yml`.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        format!("{}/{}", self.repo, self.file)
+    }
+}
+
+/// `[build]` as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawBuild {
+    command: Option<Words>,
+    container: Option<Container>,
+    engine: Option<Engine>,
+    #[serde(default)]
+    network: bool,
+    #[serde(default)]
+    env: Vec<Variable>,
+    dispatch: Option<Workflow>,
+    #[serde(rename = "ref")]
+    git_ref: Option<Name>,
+    artifact: Option<Name>,
     #[serde(default = "an_hour", deserialize_with = "quantity::duration")]
-    pub timeout: Duration,
+    timeout: Duration,
+}
+
+impl TryFrom<RawBuild> for BuildRule {
+    type Error = String;
+    fn try_from(raw: RawBuild) -> Result<Self, String> {
+        let RawBuild {
+            command,
+            container,
+            engine,
+            network,
+            env,
+            dispatch,
+            git_ref,
+            artifact,
+            timeout,
+        } = raw;
+        let of_commands = container.is_some() || engine.is_some() || network || !env.is_empty();
+        let by = match (command, dispatch) {
+            (Some(_), None) if git_ref.is_some() || artifact.is_some() => {
+                return Err("`ref` and `artifact` are a workflow's\nhint: they go with `dispatch`".to_owned());
+            }
+            (Some(_), None) if engine.is_some() && container.is_none() => {
+                return Err("`engine` has no container to run\nhint: add container = \"docker.io/library/alpine:3.22\", or leave it out".to_owned());
+            }
+            (Some(command), None) => {
+                Maker::Command(CommandRule { command, container, engine, network, env })
+            }
+            (None, Some(_)) if of_commands => {
+                return Err("`container`, `engine`, `network` and `env` are a command's\nhint: the workflow says where it runs".to_owned());
+            }
+            (None, Some(Workflow { repo, file })) => Maker::Workflow(WorkflowRule {
+                repo,
+                file,
+                git_ref: git_ref.map_or_else(|| "main".to_owned(), |name| name.0),
+                artifact: artifact.map(|name| name.0),
+            }),
+            _ => return Err("[build] has one of `command` and `dispatch`\nhint: command = [\"./build.sh\"], or dispatch = \"OWNER/REPO/workflow.yml\"".to_owned()),
+        };
+        Ok(Self { by, timeout })
+    }
+}
+
+/// `OWNER/REPO/workflow.yml`
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct Workflow {
+    repo: OwnerRepo,
+    file: String,
+}
+
+impl TryFrom<String> for Workflow {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        let legal = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        let parts = text.rsplit_once('/').and_then(|(repo, file)| {
+            let is_file = [".yml", ".yaml"].iter().any(|end| file.ends_with(end));
+            let repo = OwnerRepo::try_from(repo.to_owned()).ok()?;
+            (is_file && file.chars().all(legal)).then(|| Self { repo, file: file.to_owned() })
+        });
+        parts.ok_or_else(|| {
+            format!(
+                "`{}` is not OWNER/REPO/workflow.yml\nhint: the file's name in .github/workflows of that repository",
+                text.escape_debug()
+            )
+        })
+    }
+}
+
+/// A name that somebody on GitHub gave.
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct Name(String);
+
+impl TryFrom<String> for Name {
+    type Error = String;
+    fn try_from(name: String) -> Result<Self, String> {
+        if name.is_empty() || name.len() > 255 || name.contains(char::is_control) {
+            return Err(format!("`{}` is no name", name.escape_debug()));
+        }
+        Ok(Self(name))
+    }
 }
 
 impl BuildRule {
-    /// What no single value can tell.
-    pub(super) fn check(&self) -> Result<(), String> {
-        match (&self.engine, &self.container) {
-            (Some(_), None) => Err("[build] engine: there is no container to run\nhint: add container = \"docker.io/library/alpine:3.22\", or leave it out".to_owned()),
-            _ => Ok(()),
-        }
+    /// Whether it is given assets as they are.
+    #[must_use]
+    pub fn takes_assets(&self) -> bool {
+        matches!(self.by, Maker::Command(_))
     }
 
     /// How people call it: `./build.sh in docker.io/library/alpine:3.22`.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        match &self.by {
+            Maker::Command(rule) => rule.shown(),
+            Maker::Workflow(rule) => rule.shown(),
+        }
+    }
+
+    /// What people call that which comes of it.
+    #[must_use]
+    pub fn product(&self) -> String {
+        match &self.by {
+            Maker::Command(rule) => rule.product(),
+            Maker::Workflow(rule) => format!("what {} makes", rule.shown()),
+        }
+    }
+}
+
+impl CommandRule {
+    /// As [`BuildRule::shown`].
     #[must_use]
     pub fn shown(&self) -> String {
         let program = self.command.program().escape_debug();
@@ -50,7 +203,7 @@ impl BuildRule {
         }
     }
 
-    /// What people call that which comes of it.
+    /// As [`BuildRule::product`].
     #[must_use]
     pub fn product(&self) -> String {
         format!("what {} makes", self.command.program().escape_debug())
@@ -224,23 +377,32 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<BuildRule, String> {
-        let rule: BuildRule = toml::from_str(text).map_err(|error| error.message().to_owned())?;
-        rule.check()?;
-        Ok(rule)
+        toml::from_str(text).map_err(|error| error.message().to_owned())
     }
 
     #[test]
     fn what_is_left_out_is_the_safest() {
         let rule = read("command = [\"./build.sh\", \"two words\"]").unwrap();
+        assert_eq!(rule.timeout, Duration::from_secs(3600));
+        let Maker::Command(rule) = rule.by else { panic!("a command") };
         assert_eq!((rule.command.program(), rule.command.arguments().len()), ("./build.sh", 1));
         assert!(!rule.network && rule.env.is_empty() && rule.container.is_none());
-        assert_eq!(rule.timeout, Duration::from_secs(3600));
+        let Maker::Workflow(rule) = read("dispatch = \"o/r/image.yml\"").unwrap().by else {
+            panic!("a workflow")
+        };
+        assert_eq!((rule.git_ref.as_str(), rule.artifact), ("main", None));
     }
 
     #[test]
     fn what_cannot_work_is_refused() {
         for (text, part) in [
-            ("", "missing field `command`"),
+            ("", "one of `command` and `dispatch`"),
+            ("command = [\"a\"]\ndispatch = \"o/r/w.yml\"", "one of `command` and `dispatch`"),
+            ("dispatch = \"o/r\"", "not OWNER/REPO/workflow.yml"),
+            ("dispatch = \"o/r/../w.yml\"", "not OWNER/REPO/workflow.yml"),
+            ("dispatch = \"o/r/w.yml\"\nnetwork = true", "are a command's"),
+            ("command = [\"a\"]\nref = \"x\"", "are a workflow's"),
+            ("dispatch = \"o/r/w.yml\"\nref = \"\"", "no name"),
             ("command = []", "names no program"),
             ("command = [\"\"]", "names no program"),
             ("command = [\"a\\u0000\"]", "NUL"),

@@ -241,7 +241,6 @@ fn check(raw: &Raw, source: &SourceRule) -> Result<(), String> {
         return Err("[versions] min-age: this source does not tell when a version was released\nhint: leave it out, or follow the project's releases, or a page that has dates".to_owned());
     }
     versions.check()?;
-    raw.build.as_ref().map_or(Ok(()), BuildRule::check)?;
     if let Some((destination, _)) =
         files.iter().find(|(_, rule)| matches!(rule, FileRule::Pick { .. }))
     {
@@ -264,7 +263,8 @@ fn check_files(raw: &Raw) -> Result<(), String> {
     let kind = raw.extension.kind;
     for asset in &raw.assets {
         // Whole files are given to the command; an image has only what is picked of it.
-        let is_given = raw.build.is_some() && !matches!(asset.at, AssetAt::Oci(_));
+        let is_given = raw.build.as_ref().is_some_and(BuildRule::takes_assets)
+            && !matches!(asset.at, AssetAt::Oci(_));
         if asset.files.is_empty() && !is_given {
             return Err("the asset gives no file to the image\nhint: add [asset.files], such as \"usr/bin/\" = \"NAME\"".to_owned());
         }

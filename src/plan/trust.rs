@@ -13,6 +13,7 @@ use super::revision::Planner;
 use super::{Candidate, Refusal, Upstream, vars};
 use crate::build::from;
 use crate::config::Component;
+use crate::config::build::Maker;
 use crate::config::trust::Strength;
 use crate::name::Arch;
 use crate::trust;
@@ -47,13 +48,19 @@ pub(super) fn vouched(planner: &Planner<'_>, wanted: &[Candidate]) -> Vec<Vouche
             let vars = vars(component, upstream, release, theirs, &beside);
             let rules = assets::applicable(component, upstream).unwrap_or_default();
             // What a command makes of nothing that we fetch, it makes of what we do not see.
-            if let Some(made) = component.build.as_ref().filter(|_| rules.is_empty()) {
+            let made = component.build.as_ref();
+            if let Some(made) = made.filter(|made| rules.is_empty() || !made.takes_assets()) {
+                // Of a workflow's artifact the API tells the digest.
+                let (strength, by) = match made.by {
+                    Maker::Command(_) => (Strength::Nothing, Vec::new()),
+                    Maker::Workflow(_) => (Strength::Digest, vec!["GitHub".to_owned()]),
+                };
                 all.push(Vouched {
                     version: version.clone(),
                     arch: *arch,
                     asset: made.product(),
-                    strength: Strength::Nothing,
-                    by: Vec::new(),
+                    strength,
+                    by,
                 });
             }
             for rule in rules {

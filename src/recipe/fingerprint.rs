@@ -16,7 +16,7 @@ use super::{RecipeError, normal_mode};
 use crate::config::Component;
 use crate::config::asset::{AssetAt, AssetRule};
 use crate::config::asset_name::AssetName;
-use crate::config::build::{BuildRule, Container, Variable};
+use crate::config::build::{BuildRule, CommandRule, Container, Maker, Variable, WorkflowRule};
 use crate::config::component::UnitName;
 use crate::config::extension::{Extension, Kind};
 use crate::config::files::{FileRule, Files, Mode};
@@ -181,11 +181,20 @@ fn tell_assets(fields: &mut Fields, rules: &[(&AssetRule, Option<String>)], vars
 }
 
 fn tell_build(fields: &mut Fields, build: &BuildRule, vars: &Vars<'_>) {
-    let BuildRule { command, container, engine: _, network, env, timeout: _ } = build;
+    let BuildRule { by, timeout: _ } = build;
     fields.tell("build", "");
     // What it is told besides.
     fields.tell("tag", vars.tag);
     fields.tell("upstream-architecture", vars.arch);
+    let CommandRule { command, container, engine: _, network, env } = match by {
+        Maker::Command(rule) => rule,
+        Maker::Workflow(WorkflowRule { repo, file, git_ref, artifact }) => {
+            fields.tell("workflow", &format!("{repo}/{file}"));
+            fields.tell("ref", git_ref);
+            fields.tell_each("artifact", artifact.as_deref());
+            return;
+        }
+    };
     fields.tell_each("command", command.iter());
     fields.tell_each("container", container.as_ref().map(Container::as_str));
     if *network {

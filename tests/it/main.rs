@@ -25,6 +25,7 @@ mod commands;
 mod companions;
 mod config_errors;
 mod crash;
+mod dispatch;
 mod fears;
 mod forge;
 mod forge_source;

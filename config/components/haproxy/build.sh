@@ -13,7 +13,7 @@ cd "$PUBLISH_WORK"
 tar -xzf "assets/haproxy-$PUBLISH_VERSION.tar.gz"
 cd "haproxy-$PUBLISH_VERSION"
 make -j"$(nproc)" TARGET=$target LDFLAGS=-static \
-    USE_OPENSSL=1 USE_PCRE2=1 USE_STATIC_PCRE2=1 USE_PCRE2_JIT=1 USE_PROMEX=1 \
+    USE_OPENSSL=1 USE_PCRE2=1 USE_PCRE2_JIT=1 USE_PROMEX=1 \
     EXTRAVERSION= SUBVERS= haproxy
 mkdir -p "$PUBLISH_ROOT/usr/bin"
 strip -o "$PUBLISH_ROOT/usr/bin/haproxy" haproxy

@@ -10,19 +10,19 @@ apt-get -qq install --no-install-recommends --yes patchelf "$PUBLISH_WORK"/asset
 own=$PUBLISH_ROOT/usr/lib/tilde
 mkdir -p "$own" "$PUBLISH_ROOT/usr/bin" "$PUBLISH_ROOT/usr/share"
 cp /usr/bin/tilde "$PUBLISH_ROOT/usr/bin/"
-plugins=$(dpkg -L libt3widget2 libtranscript1 | sed -n 's,^\(/usr/lib/[^/]*/[^/]*\)/.*\.so.*,\1,p' | sort -u)
-for folder in $plugins; do
-    cp -R "$folder" "$own/"
-done
+# A library looks for its tables where they are here. The clipboard of X11 is left out.
+tables=$(dpkg -L libtranscript1 | sed -n 's,/aliases.txt$,,p')
+mkdir -p "$PUBLISH_ROOT${tables%/*}"
+cp -R "$tables" "$PUBLISH_ROOT${tables%/*}/"
 # All that it needs but the C library, which must be the node's own.
-for file in /usr/bin/tilde $(find "$own" -name '*.so*' -type f); do
-    ldd "$file" | sed -n 's/.* => \(\/[^ ]*\) .*/\1/p'
-done | sort -u | while read -r library; do
+ldd /usr/bin/tilde | sed -n 's/.* => \(\/[^ ]*\) .*/\1/p' | while read -r library; do
     case ${library##*/} in
     libc.so.* | libm.so.* | libdl.so.* | libpthread.so.* | librt.so.* | ld-linux*) ;;
     *) cp -L "$library" "$own/" ;;
     esac
 done
 patchelf --set-rpath /usr/lib/tilde "$PUBLISH_ROOT/usr/bin/tilde"
-find "$own" -name '*.so*' -type f -exec patchelf --set-rpath /usr/lib/tilde {} \;
+for library in "$own"/*; do
+    patchelf --set-rpath /usr/lib/tilde "$library"
+done
 cp -R /usr/share/libt3highlight* "$PUBLISH_ROOT/usr/share/"

@@ -15,7 +15,7 @@ use tokio::process::Command;
 
 use super::{CommandError, ours};
 use crate::child::{self, LastWords};
-use crate::config::build::{BuildRule, Container, Engine};
+use crate::config::build::{CommandRule, Container, Engine};
 use crate::fetch::oci::name_of;
 use crate::name::Arch;
 
@@ -66,7 +66,7 @@ pub(super) struct Place {
 /// A command that runs as its component says, ready to be started, and the container it runs in, which
 /// ends when that is let go of.
 pub(super) async fn around(
-    rule: &BuildRule,
+    rule: &CommandRule,
     arch: Arch,
     place: &Place,
 ) -> Result<(Command, Option<Named>), CommandError> {
@@ -80,7 +80,7 @@ pub(super) async fn around(
     }
 }
 
-async fn on_this_machine(rule: &BuildRule, place: &Place) -> Result<Command, CommandError> {
+async fn on_this_machine(rule: &CommandRule, place: &Place) -> Result<Command, CommandError> {
     let words = &rule.command;
     let start = |source| CommandError::Start { program: words.program().to_owned(), source };
     let folder = place.folder.as_ref().unwrap_or(&place.work);
@@ -88,7 +88,7 @@ async fn on_this_machine(rule: &BuildRule, place: &Place) -> Result<Command, Com
     // Who keeps it in could only say that nothing was found.
     let program = match words.program() {
         path if path.contains('/') => {
-            let path = folder.join(path);
+            let path = folder.join(path.trim_start_matches("./"));
             access(&path, Access::EXEC_OK).map_err(|error| start(error.into()))?;
             path
         }
@@ -178,7 +178,7 @@ fn engine(asked: Option<Engine>) -> Result<Engine, CommandError> {
 
 /// What podman and docker understand alike.
 fn contained(
-    rule: &BuildRule,
+    rule: &CommandRule,
     container: &Container,
     arch: Arch,
     place: &Place,
