@@ -1,7 +1,7 @@
 //! `[build]`: a command makes what is in an image.
 //!
 //! Owns the world it finds: what it is given, where it works, how long. Refuses to know how it is kept
-//! apart from this machine ([`walls`]), and what its files are worth, which is the recipe's to say.
+//! apart from this machine (`walls`), and what its files are worth, which is the recipe's to say.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
