@@ -263,13 +263,16 @@ impl Drop for Named {
     /// Ends it, whatever it does: its engine runs it, and does not end with who asked for it. One that
     /// ended took itself away, and this finds nothing.
     fn drop(&mut self) {
-        let mut command = self.command().into_std();
-        command.args(["rm", "--force", &self.name]);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let Ok(mut child) = command.spawn() else { return };
-        let begun = Instant::now();
-        while begun.elapsed() < REMOVAL && matches!(child.try_wait(), Ok(None)) {
-            std::thread::sleep(Duration::from_millis(10));
+        // Taken away at once, it would be asked to end first, and have seconds to do so.
+        for what in [&["kill"][..], &["rm", "--force"]] {
+            let mut command = self.command().into_std();
+            command.args(what).arg(&self.name);
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            let Ok(mut child) = command.spawn() else { return };
+            let begun = Instant::now();
+            while begun.elapsed() < REMOVAL && matches!(child.try_wait(), Ok(None)) {
+                std::thread::sleep(Duration::from_millis(10));
+            }
         }
     }
 }
