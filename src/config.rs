@@ -22,6 +22,7 @@ pub mod extension;
 pub mod files;
 pub mod image;
 pub mod lint;
+pub mod mirror;
 pub mod network;
 mod quantity;
 pub mod requirement;
@@ -237,6 +238,11 @@ fn load_component(path: &Path) -> Result<Component, ConfigError> {
     let mut component = component::parse(name, path, &read(path)?)?;
     let overlay = path.with_extension("");
     component.overlay = overlay.is_dir().then_some(overlay);
+    if let (Some(overlay), Some(_)) = (&component.overlay, component.mirrored()) {
+        let message = format!("the files in {} would go nowhere", overlay.display());
+        return Err(ConfigError::new(path, message)
+            .with_hint("files of [source.repository] are published as they are"));
+    }
     Ok(component)
 }
 

@@ -25,6 +25,11 @@ pub mod gitea;
 pub mod github;
 pub mod gitlab;
 pub mod http;
+pub mod memory;
+pub mod repository;
+
+use memory::Memory;
+use repository::MirrorError;
 
 use command::CommandError;
 
@@ -215,6 +220,9 @@ pub enum SourceError {
         /// Why.
         source: std::io::Error,
     },
+    /// Somebody's repository that is not let in.
+    #[error(transparent)]
+    Mirror(#[from] MirrorError),
     /// The upstream is there, but lists nothing. That is never taken for "nothing new".
     #[error("{problem}")]
     Nothing {
@@ -248,6 +256,7 @@ impl SourceError {
             Self::Directory { .. } => Some(
                 "[source.directory] path names it, relative to the component's file".to_owned(),
             ),
+            Self::Mirror(error) => error.hint(),
         }
     }
 }
@@ -261,6 +270,7 @@ pub async fn poll(
     arches: &[(Arch, String)],
     client: &Client,
     cache: &Cache,
+    memory: &Memory,
 ) -> Result<Listing, SourceError> {
     let listing = match &component.source {
         SourceRule::Github(rule) => github::poll(rule, client, cache).await,
@@ -270,6 +280,9 @@ pub async fn poll(
         SourceRule::Http(rule) => http::poll(rule, client, cache).await,
         SourceRule::Command(rule) => Ok(command::poll(rule, component).await?),
         SourceRule::Directory(rule) => directory::poll(rule, component, arches),
+        SourceRule::Repository(rule) => {
+            repository::poll(rule, component, arches, client, cache, memory).await
+        }
     }?;
     let listing = listing.without_nameless();
     match listing.notes.first() {

@@ -23,6 +23,7 @@ use crate::repository::commit::{Change, CommitError};
 use crate::repository::seal::{self, Seal};
 use crate::repository::{self, Place, Published, commit};
 use crate::sign::{self, Signer};
+use crate::source::memory::Memory;
 use crate::source::{self, Listing};
 use crate::store::{Access, Lock, Store, StoreError};
 use crate::trust;
@@ -31,6 +32,7 @@ mod attempt;
 mod left;
 mod outcome;
 mod prune;
+mod verbatim;
 mod waiting;
 
 pub(crate) use attempt::remember;
@@ -54,6 +56,7 @@ pub struct Survey<'c> {
     pub basis: Basis,
     /// What follows from all of these.
     pub plan: Plan,
+    memory: Memory,
 }
 
 impl Survey<'_> {
@@ -226,6 +229,8 @@ pub async fn survey_all<'c>(
                 Err(error) => {
                     let error = Told::of(component.name.as_str(), error.as_ref());
                     let published = Published::read(store, &component.folder).await.ok();
+                    // Not what others sign.
+                    let signer = signer.filter(|_| !component.is_verbatim());
                     let sign = published.as_ref().zip(signer).and_then(|(published, signer)| {
                         Seal::of(published).due(signer, Timestamp::now()).ok()?
                     });
@@ -289,8 +294,13 @@ async fn survey_in_turn<'c>(
     let answers = shop.client.answers();
     answers.keep_in(store, repository::ANSWERS);
     let task = shop.progress.begin(Step::Poll, component.name.as_str());
+    let memory = match component.mirrored() {
+        Some(_) => store.read(&repository::memory_path(&component.name)).await?,
+        None => None,
+    };
+    let memory = memory.map(|bytes| Memory::load(&bytes)).unwrap_or_default();
     let (listing, companions) = futures::try_join!(
-        async { Ok(source::poll(component, &arches, &shop.client, answers).await?) },
+        async { Ok(source::poll(component, &arches, &shop.client, answers, &memory).await?) },
         poll_companions(component, &arches, shop)
     )?;
     task.finish(0);
@@ -310,8 +320,8 @@ async fn survey_in_turn<'c>(
         require: config.document.trust.require,
     };
     let (published, plan) =
-        plan_for(component, &arches, &upstream, published, basis, store, signer).await?;
-    Ok(Survey { component, arches, upstream, published, basis, plan })
+        plan_for(component, &arches, &upstream, published, basis, store, signer, &memory).await?;
+    Ok(Survey { component, arches, upstream, published, basis, plan, memory })
 }
 
 /// Asks the upstream of every companion.
@@ -324,7 +334,9 @@ async fn poll_companions(
         let theirs =
             |(arch, theirs): &(Arch, String)| (*arch, companion.arch(*arch, theirs).to_owned());
         let arches: Vec<(Arch, String)> = arches.iter().map(theirs).collect();
-        source::poll(&companion.follows, &arches, &shop.client, shop.client.answers())
+        // No companion is a mirror, of which alone something is remembered.
+        let (client, memory) = (&shop.client, Memory::default());
+        source::poll(&companion.follows, &arches, client, client.answers(), &memory)
             .await
             .with_context(|| format!("the companion `{}`", companion.name()))
     });
@@ -340,6 +352,7 @@ async fn overlay(component: &Component) -> anyhow::Result<Option<Sha256>> {
 }
 
 /// Reads what the plan must know, and plans.
+#[expect(clippy::too_many_arguments, reason = "a plan rests on all of these")]
 async fn plan_for(
     component: &Component,
     arches: &[(Arch, String)],
@@ -348,8 +361,17 @@ async fn plan_for(
     basis: Basis,
     store: &Store,
     signer: Option<&Signer>,
+    memory: &Memory,
 ) -> anyhow::Result<(Published, Plan)> {
     let now = Timestamp::now();
+    if let (true, Some(theirs)) = (component.is_verbatim(), memory.theirs()) {
+        let folder = &component.folder;
+        repository::verbatim::look(store, &mut published, folder, &theirs).await?;
+        let signatures = repository::verbatim::signatures(store, &published, folder).await?;
+        let plan =
+            plan::verbatim(component, upstream, &theirs, &published, &signatures, basis, now);
+        return Ok((published, plan));
+    }
     let names = plan::worth_knowing(component, arches, upstream, &published, basis, now);
     published.read_records(store, &component.folder, names).await?;
     let mut plan = plan::plan(component, arches, upstream, &published, basis, now);
@@ -375,14 +397,23 @@ async fn keep_answers(
     if config.whole && surveys.iter().all(Result::is_ok) {
         answers.forget_unasked();
     }
-    if !answers.is_changed() {
+    let memories = || surveys.iter().flatten().filter(|survey| survey.memory.is_changed());
+    if !answers.is_changed() && memories().next().is_none() {
         return None;
     }
-    let kept = match store.clone().made() {
-        Ok(store) => answers.save(&store).await,
-        Err(error) => Err(error),
+    let keep = async || {
+        let store = store.clone().made()?;
+        if answers.is_changed() {
+            answers.save(&store).await?;
+        }
+        for Survey { component, memory, .. } in memories() {
+            if let Some(bytes) = memory.save() {
+                store.put(&repository::memory_path(&component.name), bytes).await?;
+            }
+        }
+        Ok::<_, StoreError>(())
     };
-    kept.err().map(|error| Told::of("what upstreams answered", &error))
+    keep().await.err().map(|error| Told::of("what upstreams answered", &error))
 }
 
 /// What a dry run tells.
@@ -475,7 +506,15 @@ async fn carry_out_plan(
     }
     let mut made = Made::default();
     for _ in 0..ATTEMPTS {
-        match attempt(survey, shop, place, limit, &mut made, outcome).await {
+        let theirs = survey.memory.theirs().filter(|_| survey.component.is_verbatim());
+        let attempted = match theirs {
+            Some(theirs) => {
+                let attempt = verbatim::attempt(survey, &theirs, shop, place, limit, outcome);
+                attempt.await.map(|()| false)
+            }
+            None => attempt(survey, shop, place, limit, &mut made, outcome).await,
+        };
+        match attempted {
             Err(error) if is_raced(&error) => {
                 let component = survey.component.name.as_str();
                 tracing::debug!(component, "another publisher was faster");

@@ -23,6 +23,12 @@ pub struct LintRules {
 }
 
 impl LintRules {
+    /// Whether it says nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.allow.0.is_empty() && self.deny.is_empty()
+    }
+
     /// Whether something is meant, that is found in this file or in the image as a whole.
     #[must_use]
     pub fn allows(&self, lint: Lint, path: Option<&str>) -> bool {

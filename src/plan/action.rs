@@ -25,6 +25,8 @@ pub enum Action {
         /// The reason.
         why: Why,
     },
+    /// Take a version out, because its upstream did.
+    Yank(Version),
     /// Take a line out of the manifest; its file stays for the grace.
     Remove(Removal),
     /// Delete a file whose grace is over.
@@ -111,6 +113,8 @@ pub enum Why {
     StaleSignature,
     /// Less than half is left of the time that clients may believe the manifest.
     Renew,
+    /// A mirror that is published as it is has another manifest or signature by now.
+    UpstreamSigned,
 }
 
 impl fmt::Display for Why {
@@ -127,6 +131,7 @@ impl fmt::Display for Why {
             Self::NotSigned => "not signed yet",
             Self::StaleSignature => "the signature is not this key's, or not of this manifest",
             Self::Renew => "in time before it expires",
+            Self::UpstreamSigned => "as upstream signed it",
         })
     }
 }

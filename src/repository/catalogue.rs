@@ -51,6 +51,9 @@ pub struct Catalogue {
     /// ours from somebody else's where a crash left the old signature in place.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pledges: Vec<String>,
+    /// Whether the folder is another's, byte for byte: its manifest is not ours to sign.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub verbatim: bool,
 }
 
 /// A version that is waited for.

@@ -26,6 +26,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 
 use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -198,6 +199,8 @@ pub enum Gone {
     Pruned,
     /// A person said that it is bad.
     Yanked,
+    /// The repository that is published as it is no longer has it.
+    Upstream,
     /// A person let its whole folder go.
     Retired,
 }
@@ -207,6 +210,7 @@ impl std::fmt::Display for Gone {
         f.pad(match self {
             Self::Pruned => "newer ones took its place",
             Self::Yanked => "yanked",
+            Self::Upstream => "upstream no longer lists it",
             Self::Retired => "its folder was retired",
         })
     }
@@ -248,11 +252,11 @@ pub async fn commit(
     check_lines(folder, before, removals, ready.lines())?;
 
     let mut after = Published { manifest: ready.lines().clone(), ..before.clone() };
+    // A mirror publishes many in one step, and each waits for the disk.
+    let at_once = if images.len() > AT_ONCE { AT_ONCE } else { 1 };
+    let uploads = images.iter().map(|image| put_image(store, lock, folder, before, image));
+    futures::stream::iter(uploads).buffered(at_once).try_collect::<()>().await?;
     for (image, record) in images {
-        upload(store, lock, folder, before, image).await?;
-        let mut text = serde_json::to_vec_pretty(record).expect("a record has only text keys");
-        text.push(b'\n');
-        store.put(&record_path(folder, &image.name), text).await?;
         after.records.insert(image.name.clone(), record.clone());
         after.sizes.insert(image.name.to_string(), Some(image.size));
     }
@@ -276,6 +280,23 @@ pub async fn commit(
     }
     publish_signatures(store, lock, folder, &mut after, &ready, signer).await?;
     Ok(after)
+}
+
+/// How many images of one commit go up at once, where there are more than that.
+const AT_ONCE: usize = 8;
+
+/// Puts an image there, and what went into it.
+pub(super) async fn put_image(
+    store: &Store,
+    lock: &Lock,
+    folder: &Folder,
+    before: &Published,
+    (image, record): &(Image, Record),
+) -> Result<(), CommitError> {
+    upload(store, lock, folder, before, image).await?;
+    let mut text = serde_json::to_vec_pretty(record).expect("a record has only text keys");
+    text.push(b'\n');
+    Ok(store.put(&record_path(folder, &image.name), text).await?)
 }
 
 /// How many pledges are kept: one for each publisher that may be at it.

@@ -13,6 +13,7 @@ use crate::config::asset::{
     AttestationRule, Builder, ChecksumRule, Fingerprint, GITHUB_ISSUER, Place, Scheme,
     SignatureRule, SignedPart, TrustRule,
 };
+use crate::config::mirror::{RepositoryRule, Trust};
 use crate::config::source::{OwnerRepo, SourceRule};
 use crate::config::trust::Strength;
 use crate::name::Sha256;
@@ -37,6 +38,8 @@ pub struct Vouchers {
     pub first_use: bool,
     /// It lies on this machine: who put it there is no question for a program.
     pub local: bool,
+    /// The keyring of whoever signed the list that its digest is from.
+    pub list: Option<PathBuf>,
 }
 
 /// A file beside an asset.
@@ -156,6 +159,12 @@ impl Vouchers {
             attestation: rule.attestation.as_ref().and_then(|rule| attestation(rule, source, vars)),
             first_use: rule.first_use,
             local: matches!(at, Location::File(_)),
+            list: match source {
+                SourceRule::Repository(RepositoryRule { trust: Trust::Keyring(keys), .. }) => {
+                    Some(keys.clone())
+                }
+                _ => None,
+            },
         })
     }
 
@@ -170,7 +179,8 @@ impl Vouchers {
     /// How much they are worth together: as much as the best of them.
     #[must_use]
     pub fn strength(&self) -> Strength {
-        if self.pinned.is_some() || self.signature.is_some() || self.attestation.is_some() {
+        let signed = self.signature.is_some() || self.list.is_some() && self.release.is_some();
+        if self.pinned.is_some() || signed || self.attestation.is_some() {
             Strength::Signature
         } else if self.release.is_some() || !self.checksums.is_empty() || self.local {
             Strength::Digest
@@ -189,7 +199,10 @@ impl Vouchers {
             names.push("a file of this machine".to_owned());
         }
         if self.release.is_some() {
-            names.push("the digest of the release".to_owned());
+            names.push(match &self.list {
+                Some(keys) => format!("their SHA256SUMS, signed by keys of {}", keys.display()),
+                None => "the digest of the release".to_owned(),
+            });
         }
         if self.pinned.is_some() {
             names.push("its digest in the component's file".to_owned());

@@ -11,6 +11,25 @@ use crate::lint::{Finding, Lint};
 use crate::name::Arch;
 use crate::recipe::elf::Elf;
 
+/// How an image gets the name under which it is merged.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Merged<'a> {
+    /// It is the file's own, and this one besides.
+    Itself(Option<&'a str>),
+    /// A node links to it by another name: this one, or one that the file's begins with.
+    Linked(&'a str),
+}
+
+impl Merged<'_> {
+    /// Whether an extension-release for `name` lets a file with this stem be merged by a link.
+    fn fits(component: &str, stem: &str, name: &str) -> bool {
+        name == component
+            || stem
+                .strip_prefix(name)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '_']))
+    }
+}
+
 /// What an image extends, as it says or as it looks.
 pub(super) fn kind_of(uses: &BTreeSet<Use>, entries: &[Listed]) -> Kind {
     // An image of etc/ alone is meant for systemd-confext, whether or not it says so.
@@ -48,7 +67,7 @@ pub(super) fn judge_programs(arch: Option<Arch>, programs: &BTreeMap<String, Elf
 /// What systemd-sysext would object to, seen with 252 and 257.
 pub(super) fn judge(
     file: &str,
-    known_as: Option<&str>,
+    merged: Merged<'_>,
     kind: Kind,
     releases: &BTreeMap<String, ExtensionRelease>,
     entries: &[Listed],
@@ -72,14 +91,29 @@ pub(super) fn judge(
     if releases.is_empty() {
         find_here(Lint::ExtensionRelease, format!("it has no {folder}/extension-release.{stem}"));
     } else {
-        for name in [Some(stem), known_as].into_iter().flatten() {
-            if !releases.contains_key(name) {
-                find_here(
-                    Lint::ExtensionRelease,
-                    format!(
-                        "it has no {folder}/extension-release.{name}, so it cannot be merged as {name}.raw"
-                    ),
-                );
+        match merged {
+            Merged::Itself(known_as) => {
+                for name in [Some(stem), known_as].into_iter().flatten() {
+                    if !releases.contains_key(name) {
+                        find_here(
+                            Lint::ExtensionRelease,
+                            format!(
+                                "it has no {folder}/extension-release.{name}, so it cannot be merged as {name}.raw"
+                            ),
+                        );
+                    }
+                }
+            }
+            Merged::Linked(component) => {
+                if !releases.keys().any(|name| Merged::fits(component, stem, name)) {
+                    let names = releases.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+                    find_here(
+                        Lint::ExtensionRelease,
+                        format!(
+                            "its extension-release is for {names}, so it cannot be merged as {stem}.raw, or under a name that this begins with"
+                        ),
+                    );
+                }
             }
         }
     }
