@@ -86,12 +86,20 @@ pub enum BuildError {
     /// The image cannot be written.
     #[error("cannot build")]
     Image(#[from] ImageError),
-    /// An image of somebody's repository that no node could merge.
-    #[error("{name} of their repository would not be merged by any node: {problem}")]
+    /// An image of somebody's repository that nodes would not merge, or not survive.
+    #[error("{name} of their repository would stop nodes: {problem}")]
     Unfit {
         /// The image.
         name: FileName,
         /// What is wrong in it.
+        problem: String,
+    },
+    /// One with something in it that the component denies.
+    #[error("{name} of their repository is refused: {problem}")]
+    Denied {
+        /// The image.
+        name: FileName,
+        /// What is in it.
         problem: String,
     },
     /// One that cannot be looked into.
@@ -131,8 +139,11 @@ impl BuildError {
                 Some("builds use the folder of temporary files; $TMPDIR names another".to_owned())
             }
             Self::Unfit { .. } | Self::Unreadable { .. } => Some(
-                "it is not published; if it is meant to be so, say `inspect = false` in [source.repository], or exclude the version"
+                "it is not published; if it is meant to be so, say `inspect = false` in [source.repository]"
                     .to_owned(),
+            ),
+            Self::Denied { .. } => Some(
+                "it is not published: [lint] deny says so; what is meant is named in [lint] allow".to_owned(),
             ),
             Self::Image(_) | Self::NoAsset(_) => None,
             Self::Lint(_) => Some(

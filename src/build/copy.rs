@@ -9,6 +9,7 @@ use super::{Bench, BuildError, record};
 use crate::config::Component;
 use crate::image::Image;
 use crate::image::inspect;
+use crate::lint::{self, Finding};
 use crate::name::FileName;
 use crate::plan::{self, Build};
 use crate::repository::commit::Record;
@@ -30,19 +31,18 @@ impl Bench<'_> {
             self.check_inputs(build, std::slice::from_ref(&input))?;
             let path = self.folder.path().join(name.as_str());
             let (from, to) = (file.path().to_owned(), path.clone());
-            let component = self.component.clone();
-            let image = Image {
-                name: name.clone(),
-                path,
-                sha256: input.sha256,
-                size: input.size,
-                findings: Vec::new(),
-            };
+            let (component, shown) = (self.component.clone(), name.clone());
             let looked = tokio::task::spawn_blocking(move || {
                 give_name(&from, &to)?;
-                look_into(&component, &name, &to)
+                look_into(&component, &shown, &to)
             });
-            looked.await.map_err(|error| BuildError::Crashed(error.to_string()))??;
+            let findings =
+                looked.await.map_err(|error| BuildError::Crashed(error.to_string()))??;
+            let subject = format!("{} {name}", self.component.name);
+            for line in lint::warnings(&subject, &findings) {
+                self.shop.progress.line(&line);
+            }
+            let image = Image { name, path, sha256: input.sha256, size: input.size, findings };
             let record = record(build, &image, 0, vec![input]);
             Ok((image, record))
         });
@@ -59,15 +59,29 @@ fn give_name(from: &Path, to: &Path) -> Result<(), BuildError> {
     named.map_err(|source| BuildError::Disk { path: to.to_owned(), source })
 }
 
-/// Refuses a system extension that nodes would stumble over: one of them keeps a node from merging any.
-fn look_into(component: &Component, name: &FileName, path: &Path) -> Result<(), BuildError> {
+/// What is odd about somebody's system extension.
+///
+/// # Errors
+/// Nodes would stumble over it, of which one keeps a node from merging any; or the component denies it.
+fn look_into(
+    component: &Component,
+    name: &FileName,
+    path: &Path,
+) -> Result<Vec<Finding>, BuildError> {
     let wanted = component.mirrored().is_some_and(|rule| rule.inspect);
     if !wanted || path.extension().is_none_or(|ending| ending != "raw") {
-        return Ok(());
+        return Ok(Vec::new());
     }
-    match inspect::of_extension(path, component.name.as_str()) {
-        Ok(problems) if problems.is_empty() => Ok(()),
-        Ok(problems) => Err(BuildError::Unfit { name: name.clone(), problem: problems.join("; ") }),
-        Err(source) => Err(BuildError::Unreadable { name: name.clone(), source }),
+    let looked = inspect::inspect_others(path, component.name.as_str())
+        .map_err(|source| BuildError::Unreadable { name: name.clone(), source })?;
+    let Some(looked) = looked else { return Ok(Vec::new()) };
+    let found = lint::of_others(looked.findings);
+    if let Some(problem) = lint::refusal(&found) {
+        return Err(BuildError::Unfit { name: name.clone(), problem });
+    }
+    let findings = lint::settle(found, &component.lint, &[]);
+    match lint::refusal(&findings) {
+        Some(problem) => Err(BuildError::Denied { name: name.clone(), problem }),
+        None => Ok(findings),
     }
 }

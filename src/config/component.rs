@@ -315,13 +315,15 @@ fn check_mirror(raw: &Raw, rule: &RepositoryRule) -> Result<(), String> {
         ("[services]", !services.enable.is_empty()),
         ("[extension]", *extension != Extension::default()),
         ("[xattrs]", !xattrs.rules().is_empty()),
-        ("[lint]", !lint.is_empty()),
         ("[require]", !require.paths.is_empty()),
     ];
     if let Some((table, _)) = built.into_iter().find(|(_, is_there)| *is_there) {
         return Err(format!(
             "{table} says how an image is made, but files of [source.repository] are published as they are\nhint: leave it out; `match` says which files"
         ));
+    }
+    if !rule.inspect && lint.concerns_contents() {
+        return Err("[lint] is about what is found in images, but with `inspect = false` nobody looks\nhint: leave one of them out".to_owned());
     }
     if image.is_shaped {
         return Err("[image] says what an image is made of, but files of [source.repository] are published as they are\nhint: only `name` can be said, to give them other names".to_owned());
@@ -514,6 +516,8 @@ mod tests {
             ("[image]\nformat = \"none\"\n", "published as they are"),
             ("[image]\nname = \"{version}.raw\"\n", "{arch}"),
             ("[versions]\ntag = \"v{version}\"\n", "no tags"),
+            ("[require]\npaths = [\"usr/bin/x\"]\n", "published as they are"),
+            ("inspect = false\n[lint]\ndeny = [\"setuid\"]\n", "nobody looks"),
             ("verbatim = true\n[versions]\nnewest = 2\n", "[versions]"),
             ("verbatim = true\n[arch]\nx86-64 = \"amd64\"\n", "[arch]"),
             ("verbatim = true\n[image]\nname = \"{version}-{arch}.raw\"\n", "[image]"),
@@ -524,6 +528,14 @@ mod tests {
         ] {
             let error = read(&format!("{MIRROR}{text}")).unwrap_err().to_string();
             assert!(error.contains(part), "{text}: {error}");
+        }
+        for text in [
+            "verbatim = true\n",
+            "[lint]\nallow = [\"setuid\"]\n",
+            // Nobody needs to look into an image for this.
+            "inspect = false\n[lint]\nallow = [\"size-changed\"]\n",
+        ] {
+            read(&format!("{MIRROR}{text}")).unwrap();
         }
         assert!(read(&format!("{MIRROR}verbatim = true\n")).unwrap().is_verbatim());
     }

@@ -23,10 +23,11 @@ pub struct LintRules {
 }
 
 impl LintRules {
-    /// Whether it says nothing.
+    /// Whether it says something to what can be found inside an image.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.allow.0.is_empty() && self.deny.is_empty()
+    pub fn concerns_contents(&self) -> bool {
+        let denied = self.deny.iter().map(|name| &name.0);
+        self.allow.0.keys().chain(denied).any(|lint| *lint != Lint::SizeChanged)
     }
 
     /// Whether something is meant, that is found in this file or in the image as a whole.

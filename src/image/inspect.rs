@@ -168,24 +168,24 @@ pub fn inspect_closely(path: &Path, known_as: Option<&str>) -> Result<Inspection
     look(path, Merged::Itself(known_as), Some(Close::default()))
 }
 
-/// What is wrong with somebody's system extension, which nodes follow by a link: it may be for a name
-/// that its file's begins with, or for `component`. Nothing is wrong with what is no extension: another
-/// file system, or one with an operating system in it.
+/// Looks closely at somebody's system extension, which nodes follow by a link: it may be for a name that
+/// its file's begins with, or for `component`. `None` of what is no extension: another file system, or
+/// one with an operating system in it.
 ///
 /// # Errors
 /// As [`inspect`].
-pub fn of_extension(path: &Path, component: &str) -> Result<Vec<String>, InspectError> {
+pub fn inspect_others(path: &Path, component: &str) -> Result<Option<Inspection>, InspectError> {
     let mut magic = Vec::new();
     let disk = |source| InspectError::Disk { path: path.to_owned(), source };
     let begin = File::open(path).and_then(|file| file.take(4).read_to_end(&mut magic));
     begin.map_err(disk)?;
     if magic != MAGIC {
-        return Ok(Vec::new());
+        return Ok(None);
     }
-    let image = look(path, Merged::Linked(component), None)?;
+    let image = look(path, Merged::Linked(component), Some(Close::default()))?;
     let os_release = ["usr/lib/os-release", "etc/os-release"];
     let has_os = image.entries.iter().any(|entry| os_release.contains(&entry.path.as_str()));
-    Ok(if image.releases.is_empty() && has_os { Vec::new() } else { image.problems })
+    Ok(Some(image).filter(|image| !(image.releases.is_empty() && has_os)))
 }
 
 fn look(

@@ -314,8 +314,8 @@ fn weigh(
     build: &Build,
     image: &Image,
 ) -> Option<Finding> {
-    // Their bytes are what they are, and nobody could say of one that it is meant.
-    if component.mirrored().is_some() {
+    // The other files of a version, of which names alone do not tell the version before.
+    if image.name != build.image {
         return None;
     }
     let names = Names::of(component);

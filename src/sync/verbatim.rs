@@ -92,7 +92,12 @@ async fn bring(
         let (image, _) = made;
         // They may be larger together than the folder of temporary files; what stays there goes later.
         let _ = std::fs::remove_file(&image.path);
-        brought = PublishedImage { size: Some(image.size), sha256: Some(image.sha256), ..brought };
+        brought = PublishedImage {
+            size: Some(image.size),
+            sha256: Some(image.sha256),
+            findings: image.findings,
+            ..brought
+        };
     }
     Ok(brought)
 }

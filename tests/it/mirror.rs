@@ -565,7 +565,7 @@ fn an_image_that_would_stop_nodes_is_refused() {
     mirror.component(&format!("{UNSIGNED}\n[versions]\nnewest = 9\n"));
     mirror.publish();
     let ran = mirror.repo.sync().code(3).says(&[
-        "error: k 1.2 x86-64: k-v1.2-x86-64.raw of their repository would not be merged by any node: its extension-release is for other",
+        "error: k 1.2 x86-64: k-v1.2-x86-64.raw of their repository would stop nodes: its extension-release is for other",
         "error: k 1.3 x86-64",
         "error: k 1.4 x86-64",
         "neither SYSEXT_LEVEL= nor VERSION_ID=",
