@@ -103,7 +103,10 @@ pub fn verbatim(
     }
     let removals = gone.into_iter().map(|name| Removal { name: name.clone(), why: Gone::Upstream });
     plan.actions.extend(removals.map(Action::Remove));
-    if published.served() != Some(&theirs.manifest[..]) || *signatures != theirs.signatures {
+    let is_theirs = published.served() == Some(&theirs.manifest[..])
+        && *signatures == theirs.signatures
+        && published.catalogue.verbatim;
+    if !is_theirs {
         plan.actions.insert(0, Action::Sign { why: Why::UpstreamSigned });
     }
     let (due, _) = retention::due(published, basis.retention.grace, now);

@@ -87,6 +87,12 @@ pub enum CommitError {
         /// The folder.
         folder: Folder,
     },
+    /// It is published as somebody else has it, byte for byte.
+    #[error("the manifest of {folder} is its upstream's, as they signed it")]
+    Theirs {
+        /// The folder.
+        folder: Folder,
+    },
     /// The built image is gone from this machine.
     #[error("cannot read the image {name}")]
     Image {
@@ -110,6 +116,9 @@ impl CommitError {
             ),
             Self::Taken { .. } => Some("no manifest lists the file: remove it if nothing else needs it".to_owned()),
             Self::Raced { .. } => Some("something else writes to this folder all the time; sync again".to_owned()),
+            Self::Theirs { folder } => Some(format!(
+                "to let go of it, remove {folder}/ from the store, and .publish/folders/{folder}.json with it; a component without `verbatim = true` makes it one of yours"
+            )),
             Self::Shrunk { .. } | Self::Image { .. } | Self::Sign(_) => None,
         }
     }
@@ -233,6 +242,9 @@ pub async fn commit(
     signer: &Signer,
 ) -> Result<Published, CommitError> {
     let Change { images, restored, removals, sign } = *change;
+    if before.catalogue.verbatim {
+        return Err(CommitError::Theirs { folder: folder.clone() });
+    }
     let mut manifest = before.manifest.clone();
     for removal in removals {
         manifest.remove(&removal.name);

@@ -41,20 +41,22 @@ pub(super) async fn attempt<'s>(
     let (mut published, mut plan) =
         plan_for(component, arches, upstream, published, *basis, store, Some(signer), memory)
             .await?;
-    if follow_yanks(component, place, &plan, outcome).await? {
+    // Not before the folder is ours.
+    if !published.catalogue.verbatim && follow_yanks(component, place, &plan, outcome).await? {
         published = Published::read(store, folder).await?;
         (published, plan) =
             plan_for(component, arches, upstream, published, *basis, store, Some(signer), memory)
                 .await?;
     }
-    // Whoever was followed byte for byte before is ours to sign from now on.
-    if std::mem::take(&mut published.catalogue.verbatim) {
-        published.keep_catalogue(place).await?;
-    }
+    // Whoever was followed byte for byte before is ours to sign from now on: if it may be signed.
+    let was_theirs = std::mem::take(&mut published.catalogue.verbatim);
     if let Some(why) = plan.sign() {
         let change = Change { sign: true, ..Change::default() };
         published = commit::commit(store, lock, folder, &published, &change, signer).await?;
         outcome.signed = Some(why);
+    }
+    if was_theirs {
+        published.keep_catalogue(place).await?;
     }
     if waiting::begin(&mut published, &plan) {
         published.keep_catalogue(place).await?;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use jiff::tz::TimeZone;
@@ -106,6 +107,23 @@ impl Mirror {
     fn manifest(&self) -> String {
         let lines = self.files.iter().map(|(name, bytes)| format!("{}  {name}\n", sha256(bytes)));
         lines.collect()
+    }
+
+    /// An image that somebody made with tools of theirs: an extension-release, and a program of this mode.
+    fn image(&self, release: &str, text: &str, mode: u32) -> Vec<u8> {
+        let tree = self.repo.path("tree");
+        let _ = fs::remove_dir_all(&tree);
+        let release = format!("tree/usr/lib/extension-release.d/extension-release.{release}");
+        self.repo.write(&release, text);
+        self.repo.write("tree/usr/bin/k", "#!/bin/sh\n");
+        let program = self.repo.path("tree/usr/bin/k");
+        fs::set_permissions(program, fs::Permissions::from_mode(mode)).unwrap();
+        let to = self.repo.path("image");
+        let _ = fs::remove_file(&to);
+        let made =
+            Command::new("mksquashfs").arg(&tree).arg(&to).args(["-quiet", "-all-root"]).output();
+        assert!(made.unwrap().status.success());
+        fs::read(to).unwrap()
     }
 
     /// The paths that were asked for since the last time, and what was answered.
@@ -529,27 +547,21 @@ fn an_upstream_that_is_down_slow_or_endless_stops_nothing() {
     assert_eq!(mirror.repo.listed("k"), names(&["1.0", "1.1"]));
 }
 
+fn has_mksquashfs() -> bool {
+    let there = Command::new("mksquashfs").arg("-version").output().is_ok();
+    if !there {
+        eprintln!("skipped: this machine has no mksquashfs");
+    }
+    there
+}
+
 #[test]
 fn an_image_that_would_stop_nodes_is_refused() {
-    if Command::new("mksquashfs").arg("-version").output().is_err() {
-        eprintln!("skipped: this machine has no mksquashfs");
+    if !has_mksquashfs() {
         return;
     }
     let mut mirror = Mirror::unsigned("");
-    let image = |release: &str, text: &str| {
-        let tree = mirror.repo.path("tree");
-        let _ = fs::remove_dir_all(&tree);
-        mirror
-            .repo
-            .write(&format!("tree/usr/lib/extension-release.d/extension-release.{release}"), text);
-        mirror.repo.write("tree/usr/bin/k", "#!/bin/sh\n");
-        let to = mirror.repo.path("image");
-        let _ = fs::remove_file(&to);
-        let made =
-            Command::new("mksquashfs").arg(&tree).arg(&to).args(["-quiet", "-all-root"]).output();
-        assert!(made.unwrap().status.success());
-        fs::read(to).unwrap()
-    };
+    let image = |release: &str, text: &str| mirror.image(release, text, 0o755);
     let any = "ID=_any\nARCHITECTURE=x86-64\n";
     let images = BTreeMap::from([
         // For a link, as the bakery makes them; for the file itself; wrong; of no kind; another system.
@@ -576,6 +588,113 @@ fn an_image_that_would_stop_nodes_is_refused() {
     mirror.component(&format!("{UNSIGNED}\ninspect = false\n[versions]\nnewest = 9\n"));
     mirror.repo.sync().ok();
     assert_eq!(mirror.repo.listed("k").len(), 7);
+}
+
+#[test]
+fn what_is_odd_about_an_image_of_theirs_is_told_and_may_be_denied() {
+    if !has_mksquashfs() {
+        return;
+    }
+    let any = "ID=_any\nARCHITECTURE=x86-64\n";
+    let mut mirror = Mirror::unsigned("[lint]\ndeny = [\"setuid\"]\n");
+    let setuid = mirror.image("k", any, 0o4755);
+    mirror.files.insert("k-v1.0-x86-64.raw".to_owned(), mirror.image("k", any, 0o755));
+    mirror.files.insert("k-v1.1-x86-64.raw".to_owned(), setuid.clone());
+    mirror.publish();
+    let found = "`usr/bin/k` is set-uid: it runs as its owner, whoever starts it [setuid]";
+    let ran = mirror.repo.sync().code(3).says(&[
+        "error: k 1.1 x86-64: k-v1.1-x86-64.raw of their repository is refused: ",
+        found,
+        "hint: it is not published: [lint] deny says so",
+    ]);
+    assert_eq!(mirror.repo.listed("k"), names(&["1.0"]), "{ran}");
+    // Told, but their affair.
+    mirror.component(UNSIGNED);
+    let ran = mirror.repo.publish(&["--json", "sync"]).ok();
+    ran.says(&[&format!("warning: k k-v1.1-x86-64.raw: {found}")]);
+    assert_eq!(mirror.repo.listed("k"), names(&["1.0", "1.1"]));
+    // Meant, so that nobody need hear of it.
+    mirror.files.insert("k-v1.2-x86-64.raw".to_owned(), setuid);
+    mirror.publish();
+    mirror.component(&format!("{UNSIGNED}\n[lint]\nallow = [\"setuid\"]\n"));
+    let ran = mirror.repo.sync().ok();
+    assert!(!ran.stderr.contains("setuid"), "{ran}");
+    // What they made of another size is worth a word, too.
+    let large: Vec<u8> =
+        (0..200_000_u32).flat_map(|n| n.wrapping_mul(0x9e37_79b1).to_le_bytes()).collect();
+    mirror.files.insert("k-v1.3-x86-64.raw".to_owned(), large);
+    mirror.publish();
+    mirror.repo.sync().ok().says(&["warning: k 1.3 x86-64: the image grew from", "[size-changed]"]);
+}
+
+#[test]
+fn a_verbatim_mirror_with_an_image_that_would_stop_nodes_stays_as_it_is_and_says_so() {
+    if !has_mksquashfs() {
+        return;
+    }
+    let Some(mut mirror) = verbatim() else { return };
+    mirror.versions(&["1.0"]);
+    mirror.repo.sync().ok();
+    let bad = mirror.image("other", "ID=_any\n", 0o4755);
+    mirror.files.insert("k-v1.1-x86-64.raw".to_owned(), bad);
+    mirror.publish();
+    mirror.refuses(&[
+        "error: k k-v1.1-x86-64.raw: k-v1.1-x86-64.raw of their repository would stop nodes: ",
+        "extension-release is for other",
+        "hint: it is not published; if it is meant to be so, say `inspect = false`",
+    ]);
+    mirror.component("keyring = \"their.gpg\"\nverbatim = true\ninspect = false\n");
+    mirror.repo.sync().ok();
+    mirror.is_served_as_theirs();
+    // What nodes would live with keeps nothing back.
+    let odd = mirror.image("k", "ID=_any\n", 0o4755);
+    mirror.files.insert("k-v1.2-x86-64.raw".to_owned(), odd);
+    mirror.publish();
+    mirror.component("keyring = \"their.gpg\"\nverbatim = true\n");
+    mirror.repo.sync().ok().says(&["warning: k k-v1.2-x86-64.raw: ", "[setuid]"]);
+    mirror.is_served_as_theirs();
+}
+
+#[test]
+fn files_that_never_end_lead_in_circles_or_are_too_large_are_given_up() {
+    let sections = "[limits]\ndownload = \"1MiB\"\n[network]\ntimeout = \"1s\"\n";
+    let mut mirror = Mirror::with(sections, &format!("{UNSIGNED}\n[versions]\nnewest = 9\n"), None);
+    let url = mirror.web.url();
+    mirror.versions(&["1.0", "1.1", "1.2", "1.3", "1.4"]);
+    mirror.files.insert("k-v1.5-x86-64.raw".to_owned(), vec![7; 2 << 20]);
+    mirror.publish();
+    let file = |version: &str| format!("/k/k-v{version}-x86-64.raw");
+    let around = Fault::Redirect(format!("{url}{}", file("1.1")));
+    mirror.web.fault(&file("1.1"), around, usize::MAX);
+    mirror.web.fault(&file("1.2"), Fault::Endless, usize::MAX);
+    mirror.web.fault(&file("1.3"), Fault::Stall, usize::MAX);
+    mirror.web.fault(&file("1.4"), Fault::Redirect("file:///etc/passwd".to_owned()), usize::MAX);
+    let ran = mirror.repo.sync().code(3).says(&[
+        "error: k 1.1 x86-64",
+        "redirect",
+        "error: k 1.2 x86-64",
+        "error: k 1.3 x86-64",
+        "error: k 1.4 x86-64",
+        "error: k 1.5 x86-64",
+        "larger than",
+    ]);
+    assert_eq!(mirror.repo.listed("k"), names(&["1.0"]), "{ran}");
+    mirror.web.fault(MANIFEST, Fault::Endless, usize::MAX);
+    mirror.refuses(&["larger than"]);
+    mirror.web.heal();
+    mirror.web.fault(MANIFEST, Fault::Redirect(format!("{url}{MANIFEST}")), usize::MAX);
+    mirror.refuses(&["redirect"]);
+}
+
+#[test]
+fn a_signature_that_expired_is_none() {
+    let Some(mut mirror) = Mirror::signed("", "") else { return };
+    mirror.versions(&["1.0"]);
+    mirror.repo.sync().ok();
+    mirror.versions(&["1.0", "1.1"]);
+    let past = ["--faked-system-time", "20240101T000000", "--default-sig-expire", "2d"];
+    mirror.web.put("/k/SHA256SUMS.gpg", mirror.signature(mirror.manifest(), &past));
+    mirror.refuses(&["expired on 2024-01-03"]);
 }
 
 #[test]
@@ -725,4 +844,60 @@ fn a_verbatim_mirror_that_a_crash_left_without_its_signature_heals() {
     mirror.web.fault(MANIFEST, Fault::Status(500), usize::MAX);
     mirror.repo.sync().code(3);
     mirror.is_served_as_theirs();
+}
+
+/// What is remembered of the folder.
+fn catalogue(mirror: &Mirror) -> String {
+    fs::read_to_string(mirror.repo.path("public/.publish/folders/k.json")).unwrap()
+}
+
+#[test]
+fn nobody_signs_a_verbatim_folder_that_no_component_has_any_more() {
+    let Some(mut mirror) = verbatim() else { return };
+    mirror.versions(&["1.0"]);
+    mirror.repo.sync().ok();
+    assert!(catalogue(&mirror).contains("\"verbatim\": true"), "{}", catalogue(&mirror));
+    fs::remove_file(mirror.repo.path("components/k.toml")).unwrap();
+    mirror.repo.simple("ours");
+    mirror.repo.release("ours", "1.0", "ours");
+    let ran = mirror.repo.sync().ok().says(&["k/ has no component any more"]);
+    mirror.is_served_as_theirs();
+    assert!(!ran.stdout.contains("signed"), "{ran}");
+    mirror.repo.publish(&["sync", "--adopt"]).ok();
+    mirror.is_served_as_theirs();
+    mirror.repo.publish(&["retire", "k"]).code(1).says(&[
+        "the manifest of k is its upstream's",
+        "hint: to let go of it, remove k/ from the store",
+    ]);
+    mirror.is_served_as_theirs();
+}
+
+#[test]
+fn a_verbatim_folder_becomes_ours_only_if_somebody_says_so() {
+    let Some(mut mirror) = verbatim() else { return };
+    mirror.versions(&["1.0"]);
+    mirror.repo.sync().ok();
+    let (theirs, ours) =
+        ("keyring = \"their.gpg\"\nverbatim = true\n", "keyring = \"their.gpg\"\n");
+    mirror.component(ours);
+    mirror.refuses(&["not as any key of [signing] has signed it", "publish sync --adopt"]);
+    mirror.is_served_as_theirs();
+    // Nothing came of it, so it is still theirs, whatever becomes of the component.
+    assert!(catalogue(&mirror).contains("\"verbatim\": true"));
+    mirror.component(theirs);
+    mirror.repo.sync().ok().prints(&["nothing to do"]);
+    mirror.component(ours);
+    mirror.repo.publish(&["sync", "--adopt"]).ok();
+    assert!(!catalogue(&mirror).contains("verbatim"), "{}", catalogue(&mirror));
+    let path = |name: &str| mirror.repo.path(&format!("public/{name}"));
+    gpgv(&path("import-pubring.gpg"), &path("k/SHA256SUMS.gpg"), &path("k/SHA256SUMS")).unwrap();
+    mirror.repo.publish(&["verify"]).ok();
+    mirror.repo.sync().ok().prints(&["nothing to do"]);
+    // And back: what we promised is not theirs, and goes with our signature.
+    mirror.component(theirs);
+    mirror.repo.sync().ok();
+    mirror.is_served_as_theirs();
+    assert!(catalogue(&mirror).contains("\"verbatim\": true"));
+    mirror.repo.publish(&["restore", "k", "1.0"]).code(1).says(&["its manifest is its upstream's"]);
+    mirror.repo.publish(&["verify"]).ok().prints(&["signed by their"]);
 }
