@@ -164,8 +164,12 @@ fn text(survey: &Survey<'_>, verbose: bool) -> String {
     let mut out = String::new();
     let name = &survey.component.name;
     let plan = &survey.plan;
+    let (noun, what) = match survey.component.mirrored() {
+        Some(_) => ("file", "to mirror"),
+        None => ("image", "to build"),
+    };
     let what = [
-        (plan.builds().count(), "image", "to build"),
+        (plan.builds().count(), noun, what),
         (plan.removals().count(), "line", "to take out"),
         (plan.deletions().count(), "file", "to delete"),
         (plan.waiting.len(), "version", "waited for"),

@@ -93,6 +93,8 @@ pub(super) fn vars<'a>(
 pub enum Why {
     /// The repository has no image of this version.
     NewVersion,
+    /// The repository that is published as it is has a file that is not here.
+    NewFile,
     /// It has this version, but not for this architecture.
     NewArchitecture,
     /// It has this version, but made by another recipe: this is a revision of it.
@@ -121,6 +123,7 @@ impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::NewVersion => "new version",
+            Self::NewFile => "new file",
             Self::NewArchitecture => "new architecture",
             Self::RecipeChanged => "the recipe changed",
             Self::CompanionChanged => "a companion has a newer release",

@@ -57,7 +57,7 @@ pub fn verbatim(
             }
             Some(_) if published.has_file(name) => continue,
             Some(_) => Why::FileGone,
-            None => Why::NewVersion,
+            None => Why::NewFile,
         };
         match (version, by_name.get(name.as_str())) {
             (Some(version), Some(release)) => plan.actions.push(Action::Build(Build {

@@ -170,12 +170,12 @@ mod tests {
     #[test]
     fn what_was_kept_before_there_were_mirrors_reads_as_ours() {
         let old = r#"{"format":1,"removed":{},"yanked":{},"floor":{}}"#;
-        let ours: Catalogue = serde_json::from_str(old).unwrap();
+        let mut ours: Catalogue = serde_json::from_str(old).unwrap();
         assert!(!ours.verbatim);
         // And who has none writes what was always written.
         let text = String::from_utf8(ours.render().to_vec()).unwrap();
         assert!(!text.contains("verbatim"), "{text}");
-        let theirs = Catalogue { verbatim: true, ..ours };
+        let mut theirs = Catalogue { verbatim: true, ..ours };
         assert_eq!(serde_json::from_slice::<Catalogue>(&theirs.render()).unwrap(), theirs);
     }
 }

@@ -38,8 +38,17 @@ pub struct Vouchers {
     pub first_use: bool,
     /// It lies on this machine: who put it there is no question for a program.
     pub local: bool,
-    /// The keyring of whoever signed the list that its digest is from.
-    pub list: Option<PathBuf>,
+    /// The list that its digest is from, if it is from one.
+    pub list: Option<List>,
+}
+
+/// A list of digests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum List {
+    /// It is signed by a key of this keyring.
+    Signed(PathBuf),
+    /// It is as good as the server that it is on.
+    Unsigned,
 }
 
 /// A file beside an asset.
@@ -160,9 +169,10 @@ impl Vouchers {
             first_use: rule.first_use,
             local: matches!(at, Location::File(_)),
             list: match source {
-                SourceRule::Repository(RepositoryRule { trust: Trust::Keyring(keys), .. }) => {
-                    Some(keys.clone())
-                }
+                SourceRule::Repository(RepositoryRule { trust, .. }) => Some(match trust {
+                    Trust::Keyring(keys) => List::Signed(keys.clone()),
+                    Trust::Unsigned => List::Unsigned,
+                }),
                 _ => None,
             },
         })
@@ -179,7 +189,8 @@ impl Vouchers {
     /// How much they are worth together: as much as the best of them.
     #[must_use]
     pub fn strength(&self) -> Strength {
-        let signed = self.signature.is_some() || self.list.is_some() && self.release.is_some();
+        let is_signed = matches!(self.list, Some(List::Signed(_))) && self.release.is_some();
+        let signed = self.signature.is_some() || is_signed;
         if self.pinned.is_some() || signed || self.attestation.is_some() {
             Strength::Signature
         } else if self.release.is_some() || !self.checksums.is_empty() || self.local {
@@ -200,7 +211,10 @@ impl Vouchers {
         }
         if self.release.is_some() {
             names.push(match &self.list {
-                Some(keys) => format!("their SHA256SUMS, signed by keys of {}", keys.display()),
+                Some(List::Signed(keys)) => {
+                    format!("their SHA256SUMS, signed by keys of {}", keys.display())
+                }
+                Some(List::Unsigned) => "their SHA256SUMS, which is not signed".to_owned(),
                 None => "the digest of the release".to_owned(),
             });
         }

@@ -601,7 +601,8 @@ fn what_is_odd_about_an_image_of_theirs_is_told_and_may_be_denied() {
     mirror.files.insert("k-v1.0-x86-64.raw".to_owned(), mirror.image("k", any, 0o755));
     mirror.files.insert("k-v1.1-x86-64.raw".to_owned(), setuid.clone());
     mirror.publish();
-    let found = "`usr/bin/k` is set-uid: it runs as its owner, whoever starts it [setuid]";
+    let found =
+        "`usr/bin/k` has mode 4755: it runs as its owner or group, whoever starts it [setuid]";
     let ran = mirror.repo.sync().code(3).says(&[
         "error: k 1.1 x86-64: k-v1.1-x86-64.raw of their repository is refused: ",
         found,
