@@ -1,10 +1,12 @@
 //! What mirroring somebody's repository costs, against `rclone copy` of the same files from the same
-//! server with as many transfers at once. rclone checks nothing but lengths; publish hashes every byte.
+//! server with as many transfers at once. rclone checks nothing but lengths, and its files are in memory when
+//! it ends; publish hashes every byte, and publishes what is on the disk. So there is a second row, in which
+//! rclone's files are brought there, too.
 //!
 //! ```text
 //! cargo bench --bench mirror                       2 GiB in 100 files: some minutes, and 8 GiB of disk
 //! cargo bench --bench mirror -- scale=0.1 pairs=9  a tenth of the bytes; more pairs than five
-//! cargo bench --bench mirror -- in=/dev/shm        where nobody waits for a disk: rclone never does
+//! cargo bench --bench mirror -- in=/dev/shm        where nobody waits for a disk
 //! ```
 //!
 //! Every row is the median of alternating pairs, from a warm cache. `wall` and `cpu` are times of the
@@ -159,34 +161,30 @@ fn main() -> Result<()> {
     folder.configure(&web.url())?;
 
     let remote = format!(":http,url='{}':", web.url());
-    let transfers = TRANSFERS.to_string();
-    let rclone = [
-        "rclone",
-        "copy",
-        "--files-from",
-        "names",
-        "--no-traverse",
-        "--transfers",
-        &transfers,
-        &remote,
-        "copy",
-    ];
+    let copy = format!(
+        "rclone copy --files-from names --no-traverse --transfers {TRANSFERS} \"{remote}\" copy"
+    );
     for kind in ["resigned", "verbatim"] {
-        let ours = |_| {
-            folder.afresh()?;
-            let cost = folder.sync(kind)?;
-            folder.count("public/m")?;
-            Ok(cost)
-        };
-        let theirs = |_| {
-            folder.afresh()?;
-            let cost = folder.run(&rclone)?;
-            folder.count("copy")?;
-            Ok(cost)
-        };
-        let (ours, theirs) = table::alternate(pairs, ours, theirs)?;
-        let title = format!("{kind}/rclone copy, {FILES} files, {:.0} MiB", MIB * scale);
-        table::compare(&title, &ours, &theirs, Some(1.0));
+        for (name, command) in [
+            ("rclone copy", copy.clone()),
+            ("rclone copy, sync", format!("{copy} && sync -f copy")),
+        ] {
+            let ours = |_| {
+                folder.afresh()?;
+                let cost = folder.sync(kind)?;
+                folder.count("public/m")?;
+                Ok(cost)
+            };
+            let theirs = |_| {
+                folder.afresh()?;
+                let cost = folder.run(&["sh", "-c", &command])?;
+                folder.count("copy")?;
+                Ok(cost)
+            };
+            let (ours, theirs) = table::alternate(pairs, ours, theirs)?;
+            let title = format!("{kind}/{name}, {FILES} files, {:.0} MiB", MIB * scale);
+            table::compare(&title, &ours, &theirs, Some(1.0));
+        }
         folder.afresh()?;
         folder.sync(kind)?;
         web.asked();

@@ -257,13 +257,14 @@ impl<'a> Planner<'a> {
         if let Replaced::Refused(problem, hint) = replaced {
             return Err(Refusal { tag: release.tag.clone(), problem, hint });
         }
-        // The files of a mirror are what is published, with or without a record.
-        let accepted = replaced == Replaced::Accepted && self.component.mirrored().is_some();
-        let changed = accepted
-            || files.iter().any(|(index, name)| {
+        let changed = match self.component.mirrored() {
+            // Its files are what is published, however somebody put it, with or without a record.
+            Some(_) => replaced == Replaced::Accepted,
+            None => files.iter().any(|(index, name)| {
                 let recorded = self.published.record(name).and_then(|record| record.recipe);
                 recorded.is_some_and(|recorded| recorded != recipes[*index])
-            });
+            }),
+        };
         if changed {
             let why = match replaced {
                 Replaced::Accepted => Why::InputsChanged,

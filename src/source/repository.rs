@@ -131,7 +131,9 @@ pub(super) async fn poll(
     let now = Timestamp::now();
     let Accepted { manifest, signatures, signed } =
         let_in(rule, &url, client, cache, memory, now).await?;
-    let signed_at = signed.as_ref().map(|signed| signed.at);
+    // Whose clock is ahead would else have signed everything after that too early.
+    let latest = u64::try_from(now.as_second()).unwrap_or(u64::MAX);
+    let signed_at = signed.as_ref().map(|signed| signed.at.min(latest));
     if let (Some(at), Some(before)) = (signed_at, memory.signed())
         && at < before
         && !memory.is_known(Sha256::of(&manifest))

@@ -291,6 +291,18 @@ fn an_old_state_of_theirs_is_not_let_in_again() {
 }
 
 #[test]
+fn a_clock_of_theirs_that_was_ahead_once_stops_nothing() {
+    let Some(mut mirror) = Mirror::signed("", "") else { return };
+    mirror.versions(&["1.0"]);
+    let ahead = ["--faked-system-time", "20990101T000000"];
+    mirror.web.put("/k/SHA256SUMS.gpg", mirror.signature(mirror.manifest(), &ahead));
+    mirror.repo.sync().ok();
+    mirror.versions(&["1.0", "1.1"]);
+    mirror.repo.sync().ok();
+    assert_eq!(mirror.repo.listed("k"), names(&["1.0", "1.1"]));
+}
+
+#[test]
 fn a_promise_that_they_did_not_keep_refuses_them() {
     let mut mirror = Mirror::unsigned("");
     mirror.versions(&["1.0"]);
@@ -612,7 +624,9 @@ fn what_is_odd_about_an_image_of_theirs_is_told_and_may_be_denied() {
     // Told, but their affair.
     mirror.component(UNSIGNED);
     let ran = mirror.repo.publish(&["--json", "sync"]).ok();
-    ran.says(&[&format!("warning: k k-v1.1-x86-64.raw: {found}")]);
+    let ran = ran.says(&[&format!("warning: k k-v1.1-x86-64.raw: {found}")]);
+    let published = &ran.json()["components"][0]["published"][0];
+    assert_eq!(published["findings"][0]["lint"], "setuid", "{ran}");
     assert_eq!(mirror.repo.listed("k"), names(&["1.0", "1.1"]));
     // Meant, so that nobody need hear of it.
     mirror.files.insert("k-v1.2-x86-64.raw".to_owned(), setuid);
@@ -889,6 +903,10 @@ fn a_verbatim_folder_becomes_ours_only_if_somebody_says_so() {
     mirror.repo.sync().ok().prints(&["nothing to do"]);
     mirror.component(ours);
     mirror.repo.publish(&["sync", "--adopt"]).ok();
+    // Under the names that nodes have.
+    let listed = mirror.repo.listed("k");
+    assert!(listed.contains(&names(&["1.0"])[0]), "{listed:?}");
+    assert!(!listed.iter().any(|name| name.contains("-r1")), "{listed:?}");
     assert!(!catalogue(&mirror).contains("verbatim"), "{}", catalogue(&mirror));
     let path = |name: &str| mirror.repo.path(&format!("public/{name}"));
     gpgv(&path("import-pubring.gpg"), &path("k/SHA256SUMS.gpg"), &path("k/SHA256SUMS")).unwrap();
