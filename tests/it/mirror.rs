@@ -120,9 +120,9 @@ impl Mirror {
         fs::set_permissions(program, fs::Permissions::from_mode(mode)).unwrap();
         let to = self.repo.path("image");
         let _ = fs::remove_file(&to);
-        let made =
-            Command::new("mksquashfs").arg(&tree).arg(&to).args(["-quiet", "-all-root"]).output();
-        assert!(made.unwrap().status.success());
+        let mut make = Command::new("mksquashfs");
+        let ran = make.arg(&tree).arg(&to).args(["-quiet", "-all-root"]).output().unwrap();
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
         fs::read(to).unwrap()
     }
 
