@@ -11,13 +11,15 @@ use bytes::Bytes;
 use thiserror::Error;
 use tokio::sync::{OnceCell, Semaphore};
 
+use crate::config::image::Format;
 use crate::config::{Component, Config};
 use crate::fetch::arriving::Arriving;
 use crate::fetch::{Client, FetchError, Fetched};
+use crate::image::inspect::InspectError;
 use crate::image::squashfs::Pool;
 use crate::image::{self, Draft, Identity, Image, ImageError};
 use crate::lint;
-use crate::name::Sha256;
+use crate::name::{FileName, Sha256};
 use crate::plan::{Build, assets, inputs};
 use crate::recipe::archive::Limits;
 use crate::recipe::intake::Intake;
@@ -28,9 +30,9 @@ use crate::scratch::Scratch;
 use crate::source::{Location, Private};
 use crate::trust::{Guard, TrustError};
 
+mod copy;
 mod judge;
 mod layers;
-
 mod proof;
 mod wanted;
 
@@ -84,6 +86,30 @@ pub enum BuildError {
     /// The image cannot be written.
     #[error("cannot build")]
     Image(#[from] ImageError),
+    /// An image of somebody's repository that nodes would not merge, or not survive.
+    #[error("{name} of their repository would stop nodes: {problem}")]
+    Unfit {
+        /// The image.
+        name: FileName,
+        /// What is wrong in it.
+        problem: String,
+    },
+    /// One with something in it that the component denies.
+    #[error("{name} of their repository is refused: {problem}")]
+    Denied {
+        /// The image.
+        name: FileName,
+        /// What is in it.
+        problem: String,
+    },
+    /// One that cannot be looked into.
+    #[error("{name} of their repository cannot be looked into")]
+    Unreadable {
+        /// The image.
+        name: FileName,
+        /// Why.
+        source: InspectError,
+    },
     /// The image is there, but nobody should have it.
     #[error("{errors}")]
     Lint {
@@ -117,6 +143,13 @@ impl BuildError {
             Self::Disk { .. } | Self::Image(ImageError::Disk { .. }) => {
                 Some("builds use the folder of temporary files; $TMPDIR names another".to_owned())
             }
+            Self::Unfit { .. } | Self::Unreadable { .. } => Some(
+                "it is not published; if it is meant to be so, say `inspect = false` in [source.repository]"
+                    .to_owned(),
+            ),
+            Self::Denied { .. } => Some(
+                "it is not published: [lint] deny says so; what is meant is named in [lint] allow".to_owned(),
+            ),
             Self::Image(_) | Self::NoAsset(_) => None,
             Self::Lint { hint, .. } => Some(hint.clone()),
             Self::Rule(_) => Some("leave `when` out, or exclude the version".to_owned()),
@@ -236,17 +269,22 @@ impl<'w> Bench<'w> {
         then(download)
     }
 
-    /// Builds an image; it lies in this bench's folder.
+    /// Builds an image; it lies in this bench's folder. Of a mirror, it may be several files.
     ///
     /// # Errors
     /// Whatever stands in the way; nothing of a half image is of use.
-    pub async fn build(&self, build: &Build) -> Result<(Image, Record), BuildError> {
+    pub async fn build(&self, build: &Build) -> Result<Vec<(Image, Record)>, BuildError> {
         let located = locate_all(&self.component, build)?;
         let _place = self.shop.under_way.acquire().await.expect("the semaphore is never closed");
         let wanted = self.look_up(located, build).await?;
-        let image = self.build_from(build, &wanted).await;
+        let images = match self.component.image.format {
+            Format::Mirrored => self.copy(build, &wanted).await,
+            Format::Squashfs { .. } | Format::None => {
+                self.build_from(build, &wanted).await.map(|image| vec![image])
+            }
+        };
         wanted.iter().filter_map(Wanted::url).for_each(|url| self.done_with(url));
-        image
+        images
     }
 
     async fn build_from(
@@ -299,18 +337,7 @@ impl<'w> Bench<'w> {
         for line in lint::warnings(&subject, &image.findings) {
             self.shop.progress.line(&line);
         }
-        let record = Record {
-            version: RECORD,
-            tool: concat!("publish ", env!("CARGO_PKG_VERSION")).to_owned(),
-            sha256: image.sha256,
-            size: image.size,
-            time,
-            release: Some(build.version.clone()),
-            revision: build.revision,
-            recipe: Some(build.recipe),
-            inputs,
-            companions: build.company.record(),
-        };
+        let record = record(build, &image, time, inputs);
         Ok((image, record))
     }
 
@@ -409,6 +436,22 @@ impl<'w> Bench<'w> {
 
     fn shared(&self) -> MutexGuard<'_, HashMap<String, Shared>> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is recorded of an image.
+fn record(build: &Build, image: &Image, time: u64, inputs: Vec<InputRecord>) -> Record {
+    Record {
+        version: RECORD,
+        tool: concat!("publish ", env!("CARGO_PKG_VERSION")).to_owned(),
+        sha256: image.sha256,
+        size: image.size,
+        time,
+        release: Some(build.version.clone()),
+        revision: build.revision,
+        recipe: Some(build.recipe),
+        inputs,
+        companions: build.company.record(),
     }
 }
 

@@ -92,7 +92,11 @@ pub(super) async fn run(
     let mut failed = false;
     for (job, result) in jobs.iter().zip(results) {
         match result {
-            Ok((image, _)) => built.push(deliver(&image, job.arch, output)?),
+            Ok(images) => {
+                for (image, _) in images {
+                    built.push(deliver(&image, job.arch, output)?);
+                }
+            }
             Err(error) => {
                 let subject = format!("{name} {version} {}", job.arch);
                 say(&Told::of(&subject, &error).text());

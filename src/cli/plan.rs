@@ -26,6 +26,8 @@ struct Planned<'a> {
     builds: Vec<PlannedBuild<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     sign: Option<Why>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    yanks: Vec<&'a str>,
     removals: Vec<&'a Removal>,
     deletions: Vec<&'a FileName>,
     refused: Vec<Refused<'a>>,
@@ -116,6 +118,7 @@ fn planned(survey: &Survey) -> Planned<'_> {
             })
             .collect(),
         sign: survey.plan.sign(),
+        yanks: survey.plan.yanks().map(crate::version::Version::as_str).collect(),
         removals: survey.plan.removals().collect(),
         deletions: survey.plan.deletions().collect(),
         refused: survey
@@ -163,18 +166,25 @@ fn text(survey: &Survey, verbose: bool) -> String {
     let mut out = String::new();
     let name = &survey.component.name;
     let plan = &survey.plan;
+    let (noun, what) = match survey.component.mirrored() {
+        Some(_) => ("file", "to mirror"),
+        None => ("image", "to build"),
+    };
     let what = [
-        (plan.builds().count(), "image", "to build"),
+        (plan.builds().count(), noun, what),
         (plan.removals().count(), "line", "to take out"),
         (plan.deletions().count(), "file", "to delete"),
         (plan.waiting.len(), "version", "waited for"),
     ];
+    let yanks: Vec<_> = plan.yanks().map(ToString::to_string).collect();
     let sign = plan.sign().map(|why| format!("to be signed: {why}"));
     let what = what
         .into_iter()
         .filter(|(number, ..)| *number > 0)
         .map(|(number, noun, what)| format!("{} {what}", count(number, noun)));
-    let what: Vec<_> = what.chain(sign).collect();
+    let yank = (!yanks.is_empty())
+        .then(|| format!("{} to yank, because upstream took it out", yanks.join(", ")));
+    let what: Vec<_> = what.chain(yank).chain(sign).collect();
     let what = if what.is_empty() { "nothing to do".to_owned() } else { what.join(", ") };
     let _ = writeln!(out, "{name}: {what}");
     let built = plan.builds().map(|build| (&build.image, why(build)));

@@ -40,6 +40,7 @@ mod index_source;
 mod left;
 mod lint;
 mod memory;
+mod mirror;
 mod moto;
 mod network;
 mod objects;
