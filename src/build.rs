@@ -12,13 +12,15 @@ use thiserror::Error;
 use tokio::sync::{OnceCell, Semaphore};
 
 use crate::config::build::Maker;
+use crate::config::image::Format;
 use crate::config::{Component, Config};
 use crate::fetch::arriving::Arriving;
 use crate::fetch::{Client, FetchError, Fetched};
+use crate::image::inspect::InspectError;
 use crate::image::squashfs::Pool;
 use crate::image::{self, Draft, Identity, Image, ImageError};
 use crate::lint;
-use crate::name::Sha256;
+use crate::name::{FileName, Sha256};
 use crate::plan::{Build, assets, inputs};
 use crate::recipe::archive::Limits;
 use crate::recipe::intake::Intake;
@@ -26,14 +28,14 @@ use crate::recipe::{self, Input, RecipeError};
 use crate::report::{Progress, Step};
 use crate::repository::commit::{InputRecord, RECORD, Record};
 use crate::scratch::Scratch;
-use crate::source::Location;
+use crate::source::{Location, Private};
 use crate::trust::{Guard, TrustError};
 
 pub mod command;
+mod copy;
 pub mod dispatch;
 mod judge;
 mod layers;
-
 mod proof;
 mod wanted;
 
@@ -95,9 +97,38 @@ pub enum BuildError {
     /// The image cannot be written.
     #[error("cannot build")]
     Image(#[from] ImageError),
+    /// An image of somebody's repository that nodes would not merge, or not survive.
+    #[error("{name} of their repository would stop nodes: {problem}")]
+    Unfit {
+        /// The image.
+        name: FileName,
+        /// What is wrong in it.
+        problem: String,
+    },
+    /// One with something in it that the component denies.
+    #[error("{name} of their repository is refused: {problem}")]
+    Denied {
+        /// The image.
+        name: FileName,
+        /// What is in it.
+        problem: String,
+    },
+    /// One that cannot be looked into.
+    #[error("{name} of their repository cannot be looked into")]
+    Unreadable {
+        /// The image.
+        name: FileName,
+        /// Why.
+        source: InspectError,
+    },
     /// The image is there, but nobody should have it.
-    #[error("{0}")]
-    Lint(String),
+    #[error("{errors}")]
+    Lint {
+        /// What is wrong with it.
+        errors: String,
+        /// What to do about it.
+        hint: String,
+    },
     /// A temporary file on this machine.
     #[error("cannot read or write {path}", path = path.display())]
     Disk {
@@ -125,10 +156,15 @@ impl BuildError {
             Self::Disk { .. } | Self::Image(ImageError::Disk { .. }) => {
                 Some("builds use the folder of temporary files; $TMPDIR names another".to_owned())
             }
-            Self::Image(_) | Self::NoAsset(_) => None,
-            Self::Lint(_) => Some(
-                "change what is in the image; what is meant is named in [lint] allow".to_owned(),
+            Self::Unfit { .. } | Self::Unreadable { .. } => Some(
+                "it is not published; if it is meant to be so, say `inspect = false` in [source.repository]"
+                    .to_owned(),
             ),
+            Self::Denied { .. } => Some(
+                "it is not published: [lint] deny says so; what is meant is named in [lint] allow".to_owned(),
+            ),
+            Self::Image(_) | Self::NoAsset(_) => None,
+            Self::Lint { hint, .. } => Some(hint.clone()),
             Self::Rule(_) => Some("leave `when` out, or exclude the version".to_owned()),
             Self::Crashed(_) => Some("please report this with the component's file".to_owned()),
         }
@@ -246,17 +282,22 @@ impl<'w> Bench<'w> {
         then(download)
     }
 
-    /// Builds an image; it lies in this bench's folder.
+    /// Builds an image; it lies in this bench's folder. Of a mirror, it may be several files.
     ///
     /// # Errors
     /// Whatever stands in the way; nothing of a half image is of use.
-    pub async fn build(&self, build: &Build) -> Result<(Image, Record), BuildError> {
+    pub async fn build(&self, build: &Build) -> Result<Vec<(Image, Record)>, BuildError> {
         let located = locate_all(&self.component, build)?;
         let _place = self.shop.under_way.acquire().await.expect("the semaphore is never closed");
         let wanted = self.look_up(located, build).await?;
-        let image = self.build_from(build, &wanted).await;
+        let images = match self.component.image.format {
+            Format::Mirrored => self.copy(build, &wanted).await,
+            Format::Squashfs { .. } | Format::None => {
+                self.build_from(build, &wanted).await.map(|image| vec![image])
+            }
+        };
         wanted.iter().filter_map(Wanted::url).for_each(|url| self.done_with(url));
-        image
+        images
     }
 
     async fn build_from(
@@ -326,18 +367,7 @@ impl<'w> Bench<'w> {
         for line in lint::warnings(&subject, &image.findings) {
             self.shop.progress.line(&line);
         }
-        let record = Record {
-            version: RECORD,
-            tool: concat!("publish ", env!("CARGO_PKG_VERSION")).to_owned(),
-            sha256: image.sha256,
-            size: image.size,
-            time,
-            release: Some(build.version.clone()),
-            revision: build.revision,
-            recipe: Some(build.recipe),
-            inputs,
-            companions: build.company.record(),
-        };
+        let record = record(build, &image, time, inputs);
         Ok((image, record))
     }
 
@@ -416,23 +446,9 @@ impl<'w> Bench<'w> {
         let progress = |done, total| task.bytes(done, total);
         let client = &self.shop.client;
         let headers = asset.layer.as_ref().map(|layer| layer.headers.clone()).unwrap_or_default();
+        let download = async |url: &str, headers| client.download(url, headers, to, progress).await;
         let private = asset.private.as_ref();
-        let private = private.and_then(|private| {
-            let headers = private.headers()?;
-            Some((private, client.for_its_own_server(&private.url, headers)))
-        });
-        let fetched = match private {
-            Some((private, headers)) if private.comes_first() => {
-                client.download(&private.url, headers, to, progress).await?
-            }
-            _ => match (client.download(url, headers, to, progress).await, private) {
-                // A private release's file is "not found" at its public address.
-                (Err(error), Some((private, headers))) if error.is_not_found() => {
-                    client.download(&private.url, headers, to, progress).await?
-                }
-                (fetched, _) => fetched?,
-            },
-        };
+        let fetched = Private::either(private, client, (url, headers), download).await?;
         task.finish(fetched.size);
         Ok(fetched)
     }
@@ -456,6 +472,22 @@ impl<'w> Bench<'w> {
 
     fn shared(&self) -> MutexGuard<'_, HashMap<String, Shared>> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is recorded of an image.
+fn record(build: &Build, image: &Image, time: u64, inputs: Vec<InputRecord>) -> Record {
+    Record {
+        version: RECORD,
+        tool: concat!("publish ", env!("CARGO_PKG_VERSION")).to_owned(),
+        sha256: image.sha256,
+        size: image.size,
+        time,
+        release: Some(build.version.clone()),
+        revision: build.revision,
+        recipe: Some(build.recipe),
+        inputs,
+        companions: build.company.record(),
     }
 }
 

@@ -14,6 +14,8 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::unix::pipe::Receiver;
 use tokio::process::{Child, Command};
 
+use crate::source::kin::{self, Kin};
+
 /// How much of what is said is kept for each line that is shown, in bytes.
 const OF_A_LINE: usize = 256;
 
@@ -22,6 +24,7 @@ const OF_A_LINE: usize = 256;
 pub struct Group {
     child: Child,
     id: Option<Pid>,
+    kin: Kin,
 }
 
 impl Group {
@@ -30,9 +33,10 @@ impl Group {
     /// # Errors
     /// It does not start.
     pub fn start(command: &mut Command) -> io::Result<Self> {
-        let child = command.process_group(0).spawn()?;
+        let kin = Kin::default();
+        let child = command.env(kin::MARK, kin.mark()).process_group(0).spawn()?;
         let id = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-        Ok(Self { child, id })
+        Ok(Self { child, id, kin })
     }
 
     /// The program itself.
@@ -48,6 +52,8 @@ impl Group {
         if let Some(id) = self.id {
             let _ = kill_process_group(id, Signal::KILL);
         }
+        // And those that left the group.
+        self.kin.kill();
     }
 }
 

@@ -10,12 +10,15 @@ use std::time::Duration;
 
 use clap::{ArgAction, Parser, Subcommand};
 use serde::Serialize;
+use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{self, Config, ConfigError};
 use crate::name::{Arch, ComponentName, Folder};
 use crate::report::{Progress, Told, say};
+use crate::repository::yank::YankError;
 use crate::store::StoreError;
+use crate::trust::lockfile::LockfileError;
 use crate::version::Version;
 
 mod build;
@@ -213,6 +216,12 @@ enum Command {
     },
 }
 
+/// Something was asked for that is not there, or not for this command: it is the command line that is
+/// wrong.
+#[derive(Debug, Error)]
+#[error("{0}")]
+struct Usage(String);
+
 /// How a command that did its work ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ended {
@@ -365,7 +374,16 @@ fn fail(error: &anyhow::Error, json: bool) -> ExitCode {
         let _ = print_json("error", &serde_json::json!({ "errors": [told] }));
     }
     let is = |test: fn(&(dyn std::error::Error + 'static)) -> bool| error.chain().any(test);
-    if is(<dyn std::error::Error>::is::<ConfigError>) {
+    // What people keep beside the configuration, under version control, is a part of it.
+    let locked = |error: &(dyn std::error::Error + 'static)| {
+        error.downcast_ref().is_some_and(LockfileError::is_unreadable)
+    };
+    if is(<dyn std::error::Error>::is::<Usage>)
+        || is(|error| error.downcast_ref().is_some_and(YankError::is_of_nothing))
+        || is(|error| error.downcast_ref().is_some_and(ConfigError::is_asked_for))
+    {
+        ExitCode::from(2)
+    } else if is(<dyn std::error::Error>::is::<ConfigError>) || error.chain().any(locked) {
         ExitCode::from(4)
     } else if is(|error| matches!(error.downcast_ref(), Some(StoreError::Locked { .. }))) {
         ExitCode::from(5)

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Deserialize;
 use url::Url;
@@ -23,6 +24,7 @@ pub mod extension;
 pub mod files;
 pub mod image;
 pub mod lint;
+pub mod mirror;
 pub mod network;
 mod quantity;
 pub mod requirement;
@@ -54,7 +56,7 @@ pub struct Config {
     /// What `publish.toml` says.
     pub document: Document,
     /// The components, sorted by name.
-    pub components: Vec<Component>,
+    pub components: Vec<Arc<Component>>,
     /// Whether these are all of them.
     pub whole: bool,
 }
@@ -144,7 +146,11 @@ fn distinct_architectures<'de, D: serde::Deserializer<'de>>(
     if arches.is_empty() {
         return Err(serde::de::Error::custom("an image needs at least one architecture"));
     }
-    Ok(arches.into_iter().collect::<BTreeSet<_>>().into_iter().collect())
+    let mut distinct = BTreeSet::new();
+    match arches.into_iter().find(|arch| !distinct.insert(*arch)) {
+        Some(twice) => Err(serde::de::Error::custom(format!("`{twice}` is there twice"))),
+        None => Ok(distinct.into_iter().collect()),
+    }
 }
 
 /// `[limits]`
@@ -172,7 +178,7 @@ impl Default for Limits {
 pub fn parse(file: &Path, text: &str) -> Result<Document, ConfigError> {
     let document: Document =
         toml::from_str(text).map_err(|error| ConfigError::from_toml(file, text, &error))?;
-    document.network.check(file)?;
+    document.network.check().map_err(|message| ConfigError::in_text(file, text, &message))?;
     Ok(document)
 }
 
@@ -184,6 +190,7 @@ pub fn load(file: &Path) -> Result<Config, ConfigError> {
     let text = read(file)?;
     let mut document = parse(file, &text)?;
     let base = file.parent().unwrap_or(Path::new("")).to_owned();
+    check_named(file, &text, &base, &document)?;
     document.network.relative_to(&base);
     let folder = base.join(&document.repository.components);
     let mut components = Vec::new();
@@ -194,7 +201,7 @@ pub fn load(file: &Path) -> Result<Config, ConfigError> {
     for entry in entries {
         let path = entry.map_err(|error| ConfigError::new(&folder, error.to_string()))?.path();
         if path.extension().is_some_and(|ending| ending == "toml") {
-            components.push(load_component(&path)?);
+            components.push(Arc::new(load_component(&path)?));
         }
     }
     components.sort_by(|a, b| a.name.cmp(&b.name));
@@ -227,6 +234,37 @@ fn read(file: &Path) -> Result<String, ConfigError> {
     })
 }
 
+/// Files that nothing can be asked or believed without: one that is not there is told of before anybody
+/// is asked, and where it is named.
+fn check_named(
+    file: &Path,
+    text: &str,
+    base: &Path,
+    document: &Document,
+) -> Result<(), ConfigError> {
+    let ca = document.network.ca.iter().map(|path| ("[network] ca", path));
+    let root = document.trust.sigstore_root.iter().map(|path| ("[trust] sigstore-root", path));
+    for (what, path) in ca.chain(root) {
+        must_be_there(&base.join(path), |problem| {
+            let named = path.display();
+            let message = format!(
+                "{what}: `{named}` {problem}\nhint: the path is relative to the folder of this file"
+            );
+            ConfigError::in_text(file, text, &message)
+        })?;
+    }
+    Ok(())
+}
+
+/// A path to a file, whatever is in it.
+fn must_be_there(path: &Path, wrong: impl Fn(String) -> ConfigError) -> Result<(), ConfigError> {
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => Ok(()),
+        Ok(_) => Err(wrong("is not a regular file".to_owned())),
+        Err(error) => Err(wrong(format!("cannot be read: {error}"))),
+    }
+}
+
 fn load_component(path: &Path) -> Result<Component, ConfigError> {
     let name: ComponentName =
         path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default().parse().map_err(
@@ -235,14 +273,30 @@ fn load_component(path: &Path) -> Result<Component, ConfigError> {
                     .with_hint("the file's name is the component's name")
             },
         )?;
-    let mut component = component::parse(name, path, &read(path)?)?;
+    let text = read(path)?;
+    let mut component = component::parse(name, path, &text)?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    for key in component.assets.iter().filter_map(|asset| asset.trust.key_file()) {
+        must_be_there(key, |problem| {
+            let named = key.strip_prefix(folder).unwrap_or(key).display();
+            let message = format!(
+                "[[asset]] signature: `{named}` {problem}\nhint: the path is relative to the folder of this file"
+            );
+            ConfigError::in_text(path, &text, &message)
+        })?;
+    }
     let overlay = path.with_extension("");
     component.overlay = overlay.is_dir().then_some(overlay);
+    if let (Some(overlay), Some(_)) = (&component.overlay, component.mirrored()) {
+        let message = format!("the files in {} would go nowhere", overlay.display());
+        return Err(ConfigError::new(path, message)
+            .with_hint("files of [source.repository] are published as they are"));
+    }
     Ok(component)
 }
 
 /// One folder has one component: a client's pattern `a-@v-%a.raw` also matches `a-b-1.0-x86-64.raw`.
-fn check_folders(components: &[Component]) -> Result<(), ConfigError> {
+fn check_folders(components: &[Arc<Component>]) -> Result<(), ConfigError> {
     let mut seen = BTreeMap::new();
     for component in components {
         if let Some(other) = seen.insert(&component.folder, &component.name) {
@@ -322,17 +376,16 @@ impl Config {
     ///
     /// # Errors
     /// There is none; the hint lists those there are.
-    pub fn component(&self, name: &ComponentName) -> Result<&Component, ConfigError> {
+    pub fn component(&self, name: &ComponentName) -> Result<&Arc<Component>, ConfigError> {
         self.components.iter().find(|component| component.name == *name).ok_or_else(|| {
             let known =
                 self.components.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", ");
-            ConfigError::new(&self.file, format!("there is no component `{name}`")).with_hint(
-                if known.is_empty() {
-                    "there is none at all".to_owned()
-                } else {
-                    format!("there are: {known}")
-                },
-            )
+            let error = ConfigError::new(&self.file, format!("there is no component `{name}`"));
+            error.asked_for().with_hint(if known.is_empty() {
+                "there is none at all".to_owned()
+            } else {
+                format!("there are: {known}")
+            })
         })
     }
 }
@@ -377,6 +430,7 @@ mod tests {
             "[repository]\n[network]\nrewrite = { \"example.com\" = \"x\" }\n",
             "[repository]\n[limits]\nunpacked = \"4\"\n",
             "[repository]\narchitectures = []\n",
+            "[repository]\narchitectures = [\"arm64\", \"arm64\"]\n",
             "[repository]\nurl = \"ftp://e.org/\"\n",
             "[repository]\nurl = \"https://e.org/?q\"\n",
             "[repository]\nurl = \"https://u:p@e.org/\"\n",

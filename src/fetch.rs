@@ -24,6 +24,7 @@ use tokio::sync::Semaphore;
 use url::Url;
 
 use crate::config::{Limits, Network};
+use crate::name::Sha256;
 
 pub mod arriving;
 pub mod cache;
@@ -38,7 +39,7 @@ mod quota;
 
 pub use document::Document;
 pub use download::Fetched;
-pub use error::{FetchError, refusal};
+pub use error::FetchError;
 pub use exchange::Exchanged;
 pub use quota::Quota;
 use quota::Said;
@@ -108,12 +109,20 @@ impl Client {
         }))
     }
 
-    /// The HTTP client itself, for a library that speaks to a server over it. What is asked with it
-    /// passes no gate and shows no credentials.
+    /// Tells of authorities that cannot be used before anything is asked.
     ///
     /// # Errors
-    /// The TLS set-up of this machine cannot be used.
-    pub fn http(&self) -> Result<&reqwest::Client, FetchError> {
+    /// [`FetchError::Authorities`]
+    pub fn check(&self) -> Result<(), FetchError> {
+        match &self.0.authorities {
+            Some(_) => self.http().map(drop),
+            // A machine that asks nobody needs no TLS.
+            None => Ok(()),
+        }
+    }
+
+    /// The HTTP client itself: what is asked with it passes no gate and shows no credentials.
+    fn http(&self) -> Result<&reqwest::Client, FetchError> {
         if let Some(http) = self.0.http.get() {
             return Ok(http);
         }
@@ -470,15 +479,80 @@ fn innermost(error: &reqwest::Error) -> String {
     cause.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
-/// A URL for people and records: whoever may read those must not learn a password.
+/// A URL for people: whoever may read it must learn neither a password nor a token. What a query says
+/// stays only where it can be no secret: the numbers of pages and versions.
 #[must_use]
 pub fn without_password(url: &str) -> String {
-    match Url::parse(url) {
-        Ok(mut parsed) if parsed.password().is_some() || !parsed.username().is_empty() => {
-            // Both only fail for URLs that cannot have a user at all.
-            let _ = parsed.set_username("").and_then(|()| parsed.set_password(None));
-            parsed.to_string()
+    without_secrets(url, |_| "\u{2026}".to_owned())
+}
+
+/// A URL for records, which tell by it whether a file is the same one. Two that differ in what is left
+/// out still differ; one that was read from a record stays as it is.
+#[must_use]
+pub fn for_records(url: &str) -> String {
+    let is_digest = |value: &str| {
+        let digits = value.strip_prefix('*').unwrap_or_default();
+        digits.len() == 8 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+    };
+    without_secrets(url, |value| match value {
+        value if is_digest(value) => value.to_owned(),
+        value => format!("*{}", &Sha256::of(value.as_bytes()).to_string()[..8]),
+    })
+}
+
+/// `cover` gives what stands in the place of a value.
+fn without_secrets(url: &str, cover: impl Fn(&str) -> String) -> String {
+    let Ok(mut parsed) = Url::parse(url) else { return url.to_owned() };
+    let has_user = parsed.password().is_some() || !parsed.username().is_empty();
+    let query = parsed.query().map(|query| {
+        let parts = query.split('&').map(|part| match part.split_once('=') {
+            _ if is_plain(part) => part.to_owned(),
+            Some((_, value)) if is_plain(value) => part.to_owned(),
+            Some((key, value)) => format!("{key}={}", cover(value)),
+            None => cover(part),
+        });
+        parts.collect::<Vec<_>>().join("&")
+    });
+    if !has_user && query.as_deref() == parsed.query() && parsed.fragment().is_none() {
+        return url.to_owned();
+    }
+    // Both only fail for URLs that cannot have a user at all.
+    let _ = parsed.set_username("").and_then(|()| parsed.set_password(None));
+    parsed.set_query(None);
+    parsed.set_fragment(None);
+    match query {
+        Some(query) => format!("{parsed}?{query}"),
+        None => parsed.to_string(),
+    }
+}
+
+/// What no secret looks like.
+fn is_plain(value: &str) -> bool {
+    value.len() <= 12 && value.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_reads_a_url_learns_no_secret() {
+        for (url, shown) in [
+            ("https://e.org/a", "https://e.org/a"),
+            ("https://u:p@e.org/a", "https://e.org/a"),
+            ("https://e.org/a?page=2&per_page=100", "https://e.org/a?page=2&per_page=100"),
+            ("https://e.org/a?v=1.2.3&token=hunter2", "https://e.org/a?v=1.2.3&token=\u{2026}"),
+            ("https://e.org/a?hunter2#x", "https://e.org/a?\u{2026}"),
+            ("https://e.org/a#hunter2", "https://e.org/a"),
+            ("e.org/a", "e.org/a"),
+        ] {
+            assert_eq!(without_password(url), shown);
+            let record = for_records(url);
+            assert!(!record.contains("hunter2") && !record.contains("u:p"), "{record}");
+            assert_eq!(for_records(&record), record);
         }
-        _ => url.to_owned(),
+        let [one, other] =
+            ["1.0-rc1", "1.0-rc2"].map(|v| for_records(&format!("https://e/?v={v}")));
+        assert_ne!(one, other);
     }
 }

@@ -165,6 +165,6 @@ fn measured(name: &FileName, path: &Path) -> Result<Image, ImageError> {
 pub fn packed(format: Format) -> Option<(Compression, u32)> {
     match format {
         Format::Squashfs { compression, block_size } => Some((compression, block_size)),
-        Format::None => None,
+        Format::None | Format::Mirrored => None,
     }
 }

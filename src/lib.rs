@@ -21,6 +21,10 @@
 //! down, decompressed, unpacked and compressed again while the rest is still on its way, and what the
 //! recipe does not want goes nowhere. Nothing of it counts before every digest was checked.
 //!
+//! A mirror goes the same way: its source reads somebody's `SHA256SUMS`, and what arrives is the image. One
+//! that is verbatim publishes their manifest and signatures, too, so that there is nothing to select, and
+//! nothing of ours to sign; the order of writing is the same.
+//!
 //! # The rooms
 //!
 //! | room | owns | refuses to know |

@@ -201,6 +201,24 @@ pub fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
+/// `1.2.0, 1.2.1 and 7 more`: what somebody may have meant by a name that there is not, the nearest
+/// first.
+#[must_use]
+pub fn likely<'n>(meant: &str, names: impl IntoIterator<Item = &'n String>) -> String {
+    const SHOWN: usize = 8;
+    let alike = |name: &str| {
+        let same = meant.chars().zip(name.chars()).take_while(|(one, other)| one == other).count();
+        let inside = name.contains(meant) || meant.contains(name);
+        (inside, same)
+    };
+    let mut names: Vec<&str> = names.into_iter().map(String::as_str).collect();
+    names.sort_by_key(|name| std::cmp::Reverse(alike(name)));
+    match names.len() {
+        0..=SHOWN => names.join(", "),
+        all => format!("{} and {} more", names[..SHOWN].join(", "), all - SHOWN),
+    }
+}
+
 /// An error as data: what happened, what caused it, what to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Told {
@@ -297,6 +315,15 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_likeliest_comes_first() {
+        let names: Vec<String> = (0..20).map(|n| format!("1.{n}.0")).collect();
+        assert!(likely("1.1", &names).starts_with("1.1.0, 1.10.0, "), "{}", likely("1.1", &names));
+        assert!(likely("v1.19.0", &names).starts_with("1.19.0, "));
+        assert!(likely("x", &names).ends_with(" and 12 more"));
+        assert_eq!(likely("x", &names[..2]), "1.0.0, 1.1.0");
+    }
 
     #[test]
     fn sizes_read_well() {

@@ -2,7 +2,7 @@
 //!
 //! Owns the layout and the order of writing. Knows nothing of upstreams or of how images are made.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use catalogue::Catalogue;
 use commit::{CommitError, Record};
@@ -10,8 +10,12 @@ use futures::StreamExt;
 use jiff::Timestamp;
 use thiserror::Error;
 
+use shelf::Names;
+
+use crate::config::Component;
 use crate::manifest::{Manifest, ManifestError};
-use crate::name::{FileName, Folder};
+use crate::name::{ComponentName, FileName, Folder};
+use crate::report::count;
 use crate::sign::Signer;
 use crate::store::{Lock, PRIVATE, Seen, Store, StoreError};
 
@@ -21,6 +25,7 @@ pub mod left;
 pub mod retention;
 pub mod seal;
 pub mod shelf;
+pub mod verbatim;
 pub mod verify;
 pub mod yank;
 
@@ -44,13 +49,14 @@ pub fn record_path(folder: &Folder, image: &FileName) -> String {
 
 /// The folders that a sync of a component writes to.
 #[must_use]
-pub fn folders_of(folder: &Folder) -> [String; 4] {
+pub fn folders_of(folder: &Folder) -> [String; 5] {
     let catalogue = catalogue::path(folder);
     let catalogues = catalogue.rsplit_once('/').map_or("", |(folder, _)| folder);
     [
         folder.to_string(),
         format!("{PRIVATE}/images/{folder}"),
         ANSWERS.to_owned(),
+        format!("{PRIVATE}/mirrors"),
         catalogues.to_owned(),
     ]
 }
@@ -71,6 +77,12 @@ pub struct Place<'a> {
 /// The folder of what upstreams answered before.
 pub const ANSWERS: &str = ".publish/upstream";
 
+/// The path of what is remembered of the repository that a component mirrors.
+#[must_use]
+pub fn memory_path(component: &ComponentName) -> String {
+    format!("{PRIVATE}/mirrors/{component}.json.zst")
+}
+
 /// A folder that cannot be read as a repository's.
 #[derive(Debug, Error)]
 pub enum SnapshotError {
@@ -84,6 +96,14 @@ pub enum SnapshotError {
         path: String,
         /// What is wrong with it.
         source: ManifestError,
+    },
+    /// Images were published, but their manifest is gone.
+    #[error("{path} is gone, but {images} were published with it")]
+    Lost {
+        /// Where it was.
+        path: String,
+        /// How many images have a record.
+        images: String,
     },
     /// The catalogue is there, but nobody can read it.
     #[error("{path} cannot be used")]
@@ -103,6 +123,10 @@ impl SnapshotError {
             Self::Store(error) => error.hint(),
             Self::Manifest { .. } => Some(
                 "nothing is written over it: repair it by hand, or move it away to start anew"
+                    .to_owned(),
+            ),
+            Self::Lost { .. } => Some(
+                "bring it back from a copy; to start anew, take the folder's records in .publish/images away too"
                     .to_owned(),
             ),
             Self::Catalogue { .. } => Some(
@@ -130,6 +154,8 @@ pub struct Published {
     sizes: BTreeMap<String, Option<u64>>,
     /// How the images were made that [`Published::read_records`] was asked for.
     records: BTreeMap<FileName, Record>,
+    /// Why the records that are there, but that nobody can read, are none.
+    unreadable: BTreeMap<FileName, String>,
 }
 
 impl Published {
@@ -180,8 +206,36 @@ impl Published {
         let [gpg, asc] = signatures;
         let (gpg, asc) = futures::try_join!(gpg, asc)?;
         let (signatures, records) = ([gpg, asc], BTreeMap::new());
-        let sizes = sizes.unwrap_or_default();
-        Ok(Self { manifest, catalogue, served, signatures, remembered, sizes, records })
+        let (sizes, unreadable) = (sizes.unwrap_or_default(), BTreeMap::new());
+        Ok(Self { manifest, catalogue, served, signatures, remembered, sizes, records, unreadable })
+    }
+
+    /// Tells of a manifest that somebody took away: to start over would forget every older version. One
+    /// that never was is none of that, though a run that was killed before it wrote its first one left
+    /// records of one version.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Lost`], or the store cannot be read.
+    pub async fn check_lost(
+        &self,
+        store: &Store,
+        component: &Component,
+    ) -> Result<(), SnapshotError> {
+        if self.served.bytes().is_some() {
+            return Ok(());
+        }
+        let folder = &component.folder;
+        let names = Names::of(component);
+        let records = store.names_below(&format!("{PRIVATE}/images/{folder}")).await?;
+        let images = records.iter().filter_map(|name| name.strip_suffix(".json")?.parse().ok());
+        let images: Vec<FileName> = images.collect();
+        let versions: BTreeSet<_> =
+            images.iter().filter_map(|name| Some(names.read(name)?.0)).collect();
+        if versions.len() < 2 {
+            return Ok(());
+        }
+        let path = store.locate(&path(folder, MANIFEST));
+        Err(SnapshotError::Lost { path, images: count(images.len(), "image") })
     }
 
     /// Keeps the catalogue, unless somebody else changed it since it was read.
@@ -207,7 +261,7 @@ impl Published {
 
     /// Reads how these images were made and whether they are there, so that [`record`](Self::record),
     /// [`has_file`](Self::has_file) and [`is_damaged`](Self::is_damaged) know of them. One without a record, or with one that makes no
-    /// sense, is unknown: nothing is concluded from that.
+    /// sense, is unknown: nothing is concluded from that, but the latter is [told](Self::unreadable).
     ///
     /// # Errors
     /// A record is there, but the store cannot read it.
@@ -222,19 +276,33 @@ impl Published {
         };
         let images: Vec<FileName> = images.into_iter().filter(known).collect();
         self.read_sizes(store, folder, &images).await?;
-        let unread = |name: &FileName| !self.records.contains_key(name);
+        let unread = |name: &FileName| {
+            !self.records.contains_key(name) && !self.unreadable.contains_key(name)
+        };
         let images: Vec<FileName> = images.into_iter().filter(unread).collect();
         let mut records = futures::stream::iter(images)
-            .map(async |name| {
-                let record = store.read(&record_path(folder, &name)).await?;
-                let record = record.and_then(|record| serde_json::from_slice(&record).ok());
-                Ok::<_, StoreError>((name, record))
+            .map(|name| {
+                let path = record_path(folder, &name);
+                async move {
+                    let record = store.read(&path).await?;
+                    Ok::<_, StoreError>((name, record.map(|record| Record::read(&record))))
+                }
             })
             .buffer_unordered(16);
         while let Some((name, record)) = records.next().await.transpose()? {
-            self.records.extend(record.map(|record| (name, record)));
+            match record {
+                None => {}
+                Some(Ok(record)) => drop(self.records.insert(name, record)),
+                Some(Err(problem)) => drop(self.unreadable.insert(name, problem)),
+            }
         }
         Ok(())
+    }
+
+    /// The images whose records are there, among those that were [asked for](Self::read_records), but
+    /// that nobody can read: what is wrong with each.
+    pub fn unreadable(&self) -> impl Iterator<Item = (&FileName, &str)> {
+        self.unreadable.iter().map(|(name, problem)| (name, problem.as_str()))
     }
 
     /// Asks for the lengths of files that are not known.

@@ -25,6 +25,12 @@ pub mod gitea;
 pub mod github;
 pub mod gitlab;
 pub mod http;
+pub(crate) mod kin;
+pub mod memory;
+pub mod repository;
+
+use memory::Memory;
+use repository::MirrorError;
 
 use command::CommandError;
 
@@ -117,21 +123,37 @@ pub struct Private {
     /// Its address. An answer must not choose the server: a token goes there.
     pub url: String,
     /// Whose token.
-    pub api: forge::Api,
+    pub api: Arc<forge::Api>,
 }
 
 impl Private {
-    /// What the API is asked for it with; `None` where there is no token for it.
-    #[must_use]
-    pub fn headers(&self) -> Option<HeaderMap> {
-        self.api.download_headers()
-    }
-
-    /// Whether to ask there before anywhere else: some sites show to who is not logged in a page
-    /// to log in at, and no error.
-    #[must_use]
-    pub fn comes_first(&self) -> bool {
-        self.api.forge() != forge::Forge::Github
+    /// Asks for a file at its public address, or, for who has a token, where an API gives it: there
+    /// first, or after a "not found", as the site has it. `headers` are for the public address.
+    ///
+    /// # Errors
+    /// As `ask` says.
+    pub async fn either<T>(
+        private: Option<&Self>,
+        client: &Client,
+        (url, headers): (&str, HeaderMap),
+        ask: impl AsyncFn(&str, HeaderMap) -> Result<T, FetchError>,
+    ) -> Result<T, FetchError> {
+        let private = private.and_then(|private| {
+            let headers = private.api.download_headers()?;
+            Some((private, client.for_its_own_server(&private.url, headers)))
+        });
+        match private {
+            // Some sites show to who is not logged in a page to log in at, and no error.
+            Some((private, theirs)) if private.api.forge() != forge::Forge::Github => {
+                ask(&private.url, theirs).await
+            }
+            private => match (ask(url, headers).await, private) {
+                (Err(error), Some((private, theirs))) if error.is_not_found() => {
+                    ask(&private.url, theirs).await
+                }
+                (asked, _) => asked,
+            },
+        }
     }
 }
 
@@ -215,6 +237,9 @@ pub enum SourceError {
         /// Why.
         source: std::io::Error,
     },
+    /// Somebody's repository that is not let in.
+    #[error(transparent)]
+    Mirror(#[from] MirrorError),
     /// The upstream is there, but lists nothing. That is never taken for "nothing new".
     #[error("{problem}")]
     Nothing {
@@ -248,6 +273,7 @@ impl SourceError {
             Self::Directory { .. } => Some(
                 "[source.directory] path names it, relative to the component's file".to_owned(),
             ),
+            Self::Mirror(error) => error.hint(),
         }
     }
 }
@@ -261,6 +287,7 @@ pub async fn poll(
     arches: &[(Arch, String)],
     client: &Client,
     cache: &Cache,
+    memory: &Memory,
 ) -> Result<Listing, SourceError> {
     let listing = match &component.source {
         SourceRule::Github(rule) => github::poll(rule, client, cache).await,
@@ -270,6 +297,9 @@ pub async fn poll(
         SourceRule::Http(rule) => http::poll(rule, client, cache).await,
         SourceRule::Command(rule) => Ok(command::poll(rule, component).await?),
         SourceRule::Directory(rule) => directory::poll(rule, component, arches),
+        SourceRule::Repository(rule) => {
+            repository::poll(rule, component, arches, client, cache, memory).await
+        }
     }?;
     let listing = listing.without_nameless();
     match listing.notes.first() {

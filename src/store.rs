@@ -69,6 +69,8 @@ pub struct Store {
     place: Place,
     cache_control: CacheControl,
     buffers: Arc<upload::Buffers>,
+    /// Whether something stands between it and its objects, that is to see every byte.
+    is_watched: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -176,6 +178,7 @@ impl Store {
             objects: between(uploading.objects),
             ..uploading
         });
+        self.is_watched = true;
         self
     }
 
@@ -186,6 +189,7 @@ impl Store {
             place,
             cache_control: CacheControl::default(),
             buffers: Arc::default(),
+            is_watched: false,
         }
     }
 
@@ -361,7 +365,8 @@ impl Store {
         names: &[String],
     ) -> Result<Vec<Option<u64>>, StoreError> {
         let Place::Directory(root, _) = &self.place else {
-            let sizes = names.iter().map(async |name| self.size(&format!("{folder}/{name}")).await);
+            let paths: Vec<String> = names.iter().map(|name| format!("{folder}/{name}")).collect();
+            let sizes = paths.into_iter().map(|path| async move { self.size(&path).await });
             return futures::stream::iter(sizes).buffered(16).try_collect().await;
         };
         let paths: Vec<PathBuf> = names.iter().map(|name| root.join(folder).join(name)).collect();

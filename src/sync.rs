@@ -4,26 +4,22 @@
 //! The work itself is done in the other rooms; this file reads like the picture in `lib.rs`.
 
 use std::panic::AssertUnwindSafe;
+use std::path::Path;
+use std::sync::Arc;
 
-use anyhow::Context as _;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
-use jiff::Timestamp;
-use tokio::sync::Semaphore;
 
 use crate::build::Workshop;
 use crate::config::source::SourceRule;
-use crate::config::{Component, Config, ConfigError, Service, Signing};
+use crate::config::{Config, ConfigError, Signing};
 use crate::fetch::Client;
-use crate::name::{Arch, Sha256};
-use crate::plan::{self, Action, Basis, Plan, Upstream, Why};
-use crate::recipe::fingerprint;
-use crate::report::{Progress, Step, Told};
+use crate::report::{Progress, Told};
 use crate::repository::commit::{Change, CommitError};
-use crate::repository::seal::{self, Seal};
+use crate::repository::seal;
 use crate::repository::{self, Place, Published, commit};
 use crate::sign::{self, Signer};
-use crate::source::{self, Listing};
+use crate::source;
 use crate::store::{Access, Lock, Store, StoreError};
 use crate::trust;
 
@@ -31,6 +27,8 @@ mod attempt;
 mod left;
 mod outcome;
 mod prune;
+mod survey;
+mod verbatim;
 mod waiting;
 
 pub(crate) use attempt::remember;
@@ -38,33 +36,8 @@ use attempt::{Made, attempt};
 pub use left::{Left, tend};
 pub use outcome::{Outcome, PublishedImage, newest, refusals};
 pub use prune::{Limit, prune, retire};
-
-/// What is known of a component before anything is done for it.
-#[derive(Debug)]
-pub struct Survey<'c> {
-    /// The component.
-    pub component: &'c Component,
-    /// The architectures it is built for, with upstream's names.
-    pub arches: Vec<(Arch, String)>,
-    /// What upstreams have.
-    pub upstream: Upstream,
-    /// What is published.
-    pub published: Published,
-    /// What else the plan rests on.
-    pub basis: Basis,
-    /// What follows from all of these.
-    pub plan: Plan,
-}
-
-impl Survey<'_> {
-    /// Lets go what nothing is built of: of a thousand components that is nearly all there is in
-    /// memory.
-    fn forget_assets(&mut self) {
-        if self.plan.actions.is_empty() {
-            self.upstream.forget_assets();
-        }
-    }
-}
+use survey::plan_for;
+pub use survey::{Survey, Unsurveyed, survey, survey_all};
 
 /// Whether something is really done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,13 +47,6 @@ pub enum Run {
     /// Build and publish.
     Real,
 }
-
-/// How many upstreams are asked at once. What bounds requests is the client, host by host; this bounds
-/// what is in memory of them.
-const ASKED: usize = 256;
-
-/// How many components are read from the store at once.
-const READ: usize = 16;
 
 /// How often a component is planned anew because another publisher was faster.
 pub(crate) const ATTEMPTS: usize = 5;
@@ -104,10 +70,10 @@ pub async fn sync_to(
     run: Run,
     progress: &Progress,
 ) -> anyhow::Result<Vec<Outcome>> {
-    let shop = workshop(config, progress);
+    let shop = workshop(config, progress)?;
     let signer = match run {
         Run::Dry => signer_to_look(config, progress)?,
-        Run::Real => Some(Signer::open(config)?),
+        Run::Real => Some(Arc::new(Signer::open(config)?)),
     };
     let keyring = match &signer {
         Some(signer) => sign::client_keyring(config, signer)?,
@@ -173,7 +139,10 @@ pub async fn sync_to(
 ///
 /// # Errors
 /// The key is there, but cannot be used.
-pub fn signer_to_look(config: &Config, progress: &Progress) -> Result<Option<Signer>, ConfigError> {
+pub fn signer_to_look(
+    config: &Config,
+    progress: &Progress,
+) -> Result<Option<Arc<Signer>>, ConfigError> {
     let absent = |signing: &Signing| {
         [Some(&signing.key), signing.passphrase.as_ref()]
             .into_iter()
@@ -184,73 +153,39 @@ pub fn signer_to_look(config: &Config, progress: &Progress) -> Result<Option<Sig
         progress.line("warning: the signing key is not here, so signatures are not looked at");
         return Ok(None);
     }
-    Signer::open(config).map(Some)
+    Ok(Some(Arc::new(Signer::open(config)?)))
 }
 
 /// The client and the limits of a run.
-#[must_use]
-pub fn workshop(config: &Config, progress: &Progress) -> Workshop {
+///
+/// # Errors
+/// A file that the configuration stands on cannot be used. Nothing was asked of anybody yet.
+pub fn workshop(config: &Config, progress: &Progress) -> anyhow::Result<Workshop> {
     let client = Client::new(&config.document.network, &config.document.limits);
-    Workshop::new(client, config, progress.clone())
-}
-
-/// A component that could not even be planned for.
-#[derive(Debug)]
-pub struct Unsurveyed<'c> {
-    /// The component.
-    pub component: &'c Component,
-    /// Why.
-    pub error: Told,
-    /// What is published all the same, if that can be read.
-    pub published: Option<Box<Published>>,
-    /// Why its manifest must be signed, if it must: nodes do not wait for an upstream.
-    pub sign: Option<Why>,
-}
-
-/// Asks every upstream and plans, several components at once; in the order of the configuration.
-pub async fn survey_all<'c>(
-    config: &'c Config,
-    shop: &Workshop,
-    store: &Store,
-    signer: Option<&Signer>,
-) -> Vec<Result<Survey<'c>, Unsurveyed<'c>>> {
-    let reading = Semaphore::new(READ);
-    let reading = &reading;
-    let surveys = futures::stream::iter(&config.components)
-        .map(async |component| {
-            match contained(survey_in_turn(config, component, shop, store, reading, signer)).await {
-                Ok(mut survey) => {
-                    survey.forget_assets();
-                    Ok(survey)
-                }
-                Err(error) => {
-                    let error = Told::of(component.name.as_str(), error.as_ref());
-                    let published = Published::read(store, &component.folder).await.ok();
-                    let sign = published.as_ref().zip(signer).and_then(|(published, signer)| {
-                        Seal::of(published).due(signer, Timestamp::now()).ok()?
-                    });
-                    let published = published.map(Box::new);
-                    Err(Unsurveyed { component, error, published, sign })
-                }
-            }
-        })
-        .buffered(ASKED)
-        .collect()
-        .await;
-    for (host, quota) in shop.client.quotas() {
-        tracing::info!("{host}: {quota}");
+    let shop = Workshop::new(client, config, progress.clone());
+    shop.guard.ledger.open()?;
+    let wrong = |file: &Path, error: &dyn std::error::Error, hint: Option<String>| {
+        let wrong = ConfigError::new(file, error.to_string());
+        hint.map_or_else(|| wrong.clone(), |hint| wrong.clone().with_hint(hint))
+    };
+    shop.client.check().map_err(|error| wrong(&config.file, &error, error.hint()))?;
+    shop.guard.check().map_err(|error| wrong(&config.file, &error, error.hint()))?;
+    for component in &config.components {
+        trust::check_keys(component)
+            .map_err(|error| wrong(&component.file, &error, error.hint()))?;
     }
-    surveys
+    Ok(shop)
 }
 
 /// Asks each GitHub what is left of its quota, which is free, where no other answer told. What it
 /// answers is for the client to remember.
 pub async fn ask_quotas(config: &Config, shop: &Workshop) {
-    for component in &config.components {
-        if let SourceRule::Github(rule) = &component.source {
-            source::github::ask_quota(rule, &shop.client).await;
-        }
-    }
+    let rules = config.components.iter().filter_map(|component| match &component.source {
+        SourceRule::Github(rule) => Some(rule),
+        _ => None,
+    });
+    let asked = rules.map(|rule| source::github::ask_quota(rule, &shop.client));
+    futures::future::join_all(asked).await;
 }
 
 /// Keeps a crash, which is a mistake of ours or of a library, to the component it happened in.
@@ -262,134 +197,40 @@ async fn contained<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::
     })
 }
 
-/// Asks a component's upstream and plans.
-///
-/// # Errors
-/// The upstream or the repository cannot be read.
-pub async fn survey<'c>(
-    config: &Config,
-    component: &'c Component,
-    shop: &Workshop,
-    store: &Store,
-    signer: Option<&Signer>,
-) -> anyhow::Result<Survey<'c>> {
-    survey_in_turn(config, component, shop, store, &Semaphore::new(1), signer).await
-}
-
-async fn survey_in_turn<'c>(
-    config: &Config,
-    component: &'c Component,
-    shop: &Workshop,
-    store: &Store,
-    reading: &Semaphore,
-    signer: Option<&Signer>,
-) -> anyhow::Result<Survey<'c>> {
-    let arches: Vec<_> =
-        component.architectures(&config.document.repository.architectures).into_iter().collect();
-    let answers = shop.client.answers();
-    answers.keep_in(store, repository::ANSWERS);
-    let task = shop.progress.begin(Step::Poll, component.name.as_str());
-    let (listing, companions) = futures::try_join!(
-        async { Ok(source::poll(component, &arches, &shop.client, answers).await?) },
-        poll_companions(component, &arches, shop)
-    )?;
-    task.finish(0);
-    for note in listing.notes.iter().chain(companions.iter().flat_map(|listing| &listing.notes)) {
-        shop.progress.line(&format!("warning: {}: {note}", component.name));
-    }
-    let companions = companions.into_iter().map(|listing| listing.releases).collect();
-    let mut upstream = Upstream::new(component, listing.releases, companions, Timestamp::now());
-    upstream.complete = listing.complete;
-    let _turn = reading.acquire().await.expect("it is never closed");
-    let published = Published::read(store, &component.folder).await?;
-    trust::check_keys(component)?;
-    let basis = Basis {
-        overlay: overlay(component).await?,
-        retention: config.document.retention,
-        plus_is_blank: config.store().service() == Some(Service::S3),
-        require: config.document.trust.require,
-    };
-    let (published, plan) =
-        plan_for(component, &arches, &upstream, published, basis, store, signer).await?;
-    Ok(Survey { component, arches, upstream, published, basis, plan })
-}
-
-/// Asks the upstream of every companion.
-async fn poll_companions(
-    component: &Component,
-    arches: &[(Arch, String)],
-    shop: &Workshop,
-) -> anyhow::Result<Vec<Listing>> {
-    let polls = component.companions.iter().map(async |companion| {
-        let theirs =
-            |(arch, theirs): &(Arch, String)| (*arch, companion.arch(*arch, theirs).to_owned());
-        let arches: Vec<(Arch, String)> = arches.iter().map(theirs).collect();
-        source::poll(&companion.follows, &arches, &shop.client, shop.client.answers())
-            .await
-            .with_context(|| format!("the companion `{}`", companion.name()))
-    });
-    futures::future::try_join_all(polls).await
-}
-
-/// The digest of a component's overlay; of all that is beside it, where a command may read that.
-async fn overlay(component: &Component) -> anyhow::Result<Option<Sha256>> {
-    let Some(folder) = component.overlay.clone() else { return Ok(None) };
-    let (kind, whole) = (component.extension.kind, component.build.is_some());
-    let digest = tokio::task::spawn_blocking(move || {
-        if whole { fingerprint::folder(&folder) } else { fingerprint::overlay(&folder, kind) }
-    });
-    let digest = digest.await??;
-    Ok(Some(digest))
-}
-
-/// Reads what the plan must know, and plans.
-async fn plan_for(
-    component: &Component,
-    arches: &[(Arch, String)],
-    upstream: &Upstream,
-    mut published: Published,
-    basis: Basis,
-    store: &Store,
-    signer: Option<&Signer>,
-) -> anyhow::Result<(Published, Plan)> {
-    let now = Timestamp::now();
-    let names = plan::worth_knowing(component, arches, upstream, &published, basis, now);
-    published.read_records(store, &component.folder, names).await?;
-    let mut plan = plan::plan(component, arches, upstream, &published, basis, now);
-    if let Some(signer) = signer {
-        // First of all: nodes refuse a stale one.
-        if let Some(why) = Seal::of(&published).due(signer, now)? {
-            plan.actions.insert(0, Action::Sign { why });
-        }
-    }
-    Ok((published, plan))
-}
-
 /// Keeps what upstreams answered for the next run. Components whose answers cannot be kept are up to
 /// date all the same, but it is said. Each object is whole at every instant, so no lock.
 async fn keep_answers(
     config: &Config,
     shop: &Workshop,
     store: &Store,
-    surveys: &[Result<Survey<'_>, Unsurveyed<'_>>],
+    surveys: &[Result<Survey, Unsurveyed>],
 ) -> Option<Told> {
     let answers = shop.client.answers();
     // What was not asked for this time may be what comes after a page that failed.
     if config.whole && surveys.iter().all(Result::is_ok) {
         answers.forget_unasked();
     }
-    if !answers.is_changed() {
+    let memories = || surveys.iter().flatten().filter(|survey| survey.memory.is_changed());
+    if !answers.is_changed() && memories().next().is_none() {
         return None;
     }
-    let kept = match store.clone().made() {
-        Ok(store) => answers.save(&store).await,
-        Err(error) => Err(error),
+    let keep = async || {
+        let store = store.clone().made()?;
+        if answers.is_changed() {
+            answers.save(&store).await?;
+        }
+        for Survey { component, memory, .. } in memories() {
+            if let Some(bytes) = memory.save() {
+                store.put(&repository::memory_path(&component.name), bytes).await?;
+            }
+        }
+        Ok::<_, StoreError>(())
     };
-    kept.err().map(|error| Told::of("what upstreams answered", &error))
+    keep().await.err().map(|error| Told::of("what upstreams answered", &error))
 }
 
 /// What a dry run tells.
-fn planned(survey: &Result<Survey<'_>, Unsurveyed<'_>>, limit: Limit) -> Outcome {
+fn planned(survey: &Result<Survey, Unsurveyed>, limit: Limit) -> Outcome {
     let mut outcome = Outcome::new(survey);
     if let Err(failed) = survey {
         outcome.signed = failed.sign;
@@ -408,7 +249,7 @@ fn planned(survey: &Result<Survey<'_>, Unsurveyed<'_>>, limit: Limit) -> Outcome
 
 /// Takes away what a killed run left half written of a component.
 fn sweep(
-    survey: &Result<Survey<'_>, Unsurveyed<'_>>,
+    survey: &Result<Survey, Unsurveyed>,
     store: &Store,
     lock: &Lock,
 ) -> Result<(), StoreError> {
@@ -420,7 +261,7 @@ fn sweep(
 
 /// Builds and publishes what the plan of one component says, and lets go what it says.
 async fn carry_out(
-    survey: Result<Survey<'_>, Unsurveyed<'_>>,
+    survey: Result<Survey, Unsurveyed>,
     swept: Result<(), StoreError>,
     shop: &Workshop,
     (store, lock, signer): (&Store, &Lock, &Signer),
@@ -452,7 +293,7 @@ async fn carry_out(
 
 /// Signs what is published of a component whose upstream cannot be asked.
 async fn sign_alone(
-    failed: &Unsurveyed<'_>,
+    failed: &Unsurveyed,
     place: &Place<'_>,
     outcome: &mut Outcome,
 ) -> anyhow::Result<()> {
@@ -466,7 +307,7 @@ async fn sign_alone(
 }
 
 async fn carry_out_plan(
-    survey: &Survey<'_>,
+    survey: &Survey,
     shop: &Workshop,
     place: &Place<'_>,
     limit: Limit,
@@ -478,7 +319,15 @@ async fn carry_out_plan(
     }
     let mut made = Made::default();
     for _ in 0..ATTEMPTS {
-        match attempt(survey, shop, place, limit, &mut made, outcome).await {
+        let theirs = survey.memory.theirs().filter(|_| survey.component.is_verbatim());
+        let attempted = match theirs {
+            Some(theirs) => {
+                let attempt = verbatim::attempt(survey, &theirs, shop, place, limit, outcome);
+                attempt.await.map(|()| false)
+            }
+            None => attempt(survey, shop, place, limit, &mut made, outcome).await,
+        };
+        match attempted {
             Err(error) if is_raced(&error) => {
                 let component = survey.component.name.as_str();
                 tracing::debug!(component, "another publisher was faster");

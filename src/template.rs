@@ -211,6 +211,9 @@ impl Template {
     /// `{version}-{arch}` splits `1.0-x86-64` where it should.
     #[must_use]
     pub fn matcher(&self, vars: &Vars<'_>, arches: &[&str]) -> Matcher {
+        if let Some(plain) = self.plain(vars) {
+            return plain;
+        }
         let arch = if arches.is_empty() {
             ".+?".to_owned()
         } else {
@@ -233,7 +236,27 @@ impl Template {
             }
         }
         pattern.push('$');
-        Matcher(Regex::new(&pattern).expect("literal text and fixed groups make a valid pattern"))
+        let regex = Regex::new(&pattern);
+        Matcher::Regex(regex.expect("literal text and fixed groups make a valid pattern"))
+    }
+
+    /// The same for a template with one `{version}` and nothing else that is unknown, as nearly all
+    /// tags are: a thousand components are not worth a thousand regular expressions.
+    fn plain(&self, vars: &Vars<'_>) -> Option<Matcher> {
+        let mut around = [String::new(), String::new()];
+        let mut side = 0;
+        for part in &self.parts {
+            match part {
+                Part::Text(text) => around[side].push_str(text),
+                Part::Variable(Variable::Version) if side == 0 => side = 1,
+                Part::Variable(Variable::Version | Variable::Arch) => return None,
+                Part::Variable(variable) => {
+                    around[side].push_str(variable.value(vars).unwrap_or_default());
+                }
+            }
+        }
+        let [before, after] = around;
+        (side == 1).then_some(Matcher::Plain { before, after })
     }
 
     /// The template as it was written.
@@ -258,17 +281,33 @@ impl fmt::Display for Template {
 
 /// Tells which texts a template could have become.
 #[derive(Debug, Clone)]
-pub struct Matcher(Regex);
+pub enum Matcher {
+    /// A version between two texts.
+    Plain {
+        /// What comes before it.
+        before: String,
+        /// What comes after it.
+        after: String,
+    },
+    /// Anything else.
+    Regex(Regex),
+}
 
 impl Matcher {
     /// The version in `text` and, if the template has `{arch}`, the architecture.
     #[must_use]
     pub fn captures<'t>(&self, text: &'t str) -> Option<(&'t str, Option<&'t str>)> {
-        let captures = self.0.captures(text)?;
+        let regex = match self {
+            Self::Plain { before, after } => {
+                let version = text.strip_prefix(before.as_str())?.strip_suffix(after.as_str())?;
+                return (!version.is_empty() && !version.contains('\n')).then_some((version, None));
+            }
+            Self::Regex(regex) => regex,
+        };
+        let captures = regex.captures(text)?;
         // The regex crate has no back-references: what a repeated variable matched is compared here.
         let only = |variable: &str| -> Option<Option<&'t str>> {
-            let mut found = self
-                .0
+            let mut found = regex
                 .capture_names()
                 .flatten()
                 .filter(|name| name.starts_with(variable))
@@ -373,6 +412,21 @@ mod tests {
         let matcher = Template::parse("v{version}/x-{version}").unwrap().matcher(&VARS, &[]);
         assert_eq!(matcher.captures("v1/x-1"), Some(("1", None)));
         assert_eq!(matcher.captures("v1/x-2"), None);
+    }
+
+    #[test]
+    fn one_version_between_texts_is_found_as_any_other() {
+        let matcher = Template::parse("{name}-v{version}.tgz").unwrap().matcher(&VARS, &[]);
+        assert!(matches!(matcher, Matcher::Plain { .. }));
+        for (text, version) in
+            [("ts-v1.2.tgz", Some("1.2")), ("ts-v.tgz", None), ("ts-v", None), ("v1.2.tgz", None)]
+        {
+            assert_eq!(matcher.captures(text), version.map(|version| (version, None)), "{text}");
+        }
+        assert_eq!(matcher.captures("ts-v1\n2.tgz"), None);
+        // The texts may not share a letter.
+        let matcher = Template::parse("aa{version}aa").unwrap().matcher(&VARS, &[]);
+        assert_eq!(matcher.captures("aaa"), None);
     }
 
     #[test]

@@ -58,6 +58,17 @@ impl Guard {
         }
     }
 
+    /// Tells of keys of Sigstore's that cannot be used before anything is fetched.
+    ///
+    /// # Errors
+    /// [`TrustError::Root`]
+    pub fn check(&self) -> Result<(), TrustError> {
+        match &self.root {
+            Some(_) => self.sigstore().map(drop),
+            None => Ok(()),
+        }
+    }
+
     /// Sigstore's verifier, made when it is first needed.
     fn sigstore(&self) -> Result<&sigstore::Verifier, TrustError> {
         let made = self.verifier.get_or_init(|| sigstore::Verifier::new(self.root.as_deref()));

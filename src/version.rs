@@ -193,14 +193,32 @@ fn prefix<'a>(text: &mut &'a [u8], what: impl Fn(&u8) -> bool) -> &'a [u8] {
 pub fn semver_of(version: &str) -> Option<semver::Version> {
     let end = version.find(['-', '+']).unwrap_or(version.len());
     let (core, rest) = version.split_at(end);
-    let mut numbers = core.split('.').map(str::parse::<u64>).collect::<Result<Vec<_>, _>>().ok()?;
-    let dated =
-        rest.strip_prefix('-').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
-    if numbers.len() > 3 || numbers.len() < 3 && dated {
-        return None;
+    let mut numbers = [0; 3];
+    let mut found = 0;
+    for number in core.split('.') {
+        *numbers.get_mut(found)? = number.parse::<u64>().ok()?;
+        found += 1;
     }
-    numbers.resize(3, 0);
-    format!("{}.{}.{}{rest}", numbers[0], numbers[1], numbers[2]).parse().ok()
+    let [major, minor, patch] = numbers;
+    let mut semver = semver::Version::new(major, minor, patch);
+    let (pre, build) = match rest.split_once('+') {
+        Some((pre, build)) => (pre, Some(build)),
+        None => (rest, None),
+    };
+    if let Some(pre) = pre.strip_prefix('-') {
+        let dated = pre.starts_with(|c: char| c.is_ascii_digit());
+        if pre.is_empty() || found < 3 && dated {
+            return None;
+        }
+        semver.pre = semver::Prerelease::new(pre).ok()?;
+    }
+    if let Some(build) = build {
+        if build.is_empty() {
+            return None;
+        }
+        semver.build = semver::BuildMetadata::new(build).ok()?;
+    }
+    Some(semver)
 }
 
 /// The numbers that a version begins with, as a semver version: of `v1.31.2+k3s1` and `1.31.2-rc1`

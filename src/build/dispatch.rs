@@ -317,12 +317,12 @@ impl Bench<'_> {
         limit: Duration,
         build: &Build,
     ) -> Result<(Arriving, InputRecord), DispatchError> {
-        let (base, headers) = github::api().map_err(|error| DispatchError::Api(Box::new(error)))?;
+        let client = &self.shop.client;
+        let (root, headers) = github::address(client, &format!("repos/{}/actions", rule.repo))
+            .map_err(|error| DispatchError::Api(Box::new(error)))?;
         if !headers.contains_key(header::AUTHORIZATION) {
             return Err(DispatchError::Token(rule.shown()));
         }
-        let client = &self.shop.client;
-        let root = format!("{base}/repos/{}/actions", rule.repo);
         let asker = Asker { client, root, headers };
         let task =
             self.shop.progress.begin(Step::Run, &format!("{} for {}", rule.shown(), build.image));

@@ -3,7 +3,7 @@
 use super::BuildError;
 use crate::config::Component;
 use crate::image::{Image, inspect};
-use crate::lint::{self, Finding};
+use crate::lint::{self, Finding, Level, Lint};
 
 /// What is odd about an image.
 ///
@@ -25,7 +25,24 @@ pub(super) fn judge(component: &Component, image: &Image) -> Result<Vec<Finding>
     let absent: Vec<String> = absent.map(|pattern| pattern.as_str().to_owned()).collect();
     let findings = lint::settle(looked.findings, &component.lint, &absent);
     match lint::refusal(&findings) {
-        Some(errors) => Err(BuildError::Lint(errors)),
+        Some(errors) => Err(BuildError::Lint { errors, hint: way_out(&findings) }),
         None => Ok(findings),
+    }
+}
+
+/// What to do about the first error: it depends on who calls it one.
+fn way_out(findings: &[Finding]) -> String {
+    let lint = findings.iter().find(|finding| finding.level == Level::Error);
+    match lint.map(|finding| finding.lint) {
+        Some(Lint::MissingPath) => {
+            "look where upstream has the file now, or take it out of [require] paths".to_owned()
+        }
+        Some(lint) if lint.level() == Level::Warning => {
+            format!("change what is in the image, or take {lint} out of [lint] deny")
+        }
+        Some(lint) if lint.may_be_allowed() => {
+            format!("change what is in the image; if it is meant, name {lint} in [lint] allow")
+        }
+        _ => "no node takes such an image: change what is in it".to_owned(),
     }
 }

@@ -18,7 +18,7 @@ use crate::fetch::{FetchError, Fetched};
 use crate::name::Sha256;
 use crate::plan::{Build, inputs};
 use crate::repository::commit::InputRecord;
-use crate::source::{Location, github};
+use crate::source::{Location, Private, github};
 use crate::trust::digest::{Algorithm, Digest, Sha512};
 use crate::trust::signature::{self, Signed};
 use crate::trust::vouchers::{Attestation, Beside, Checksums, Signature, Vouchers};
@@ -222,7 +222,11 @@ impl Bench<'_> {
     async fn beside(&self, file: &Beside, limit: u64) -> Result<Bytes, TrustError> {
         let cell = {
             let mut all = self.beside.lock().unwrap_or_else(PoisonError::into_inner);
-            all.entry(file.at.to_string()).or_default().clone()
+            let key = match &file.at {
+                Location::Url(url) => url.clone(),
+                Location::File(path) => path.display().to_string(),
+            };
+            all.entry(key).or_default().clone()
         };
         let read = cell.get_or_init(async || self.read_beside(file, limit).await.map_err(Arc::new));
         read.await.clone().map_err(|error| FetchError::Shared(error).into())
@@ -243,23 +247,9 @@ impl Bench<'_> {
                 return read.map(Bytes::from).map_err(disk);
             }
         };
-        // As with the assets of a private release.
-        let private = file.private.as_ref();
-        let private = private.and_then(|private| {
-            let headers = private.headers()?;
-            Some((private, client.for_its_own_server(&private.url, headers)))
-        });
-        match private {
-            Some((private, headers)) if private.comes_first() => {
-                client.bytes(&private.url, headers, limit).await
-            }
-            _ => match (client.bytes(url, HeaderMap::new(), limit).await, private) {
-                (Err(error), Some((private, headers))) if error.is_not_found() => {
-                    client.bytes(&private.url, headers, limit).await
-                }
-                (fetched, _) => fetched,
-            },
-        }
+        let read = async |url: &str, headers| client.bytes(url, headers, limit).await;
+        let public = (url.as_str(), HeaderMap::new());
+        Private::either(file.private.as_ref(), client, public, read).await
     }
 
     /// Asks GitHub for the attestations of a digest.
@@ -269,19 +259,18 @@ impl Bench<'_> {
         sha256: Sha256,
     ) -> Result<Bytes, TrustError> {
         let repo = &attestation.repo;
-        let (api, headers) = github::api().map_err(|problem| TrustError::Attestation {
-            repo: repo.clone(),
-            problem: problem.to_string(),
-        })?;
         let mut query = url::form_urlencoded::Serializer::new(String::new());
         query.append_pair("per_page", &sigstore::MOST.to_string());
         if let Some(predicate) = &attestation.by.predicate {
             query.append_pair("predicate_type", predicate);
         }
         let query = query.finish();
-        let url = format!("{api}/repos/{repo}/attestations/sha256:{sha256}?{query}");
-        let headers = self.shop.client.for_its_own_server(&url, headers);
-        match self.shop.client.bytes(&url, headers, sigstore::LARGEST_ANSWER).await {
+        let client = &self.shop.client;
+        let path = format!("repos/{repo}/attestations/sha256:{sha256}?{query}");
+        let (url, headers) = github::address(client, &path).map_err(|problem| {
+            TrustError::Attestation { repo: repo.clone(), problem: problem.to_string() }
+        })?;
+        match client.bytes(&url, headers, sigstore::LARGEST_ANSWER).await {
             // That is how it says that there is none, too.
             Err(error) if error.is_not_found() => Err(TrustError::Attestation {
                 repo: repo.clone(),

@@ -101,7 +101,7 @@ pub(super) fn locate_all(component: &Component, build: &Build) -> Result<Vec<Fou
 /// What an asset is called in records: its URL, or its name in a folder.
 pub(crate) fn from(name: &str, at: &Location) -> String {
     match at {
-        Location::Url(url) => fetch::without_password(url),
+        Location::Url(url) => fetch::for_records(url),
         Location::File(_) => name.to_owned(),
     }
 }

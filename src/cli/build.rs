@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::{Context, Ended, print, print_json};
 use crate::build::Bench;
+use crate::config::Component;
 use crate::config::Count;
 use crate::image::Image;
 use crate::lint::Finding;
@@ -72,7 +73,7 @@ pub(super) async fn run(
             "{name} has no [test]\nhint: add one to its file: [test] run = [\"usr/bin/{name}\", \"--version\"]"
         ),
     };
-    let shop = sync::workshop(&config, &context.progress);
+    let shop = sync::workshop(&config, &context.progress)?;
     let store = Store::configured(&config, Access::Read)?;
     let survey = sync::survey(&config, component, &shop, &store, None)
         .await
@@ -114,21 +115,23 @@ pub(super) async fn run(
     let mut failed = false;
     for (job, result) in jobs.iter().zip(results) {
         match result {
-            Ok((image, _)) => {
-                let mut image = deliver(&image, job.arch, output)?;
-                if let Some((base, rule)) = test {
-                    let at = (job.upstream.as_str(), job.arch);
-                    match trial::try_out(Path::new(&image.path), at, rule, base).await {
-                        Ok(tried) => image.test = Some(tried),
-                        Err(error) => {
-                            let subject = format!("{name} {version} {}: the test", job.arch);
-                            say(&Told::of(&subject, &error).text());
-                            image.test = Some(Tried::Failed);
-                            failed = true;
+            Ok(images) => {
+                for (image, _) in images {
+                    let mut image = deliver(&image, job.arch, output)?;
+                    if let Some((base, rule)) = test {
+                        let at = (job.upstream.as_str(), job.arch);
+                        match trial::try_out(Path::new(&image.path), at, rule, base).await {
+                            Ok(tried) => image.test = Some(tried),
+                            Err(error) => {
+                                let subject = format!("{name} {version} {}: the test", job.arch);
+                                say(&Told::of(&subject, &error).text());
+                                image.test = Some(Tried::Failed);
+                                failed = true;
+                            }
                         }
                     }
+                    built.push(image);
                 }
-                built.push(image);
             }
             Err(error) => {
                 let subject = format!("{name} {version} {}", job.arch);
@@ -163,8 +166,8 @@ pub(super) async fn run(
 
 /// The release that somebody asks for. Who names a version may want one that retention would not
 /// keep, or that was yanked.
-pub(super) fn find(survey: &Survey<'_>, version: Option<&str>) -> Option<Candidate> {
-    let mut wide = survey.component.clone();
+pub(super) fn find(survey: &Survey, version: Option<&str>) -> Option<Candidate> {
+    let mut wide = Component::clone(&survey.component);
     if version.is_some() {
         wide.versions.newest = Count::MOST;
         wide.versions.per = None;
@@ -186,7 +189,7 @@ pub(super) fn find(survey: &Survey<'_>, version: Option<&str>) -> Option<Candida
 /// # Errors
 /// It has no image that could be built.
 pub(super) fn asked_for(
-    survey: &Survey<'_>,
+    survey: &Survey,
     arches: &[(Arch, String)],
     candidate: &Candidate,
     revision: u32,

@@ -30,6 +30,8 @@ struct Planned<'a> {
     command: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     sign: Option<Why>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    yanks: Vec<&'a str>,
     removals: Vec<&'a Removal>,
     deletions: Vec<&'a FileName>,
     refused: Vec<Refused<'a>>,
@@ -72,7 +74,7 @@ struct Refused<'a> {
 
 pub(super) async fn run(context: &Context) -> anyhow::Result<Ended> {
     let config = context.load()?;
-    let shop = sync::workshop(&config, &context.progress);
+    let shop = sync::workshop(&config, &context.progress)?;
     let store = Store::configured(&config, Access::Read)?;
     let signer = sync::signer_to_look(&config, &context.progress)?;
     let surveys = sync::survey_all(&config, &shop, &store, signer.as_ref()).await;
@@ -81,7 +83,7 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Ended> {
     for told in &errors {
         say(&told.text());
     }
-    let surveys: Vec<&Survey<'_>> = surveys.iter().flatten().collect();
+    let surveys: Vec<&Survey> = surveys.iter().flatten().collect();
     let refused = surveys.iter().any(|survey| !survey.plan.refusals.is_empty());
     if context.json {
         print_json(
@@ -97,7 +99,7 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Ended> {
     Ok(if refused || !errors.is_empty() { Ended::Partly } else { Ended::Well })
 }
 
-fn planned<'s>(survey: &'s Survey<'_>) -> Planned<'s> {
+fn planned(survey: &Survey) -> Planned<'_> {
     Planned {
         component: &survey.component.name,
         builds: survey
@@ -121,6 +123,7 @@ fn planned<'s>(survey: &'s Survey<'_>) -> Planned<'s> {
             .collect(),
         command: survey.component.build.as_ref().map(BuildRule::shown),
         sign: survey.plan.sign(),
+        yanks: survey.plan.yanks().map(crate::version::Version::as_str).collect(),
         removals: survey.plan.removals().collect(),
         deletions: survey.plan.deletions().collect(),
         refused: survey
@@ -155,29 +158,38 @@ fn vouched(assets: &[Vouched]) -> String {
         out.push_str("  what vouches for the assets\n");
     }
     let mut told = BTreeSet::new();
-    for Vouched { asset, by, .. } in assets.iter().filter(|vouched| told.insert(&vouched.asset)) {
+    // Two files of one name are two, if other things vouch for them.
+    let told = assets.iter().filter(|vouched| told.insert((&vouched.asset, &vouched.by)));
+    for Vouched { asset, by, .. } in told {
         let by = if by.is_empty() { "nothing".to_owned() } else { by.join(", ") };
         let _ = writeln!(out, "    {}: {}", asset.escape_debug(), by.escape_debug());
     }
     out
 }
 
-fn text(survey: &Survey<'_>, verbose: bool) -> String {
+fn text(survey: &Survey, verbose: bool) -> String {
     let mut out = String::new();
     let name = &survey.component.name;
     let plan = &survey.plan;
+    let (noun, what) = match survey.component.mirrored() {
+        Some(_) => ("file", "to mirror"),
+        None => ("image", "to build"),
+    };
     let what = [
-        (plan.builds().count(), "image", "to build"),
+        (plan.builds().count(), noun, what),
         (plan.removals().count(), "line", "to take out"),
         (plan.deletions().count(), "file", "to delete"),
         (plan.waiting.len(), "version", "waited for"),
     ];
+    let yanks: Vec<_> = plan.yanks().map(ToString::to_string).collect();
     let sign = plan.sign().map(|why| format!("to be signed: {why}"));
     let what = what
         .into_iter()
         .filter(|(number, ..)| *number > 0)
         .map(|(number, noun, what)| format!("{} {what}", count(number, noun)));
-    let what: Vec<_> = what.chain(sign).collect();
+    let yank = (!yanks.is_empty())
+        .then(|| format!("{} to yank, because upstream took it out", yanks.join(", ")));
+    let what: Vec<_> = what.chain(yank).chain(sign).collect();
     let what = if what.is_empty() { "nothing to do".to_owned() } else { what.join(", ") };
     let _ = writeln!(out, "{name}: {what}");
     let built = plan.builds().map(|build| (&build.image, why(build)));

@@ -7,10 +7,11 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::yank::{at_place, raced};
-use super::{Context, Ended, print, print_json};
+use super::{Context, Ended, Usage, print, print_json};
 use crate::config;
 use crate::name::{FileName, Folder};
-use crate::report::{count, say};
+use crate::report::{count, likely, say};
+use crate::repository::Published;
 use crate::repository::left::{self, Retired};
 
 #[derive(Serialize)]
@@ -26,20 +27,30 @@ pub(super) async fn run(context: &Context, folder: &Folder) -> anyhow::Result<En
     // With all of its components, whatever `--only` says: any of them may have the folder.
     let config = config::load(&context.config_file())?;
     if let Some(component) = config.components.iter().find(|other| other.folder == *folder) {
-        anyhow::bail!(
+        return Err(Usage(format!(
             "{folder} is the folder of component `{}`\nhint: remove {} first, or move it with `path`; `publish yank` takes single versions out",
             component.name,
             component.file.display()
-        );
+        ))
+        .into());
     }
     let done =
         at_place(&config, folder, raced, async |place| left::retire(place, Timestamp::now()).await);
-    let (_, done) = done.await?;
+    let (store, done) = done.await?;
     let Retired { images, strangers } = done.with_context(|| format!("cannot retire {folder}"))?;
     if images.is_empty() && strangers.is_empty() {
-        anyhow::bail!(
-            "{folder} offers nothing\nhint: `publish status` lists the folders that no component has"
-        );
+        let claimed = config.components.iter().map(|component| component.folder.clone());
+        let mut others: Vec<String> = Vec::new();
+        for other in left::find(&store, &claimed.collect()).await? {
+            if Published::read(&store, &other).await?.manifest.files().next().is_some() {
+                others.push(other.to_string());
+            }
+        }
+        let hint = match others.len() {
+            0 => "every folder that offers something has a component".to_owned(),
+            _ => format!("without a component: {}", likely(folder.as_str(), &others)),
+        };
+        return Err(Usage(format!("{folder} offers nothing\nhint: {hint}")).into());
     }
     if context.json {
         let result = Result { folder, images: &images, strangers: &strangers };

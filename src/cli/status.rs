@@ -49,6 +49,12 @@ struct Status {
     /// The newest version that is published.
     published: Option<Version>,
     state: State,
+    /// Of what is published as somebody else has it, where nobody tells versions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    files: Option<Files>,
+    /// What becomes of what is missing.
+    #[serde(skip)]
+    owed: &'static str,
     /// Images that a sync would build.
     missing: Vec<FileName>,
     /// Architectures that the newest published version lacks.
@@ -70,6 +76,13 @@ struct Status {
     /// Files that go when their grace is over.
     pending: Vec<Pending>,
     errors: Vec<Told>,
+}
+
+/// How many files there are.
+#[derive(Serialize)]
+struct Files {
+    upstream: Option<usize>,
+    published: usize,
 }
 
 #[derive(Serialize)]
@@ -123,7 +136,7 @@ impl State {
 
 pub(super) async fn run(context: &Context, check: bool) -> anyhow::Result<Ended> {
     let config = context.load()?;
-    let shop = sync::workshop(&config, &context.progress);
+    let shop = sync::workshop(&config, &context.progress)?;
     let store = Store::configured(&config, Access::Read)?;
     let signer = sync::signer_to_look(&config, &context.progress)?;
     let now = Timestamp::now();
@@ -142,8 +155,9 @@ pub(super) async fn run(context: &Context, check: bool) -> anyhow::Result<Ended>
     }
     let quotas = shop.client.quotas();
     let (left, error) = super::sync::left(context, store, &config, Run::Dry).await;
-    let left: Vec<Left> =
-        left.into_iter().filter(|left| left.lines > 0 || !left.errors.is_empty()).collect();
+    let is_told =
+        |left: &Left| left.lines > 0 || !left.errors.is_empty() || (!check && left.pending > 0);
+    let left: Vec<Left> = left.into_iter().filter(is_told).collect();
     let states = components.iter().map(|status| status.state);
     let worst = states.chain(left.iter().map(|left| state_of(left, now)));
     let worst = worst.max().unwrap_or(State::Current);
@@ -174,14 +188,19 @@ pub(super) async fn run(context: &Context, check: bool) -> anyhow::Result<Ended>
 }
 
 /// What can be told of a component whose upstream cannot be asked.
-fn unknown(failed: &Unsurveyed<'_>) -> Status {
+fn unknown(failed: &Unsurveyed) -> Status {
     let published = failed.published.as_deref();
     Status {
         component: failed.component.name.clone(),
         folder: None,
         upstream: None,
-        published: published.and_then(|published| sync::newest(failed.component, published)),
+        published: published.and_then(|published| sync::newest(&failed.component, published)),
         state: State::Failed,
+        files: published.filter(|_| failed.component.is_verbatim()).map(|published| Files {
+            upstream: None,
+            published: published.manifest.files().count(),
+        }),
+        owed: "to build",
         missing: Vec::new(),
         missing_architectures: Vec::new(),
         expires: published.and_then(|published| freshness::expiry(&published.manifest)),
@@ -213,16 +232,23 @@ fn state_of(left: &Left, now: Timestamp) -> State {
 }
 
 fn text_of_left(left: &Left, now: Timestamp) -> String {
-    let Left { folder, lines, expires, .. } = left;
+    let Left { folder, lines, expires, pending, pending_from, .. } = left;
     let state = state_of(left, now).text();
-    let mut out = format!("{folder}/: {state}, without a component, {}\n", count(*lines, "image"));
+    let mut out = if *lines == 0 && left.errors.is_empty() {
+        format!("{folder}/: let go\n")
+    } else {
+        format!("{folder}/: {state}, without a component, {}\n", count(*lines, "image"))
+    };
     if let Some(expires) = expires {
         let _ = writeln!(out, "  expires    {expires}");
+    }
+    if let Some(first) = pending_from {
+        let _ = writeln!(out, "  to delete  {}, from {first:.0} on", count(*pending, "file"));
     }
     out
 }
 
-fn status(survey: &Survey<'_>, limit: Limit, now: Timestamp) -> Status {
+fn status(survey: &Survey, limit: Limit, now: Timestamp) -> Status {
     let Survey { component, arches, published, plan, basis, .. } = survey;
     let shelf = repository::shelf::Shelf::new(component, published, &survey.upstream.versions());
     let newest = shelf.slots.values().next_back().and_then(|slot| slot.values().next_back());
@@ -259,6 +285,11 @@ fn status(survey: &Survey<'_>, limit: Limit, now: Timestamp) -> Status {
         upstream: plan.newest.clone(),
         published: sync::newest(component, published),
         state,
+        files: component.is_verbatim().then(|| Files {
+            upstream: Some(survey.upstream.judged.len()),
+            published: published.manifest.files().count(),
+        }),
+        owed: if component.mirrored().is_some() { "to mirror" } else { "to build" },
         missing,
         missing_architectures,
         expires,
@@ -288,14 +319,15 @@ fn text(status: &Status) -> String {
     let or_none = |version: &Option<Version>| {
         version.as_ref().map_or_else(|| "none".to_owned(), Version::to_string)
     };
-    let _ = writeln!(
-        out,
-        "{}: {}, published {}, upstream {}",
-        status.component,
-        status.state.text(),
-        or_none(&status.published),
-        or_none(&status.upstream),
-    );
+    let (published, upstream) = match &status.files {
+        Some(Files { upstream, published }) => {
+            let upstream = upstream.map_or_else(|| "none".to_owned(), |files| count(files, "file"));
+            (count(*published, "file"), upstream)
+        }
+        None => (or_none(&status.published), or_none(&status.upstream)),
+    };
+    let (component, state) = (&status.component, status.state.text());
+    let _ = writeln!(out, "{component}: {state}, published {published}, upstream {upstream}");
     if let Some(changed) = status.changed {
         let _ = writeln!(out, "  changed    {changed:.0}");
     }
@@ -303,7 +335,7 @@ fn text(status: &Status) -> String {
         let _ = writeln!(out, "  expires    {expires}");
     }
     for image in &status.missing {
-        let _ = writeln!(out, "  to build   {image}");
+        let _ = writeln!(out, "  {:9}  {image}", status.owed);
     }
     for arch in &status.missing_architectures {
         let _ = writeln!(out, "  lacks      {arch} of {}", or_none(&status.published));

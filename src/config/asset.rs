@@ -286,6 +286,15 @@ impl TrustRule {
         }
     }
 
+    /// The file of the keys whose signatures count, if they are in one.
+    #[must_use]
+    pub fn key_file(&self) -> Option<&Path> {
+        match &self.signature.as_ref()?.scheme {
+            Scheme::Openpgp { keyring: path, .. } | Scheme::Cosign { key: path } => Some(path),
+            Scheme::Minisign { .. } | Scheme::Sigstore(_) => None,
+        }
+    }
+
     /// Every template in it.
     pub(super) fn templates(&self) -> impl Iterator<Item = &Template> {
         let places = self.places().map(|place| match place {

@@ -61,6 +61,11 @@ impl TryFrom<Vec<RawCompanion>> for Companions {
 }
 
 impl Companions {
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// What they follow.
     pub(super) fn sources(&mut self) -> impl Iterator<Item = &mut SourceRule> {
         self.0.iter_mut().map(|companion| &mut companion.source)
@@ -71,6 +76,9 @@ impl Companions {
         let companion = |raw: RawCompanion| {
             let RawCompanion { name, source, versions, arch, matches, follow } = raw;
             let versions = versions.into();
+            if matches!(source, SourceRule::Repository(_)) {
+                return Err("[companion.source.repository]: what goes into an image is not published as somebody else has it\nhint: follow where it is released".to_owned());
+            }
             Versions::check(&versions)
                 .map_err(|problem| problem.replace("[versions]", "[companion.versions]"))?;
             let follows = Component {
@@ -114,6 +122,11 @@ impl TryFrom<String> for CompanionName {
     fn try_from(text: String) -> Result<Self, String> {
         let name: ComponentName =
             text.parse().map_err(|error: crate::name::NameError| error.to_string())?;
+        if Template::parse(&format!("{{{name}}}")).is_ok() {
+            return Err(format!(
+                "`{name}` is what {{{name}}} of the component itself is called\nhint: call it by its project's name"
+            ));
+        }
         if name.as_str().chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')) {
             Ok(Self(name))
         } else {
@@ -243,15 +256,18 @@ impl TryFrom<BTreeMap<String, String>> for Matches {
 /// nothing of companions.
 pub(super) fn check_companions(component: &Component) -> Result<(), String> {
     let known: Vec<&str> = component.companions.iter().map(Companion::name).collect();
-    let unknown = |text: &str, name: &str| {
+    let none_of_them = |problem: String| {
         let hint = if known.is_empty() {
             "there is no [[companion]]".to_owned()
         } else {
             format!("there are: {}", known.join(", "))
         };
-        Err(format!(
-            "`{}` says something of `{name}`, but no companion is called that\nhint: {hint}",
-            text.escape_debug()
+        Err(format!("{problem}\nhint: {hint}"))
+    };
+    let unknown = |text: &str, name: &str| {
+        let text = text.escape_debug();
+        none_of_them(format!(
+            "`{text}` says something of `{name}`, but no companion is called that"
         ))
     };
     let mut templates: Vec<&Template> = Vec::new();
@@ -261,7 +277,8 @@ pub(super) fn check_companions(component: &Component) -> Result<(), String> {
             AssetAt::Name(AssetName { of, names }) => {
                 templates.extend(names);
                 if let Some(of) = of.as_ref().filter(|of| !known.contains(&of.as_str())) {
-                    return unknown(of, of);
+                    let of = of.escape_debug();
+                    return none_of_them(format!("[[asset]] of: no companion is called `{of}`"));
                 }
             }
         }

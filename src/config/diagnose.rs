@@ -5,6 +5,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use toml::de::{DeTable, DeValue};
+
 /// How a message begins about a line that may hold a secret: such a line is not shown.
 pub(super) const SECRET: &str = "a secret has no place in this file";
 
@@ -15,6 +17,8 @@ pub struct ConfigError {
     place: Option<Place>,
     message: String,
     hint: Option<String>,
+    /// Whether it is the command line that names what the files do not have.
+    asked: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +33,13 @@ impl ConfigError {
     /// An error about the file as a whole.
     #[must_use]
     pub fn new(file: &Path, message: impl Into<String>) -> Self {
-        Self { file: file.to_owned(), place: None, message: message.into(), hint: None }
+        Self {
+            file: file.to_owned(),
+            place: None,
+            message: message.into(),
+            hint: None,
+            asked: false,
+        }
     }
 
     /// The same, with what to do about it.
@@ -37,6 +47,19 @@ impl ConfigError {
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// The same, where the files are right, but somebody asks for what they do not have.
+    #[must_use]
+    pub(super) fn asked_for(mut self) -> Self {
+        self.asked = true;
+        self
+    }
+
+    /// Whether the files are right, but somebody asks for what they do not have.
+    #[must_use]
+    pub fn is_asked_for(&self) -> bool {
+        self.asked
     }
 
     /// What the TOML reader or one of our own types said of `text`. A line `hint: …` at the end of
@@ -51,11 +74,13 @@ impl ConfigError {
             let place = Place::new(text, narrow(text, span, message));
             if message.starts_with(SECRET) { place.masked() } else { place }
         });
-        Self { file: file.to_owned(), place, message: message.trim_end().replace('\n', ", "), hint }
+        let message = message.trim_end().replace('\n', ", ");
+        Self { file: file.to_owned(), place, message, hint, asked: false }
     }
 
-    /// An error that the whole of `text` shows; it is marked where the first name that the message
-    /// quotes stands as a string, if it stands there once. A hint as in [`ConfigError::from_toml`].
+    /// An error that the whole of `text` shows. One that begins with what it is about, such as
+    /// `[versions] pin: `, is marked there; any other where the first name that the message quotes
+    /// stands as a string, if it stands there once. A hint as in [`ConfigError::from_toml`].
     #[must_use]
     pub fn in_text(file: &Path, text: &str, message: &str) -> Self {
         let (message, hint) = match message.split_once("\nhint: ") {
@@ -63,14 +88,17 @@ impl ConfigError {
             None => (message, None),
         };
         let quoted = message.split('`').nth(1).map(|name| format!("\"{name}\""));
-        let place = quoted.and_then(|name| {
+        let as_string = || {
+            let name = quoted?;
             let mut found = text.match_indices(&name);
             match (found.next(), found.next()) {
-                (Some((at, _)), None) => Some(Place::new(text, at + 1..at + name.len() - 1)),
+                (Some((at, _)), None) => Some(at + 1..at + name.len() - 1),
                 _ => None,
             }
-        });
-        Self { file: file.to_owned(), place, message: message.to_owned(), hint }
+        };
+        let place = value_of(text, message).or_else(as_string);
+        let place = place.map(|span| Place::new(text, span));
+        Self { file: file.to_owned(), place, message: message.to_owned(), hint, asked: false }
     }
 
     /// What to do about it.
@@ -89,6 +117,42 @@ fn narrow(text: &str, span: std::ops::Range<usize>, message: &str) -> std::ops::
     match (found.next(), found.next()) {
         (Some((at, _)), None) => span.start + at..span.start + at + name.len(),
         _ => span,
+    }
+}
+
+/// Where the value stands that a message begins with, as `[section] key: …`: the name that it quotes,
+/// if that is in the value once, or all of it. Of several sections of one name it must be the only one
+/// with such a key.
+fn value_of(text: &str, message: &str) -> Option<std::ops::Range<usize>> {
+    let (path, rest) = message.strip_prefix('[')?.split_once(']')?;
+    let (key, _) = rest.trim_start_matches(']').trim_start().split_once(": ")?;
+    let document = DeTable::parse(text).ok()?;
+    let mut tables = vec![document.get_ref()];
+    for name in path.trim_start_matches('[').split('.') {
+        let values = tables.iter().filter_map(|table| Some(table.get(name)?.get_ref()));
+        tables = values.flat_map(tables_of).collect();
+    }
+    let mut values = tables.iter().filter_map(|table| table.get(key));
+    let value = values.next().filter(|_| values.next().is_none())?;
+    // The lines of a table with a header of its own are not between its ends.
+    let quoted = message.split('`').nth(1);
+    let lines = value.get_ref().as_table().into_iter().flatten();
+    let line = lines.into_iter().find_map(|(key, value)| match quoted {
+        Some(name) if key.get_ref() == name => Some(key.span()),
+        Some(name) if value.get_ref().as_str() == Some(name) => Some(value.span()),
+        _ => None,
+    });
+    Some(narrow(text, line.unwrap_or_else(|| value.span()), message))
+}
+
+/// The tables that a value is, or has in its list.
+fn tables_of<'v, 't>(value: &'v DeValue<'t>) -> Vec<&'v DeTable<'t>> {
+    match value {
+        DeValue::Table(table) => vec![table],
+        DeValue::Array(values) => {
+            values.iter().filter_map(|value| value.get_ref().as_table()).collect()
+        }
+        _ => Vec::new(),
     }
 }
 

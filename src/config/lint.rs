@@ -23,6 +23,26 @@ pub struct LintRules {
 }
 
 impl LintRules {
+    /// Refuses what is both meant and an error, everywhere: one of the two would silently win. What is
+    /// meant in some files alone may be an error in all others.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let everywhere =
+            |name: &&LintName| matches!(self.allow.0.get(&name.0), Some(Patterns::Everywhere));
+        match self.deny.iter().find(everywhere) {
+            None => Ok(()),
+            Some(LintName(lint)) => Err(format!(
+                "[lint] deny: `{lint}` is in `allow` too\nhint: take it out of one of them; allow.{lint} = [\"usr/…\"] allows it in some files alone"
+            )),
+        }
+    }
+
+    /// Whether it says something to what can be found inside an image.
+    #[must_use]
+    pub fn concerns_contents(&self) -> bool {
+        let denied = self.deny.iter().map(|name| &name.0);
+        self.allow.0.keys().chain(denied).any(|lint| *lint != Lint::SizeChanged)
+    }
+
     /// Whether something is meant, that is found in this file or in the image as a whole.
     #[must_use]
     pub fn allows(&self, lint: Lint, path: Option<&str>) -> bool {
@@ -153,6 +173,11 @@ impl TryFrom<String> for Pattern {
                 pattern.trim_start_matches('/').escape_debug()
             ));
         }
+        if pattern.split('/').any(|part| matches!(part, "." | "..")) {
+            return Err(format!(
+                "`{shown}` is nowhere in an image: no path there has a `.` or `..` in it\nhint: write it from the image's root, such as `usr/bin/tool`"
+            ));
+        }
         if pattern.is_empty() || pattern.ends_with('/') {
             return Err(format!("`{shown}` names no file\nhint: `usr/bin/*`, or `usr/bin/**`"));
         }
@@ -186,6 +211,15 @@ mod tests {
     }
 
     #[test]
+    fn what_is_both_meant_and_an_error_is_refused() {
+        let error = |text: &str| read(text).unwrap().check().err().unwrap_or_default();
+        let both = error("allow = [\"setuid\", \"usr-sbin\"]\ndeny = [\"usr-sbin\"]");
+        assert!(both.starts_with("[lint] deny: `usr-sbin` is in `allow` too"), "{both}");
+        // Everywhere else it is an error.
+        assert_eq!(error("allow.setuid = [\"usr/bin/*\"]\ndeny = [\"setuid\"]"), "");
+    }
+
+    #[test]
     fn what_is_no_name_or_no_pattern_is_refused() {
         for (text, part) in [
             ("allow = [\"set-uid\"]", "one of elf-arch, "),
@@ -193,6 +227,7 @@ mod tests {
             ("deny = [\"x\"]", "nothing that is looked for"),
             ("allow.setuid = [\"/usr/bin/x\"]", "absolute"),
             ("allow.setuid = [\"usr/bin/\"]", "names no file"),
+            ("allow.setuid = [\"../usr/bin/x\"]", "nowhere in an image"),
             ("allow.setuid = [\"a[\"]", "not a glob"),
             ("allow = 1", "a list of names, or a table"),
             ("alow = []", "alow"),

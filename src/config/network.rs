@@ -11,7 +11,7 @@ use serde::Deserialize;
 use url::{Host, Url};
 
 use super::quantity::duration;
-use super::{ConfigError, Count, SecretAt};
+use super::{Count, SecretAt};
 
 /// `[network]`
 #[derive(Debug, Clone, Deserialize)]
@@ -68,16 +68,15 @@ impl Network {
     }
 
     /// What serde cannot tell by itself.
-    pub(super) fn check(&self, file: &Path) -> Result<(), ConfigError> {
-        for url in self.rewrite.iter().flat_map(|(from, to)| [from, to]) {
-            if Url::parse(url).is_err() {
-                let message = format!("[network] rewrite: `{url}` is not the beginning of a URL");
-                return Err(
-                    ConfigError::new(file, message).with_hint("write it as \"https://host/path/\"")
-                );
-            }
+    pub(super) fn check(&self) -> Result<(), String> {
+        let mut urls = self.rewrite.iter().flat_map(|(from, to)| [from, to]);
+        match urls.find(|url| Url::parse(url).is_err()) {
+            None => Ok(()),
+            Some(url) => Err(format!(
+                "[network] rewrite: `{}` is not the beginning of a URL\nhint: write it as \"https://host/path/\"",
+                url.escape_debug()
+            )),
         }
-        Ok(())
     }
 }
 

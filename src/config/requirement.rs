@@ -84,6 +84,12 @@ impl Requirement {
 impl std::str::FromStr for Requirement {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(without) = without_v(text) {
+            return Err(format!(
+                "`{}` is about tags, not about versions, which have no `v`\nhint: write \"{without}\"; [versions] tag says what a tag looks like",
+                text.escape_debug()
+            ));
+        }
         let rule = match VersionReq::parse(text) {
             Ok(requirement) => Rule::Semver(requirement),
             Err(error) => Rule::Order(bounds(text).ok_or_else(|| {
@@ -95,6 +101,19 @@ impl std::str::FromStr for Requirement {
         };
         Ok(Self { text: text.to_owned(), rule })
     }
+}
+
+/// What would be a requirement without the `v` that tags have before their versions.
+fn without_v(text: &str) -> Option<String> {
+    let bound = |part: &str| {
+        let at = part.find(|c: char| !c.is_whitespace() && !"<>=~^".contains(c))?;
+        let (sign, version) = part.split_at(at);
+        let bare = version.strip_prefix(['v', 'V']).unwrap_or(version);
+        Some(format!("{sign}{bare}"))
+    };
+    let bare: Vec<String> = text.split(',').map(bound).collect::<Option<_>>()?;
+    let bare = bare.join(",");
+    (bare != text && VersionReq::parse(&bare).is_ok()).then_some(bare)
 }
 
 /// `>=2024-05-01, <2025`
@@ -152,8 +171,21 @@ mod tests {
             let read: Requirement = requirement.parse().unwrap();
             assert_eq!(read.holds(version), holds, "{version} {requirement}");
         }
-        for bad in ["", "soon", ">=", ">=x", ">=1.x.y.z~", "1.2.3.4", ">=1.0~rc1"] {
+        for bad in [
+            "",
+            "soon",
+            ">=",
+            ">=x",
+            ">=1.x.y.z~",
+            "1.2.3.4",
+            ">=1.0~rc1",
+            ">= v1.1",
+            "v1",
+            ">=V1, <2",
+        ] {
             assert!(bad.parse::<Requirement>().is_err(), "{bad} was taken");
         }
+        let told = ">= v1.1, <v2".parse::<Requirement>().unwrap_err();
+        assert!(told.contains("write \">= 1.1, <2\""), "{told}");
     }
 }

@@ -6,12 +6,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use jiff::Timestamp;
 use rand::Rng;
 use thiserror::Error;
 
-use super::quota;
 use crate::sign::secret::SecretError;
 
 /// The longest that a server may ask us to wait before we rather report it.
@@ -37,7 +36,7 @@ pub enum FetchError {
         said: Option<String>,
     },
     /// The server wants us to ask less.
-    #[error("{url} answered {status}: too many requests{}{}", until.map(|at| format!(" until {at}")).unwrap_or_default(), in_words(said.as_deref()))]
+    #[error("{url} answered {status}: too many requests{}{}", not_before(*until), in_words(said.as_deref()))]
     RateLimited {
         /// What was asked for.
         url: String,
@@ -58,14 +57,14 @@ pub enum FetchError {
         /// When it may be asked again.
         until: Timestamp,
     },
-    /// Not asked, because the host did not answer others.
-    #[error("cannot reach {url}: {host} did not answer others ({reason})")]
+    /// Not asked, because the host did not answer before.
+    #[error("cannot reach {url}: {host} did not answer before ({reason})")]
     Down {
         /// What would have been asked for.
         url: String,
         /// The host.
         host: String,
-        /// What others met there.
+        /// What was met there.
         reason: String,
     },
     /// What is to be shown to a server is not to be had.
@@ -180,6 +179,9 @@ impl FetchError {
                 StatusCode::PARTIAL_CONTENT => {
                     "the server sent a part where the whole was asked for"
                 }
+                StatusCode::NOT_MODIFIED => {
+                    "it says that nothing changed to who had nothing: a cache before it may be broken"
+                }
                 status if status.is_redirection() => {
                     "it redirects to where publish does not follow: only http and https, never from https to http"
                 }
@@ -188,6 +190,9 @@ impl FetchError {
                 }
                 _ => return None,
             },
+            Self::RateLimited { until: Some(until), .. } if *until <= Timestamp::now() => {
+                "it wants fewer requests, and names a time that is over: its clock may be wrong; the next sync tries again"
+            }
             Self::RateLimited { .. } | Self::Held { .. } => {
                 "sync less often, or, for GitHub, set GITHUB_TOKEN: it has a larger quota"
             }
@@ -284,6 +289,12 @@ impl FetchError {
     }
 }
 
+/// A server may name a time that is over: its clock, or its software, is wrong.
+fn not_before(until: Option<Timestamp>) -> String {
+    let until = until.filter(|at| *at > Timestamp::now());
+    until.map(|at| format!(" until {at}")).unwrap_or_default()
+}
+
 fn in_words(said: Option<&str>) -> String {
     said.map(|said| format!(": {said}")).unwrap_or_default()
 }
@@ -293,15 +304,4 @@ fn in_words(said: Option<&str>) -> String {
 pub(super) fn backoff(tried: u32) -> Duration {
     let bound = Duration::from_millis(500) * 2_u32.pow(tried.min(4));
     rand::thread_rng().gen_range(Duration::ZERO..=bound)
-}
-
-/// The error for an answer that is none, with the rate limits of the common servers told apart.
-#[must_use]
-pub fn refusal(url: String, status: StatusCode, headers: &HeaderMap) -> FetchError {
-    let said = quota::read(status, headers, Timestamp::now());
-    if said.refused {
-        FetchError::RateLimited { url, status, until: said.until, said: None }
-    } else {
-        FetchError::Status { url, status, said: None }
-    }
 }

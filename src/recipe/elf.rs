@@ -6,6 +6,14 @@ use crate::name::Arch;
 /// Length of the header of a 64-bit file, in bytes; a 32-bit one is shorter.
 pub(crate) const HEADER: usize = 64;
 
+/// How much of a program is kept to look at: its header, and the table that most have right behind it.
+pub(crate) const HEAD: usize = 1024;
+
+/// Whether a file begins as a program does.
+pub(crate) fn is_program(head: &[u8]) -> bool {
+    head.starts_with(b"\x7fELF")
+}
+
 /// What a program's header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Elf {
@@ -17,7 +25,7 @@ pub(crate) struct Elf {
 /// Reads the header at the start of a file; `None` if it is no ELF file.
 pub(crate) fn read(head: &[u8]) -> Option<Elf> {
     let ident = head.get(..16)?;
-    if !ident.starts_with(b"\x7fELF") {
+    if !is_program(ident) {
         return None;
     }
     let big = ident[5] == 2;
@@ -32,11 +40,29 @@ pub(crate) fn read(head: &[u8]) -> Option<Elf> {
         2 => [(32, 8, 54, 56), (40, 8, 58, 60)],
         _ => return None,
     };
-    let mut end = 0;
-    for (offset, width, size, count) in tables {
+    let mut ends = [0; 2];
+    for ((offset, width, size, count), end) in tables.into_iter().zip(&mut ends) {
         let table = number(offset, width)?;
         let length = number(size, 2)? * number(count, 2)?;
-        end = end.max(table.saturating_add(length));
+        *end = if length == 0 { 0 } else { table.saturating_add(length) };
+    }
+    let mut end = ends[0].max(ends[1]);
+    // Without sections, which stand at a file's end, only the segments tell how long it is. With them
+    // they do not: what was split off for debuggers still names what it has no more.
+    if ends[1] == 0 {
+        let [(offset, width, size, count), _] = tables;
+        let (at, in_file) = if width == 4 { (4, 16) } else { (8, 32) };
+        for segment in 0..number(count, 2)? {
+            let start = number(offset, width)?.saturating_add(number(size, 2)? * segment);
+            let field = |field: u64| {
+                let at = usize::try_from(start.checked_add(field)?).ok()?;
+                at.checked_add(width).filter(|end| *end <= head.len())?;
+                number(at, width)
+            };
+            // The table is not where it usually is: nothing is known.
+            let (Some(start), Some(length)) = (field(at), field(in_file)) else { break };
+            end = end.max(start.saturating_add(length));
+        }
     }
     let machine = u16::try_from(number(18, 2)?).ok()?;
     Some(Elf { machine, end })
@@ -88,6 +114,22 @@ mod tests {
         assert!(elf.runs_on(Arch::native().unwrap()));
         assert!(!elf.runs_on(Arch::S390x) && elf.machine() == Arch::native().unwrap().as_str());
         assert!(elf.end <= bytes.len() as u64 && elf.end > bytes.len() as u64 / 2);
+    }
+
+    #[test]
+    fn without_sections_the_segments_tell_the_end() {
+        let path = std::env::current_exe().unwrap();
+        let mut bytes = std::fs::read(path).unwrap();
+        let with = read(&bytes[..HEAD]).unwrap().end;
+        // Where the sections are, and how many.
+        bytes[40..48].fill(0);
+        bytes[60..62].fill(0);
+        let without = read(&bytes[..HEAD]).unwrap().end;
+        assert!(without < with && without > HEAD as u64 * 100, "{without} of {with}");
+        // Of a table that is elsewhere nothing is known.
+        assert!(read(&bytes[..HEADER]).unwrap().end <= HEAD as u64 * 10);
+        bytes[32..40].fill(0xff);
+        assert!(read(&bytes[..HEAD]).is_some());
     }
 
     #[test]

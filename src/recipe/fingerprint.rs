@@ -134,7 +134,7 @@ pub fn fingerprint(
     if reload.unwrap_or(!units.is_empty()) {
         fields.tell("reload", "");
     }
-    let ImageRule { format, name } = image;
+    let ImageRule { format, name, is_named: _, is_shaped: _ } = image;
     // What a preset stands for, not its name: who tunes it makes other images.
     match format {
         Format::Squashfs { compression, block_size } => {
@@ -148,6 +148,7 @@ pub fn fingerprint(
             fields.tell("squashfs", &format!("{codec} {level} {block_size}"));
         }
         Format::None => fields.tell("as-it-is", ""),
+        Format::Mirrored => fields.tell("mirrored", ""),
     }
     for rule in xattrs.rules() {
         fields.tell("xattrs", &rule.pattern);

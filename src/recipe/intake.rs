@@ -7,6 +7,7 @@
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use super::elf;
 use super::spool::{Content, Kept, Spool, SpoolError};
 
 /// What a content is wanted for.
@@ -24,7 +25,7 @@ pub enum Want {
 pub type Keep<'k> = dyn FnMut(&mut dyn Read) -> Result<usize, SpoolError> + 'k;
 
 /// How much of the start of a content is kept for whoever looks what it is, in bytes.
-pub(super) const HEAD: usize = super::elf::HEADER;
+pub(super) const HEAD: usize = elf::HEADER;
 
 /// Takes contents in.
 pub struct Intake<'k> {
@@ -120,8 +121,16 @@ impl Read for Seen<'_> {
         if self.len > self.limit {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        let room = HEAD - self.head.len();
-        self.head.extend_from_slice(&into[..got.min(room)]);
+        let mut rest = &into[..got];
+        for most in [HEAD, elf::HEAD] {
+            // There are many files in an image, and few programs.
+            if most > HEAD && !elf::is_program(&self.head) {
+                break;
+            }
+            let (head, more) = rest.split_at(most.saturating_sub(self.head.len()).min(rest.len()));
+            self.head.extend_from_slice(head);
+            rest = more;
+        }
         Ok(got)
     }
 }

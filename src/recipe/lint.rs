@@ -276,7 +276,7 @@ fn check_program(
     rules: &LintRules,
 ) -> Result<(), LintError> {
     let meant = |lint| rules.allows(lint, Some(path));
-    let head = content.head(elf::HEADER);
+    let head = content.head(elf::HEAD);
     let head = head.map_err(|source| LintError::Read { path: path.to_owned(), source })?;
     // What is no ELF file may be a script, or whatever else its upstream means by a program.
     let Some(elf) = elf::read(&head) else { return Ok(()) };

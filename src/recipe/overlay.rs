@@ -48,6 +48,11 @@ fn add_entry(
         names.sort();
         for name in names {
             let name = name.into_string().map_err(|_| not_text())?;
+            if name.contains(char::is_control) {
+                let problem =
+                    format!("the name `{}` has a control character in it", name.escape_debug());
+                return Err(disk(io::Error::new(io::ErrorKind::InvalidFilename, problem)));
+            }
             add_entry(&path.join(&name), &format!("{to}/{name}"), intake, tree)?;
         }
     } else if kind.is_symlink() {

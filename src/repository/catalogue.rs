@@ -51,6 +51,9 @@ pub struct Catalogue {
     /// ours from somebody else's where a crash left the old signature in place.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pledges: Vec<String>,
+    /// Whether the folder is another's, byte for byte: its manifest is not ours to sign.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub verbatim: bool,
 }
 
 /// A version that is waited for.
@@ -157,5 +160,22 @@ impl Catalogue {
     pub fn last_removed(&self, version: &Version) -> Option<u32> {
         let removed = self.removed.values().filter(|removed| removed.version == *version);
         removed.map(|removed| removed.revision).max()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_kept_before_there_were_mirrors_reads_as_ours() {
+        let old = r#"{"format":1,"removed":{},"yanked":{},"floor":{}}"#;
+        let mut ours: Catalogue = serde_json::from_str(old).unwrap();
+        assert!(!ours.verbatim);
+        // And who has none writes what was always written.
+        let text = String::from_utf8(ours.render().to_vec()).unwrap();
+        assert!(!text.contains("verbatim"), "{text}");
+        let mut theirs = Catalogue { verbatim: true, ..ours };
+        assert_eq!(serde_json::from_slice::<Catalogue>(&theirs.render()).unwrap(), theirs);
     }
 }

@@ -5,7 +5,7 @@
 //! manifest, because nothing could take that away only if it is still empty; and its catalogue, so
 //! that a name in it never gets other bytes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
@@ -44,6 +44,10 @@ pub struct Retired {
 pub async fn retire(place: &Place<'_>, now: Timestamp) -> Result<Retired, CommitError> {
     let Place { store, folder, .. } = *place;
     let mut published = Published::read(store, folder).await?;
+    // An empty manifest would need their signature.
+    if published.catalogue.verbatim {
+        return Err(CommitError::Theirs { folder: folder.clone() });
+    }
     let names: Vec<FileName> = published.manifest.files().map(|(name, _)| name.clone()).collect();
     published.read_records(store, folder, names.iter().cloned()).await?;
     let (images, strangers): (Vec<_>, Vec<_>) =
@@ -54,6 +58,19 @@ pub async fn retire(place: &Place<'_>, now: Timestamp) -> Result<Retired, Commit
         retention::retire(place, &mut published, &Shelf::default(), &removals, now).await?;
     }
     Ok(Retired { images, strangers })
+}
+
+/// The files of a folder that was let go, and when each is due.
+#[must_use]
+pub fn pending(
+    published: &Published,
+    grace: std::time::Duration,
+    now: Timestamp,
+) -> BTreeMap<FileName, Timestamp> {
+    let (due, mut pending) = retention::due(published, grace, now);
+    pending.extend(due.into_iter().map(|name| (name, now)));
+    pending.retain(|name, _| published.catalogue.removed[name].why == Gone::Retired);
+    pending
 }
 
 /// The files of folders that were let go, once their grace is over.

@@ -1,7 +1,8 @@
 //! Verification: reading a published repository as a client does, and checking every byte.
 //!
 //! Owns what "right" means for what is served. Reads only; trusts nothing that publish keeps for
-//! itself, but for the sizes that a quick look compares with.
+//! itself, but for the sizes that a quick look compares with; its records must be readable, where they
+//! are at hand.
 
 use std::io;
 use std::path::PathBuf;
@@ -44,6 +45,8 @@ pub struct Target {
 pub struct Expected {
     /// What its images are called.
     pub matcher: Matcher,
+    /// What else may be there: the other files of a version.
+    pub others: Vec<Matcher>,
     /// The name they are merged under.
     pub name: String,
     /// What each version should be there for.
@@ -64,7 +67,7 @@ pub enum Trust {
 }
 
 /// How a repository is verified.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Look<'a> {
     /// For what is asked over HTTP.
     pub client: &'a Client,
@@ -199,16 +202,24 @@ async fn check_files(
     let checks = futures::stream::iter(files).map(async |(name, sha256)| {
         let task = look.progress.begin(Step::Verify, &origin::path_of(&target.folder, &name));
         let listed = file::Listed { folder: &target.folder, name: &name, sha256, known_as, made };
+        let (record, unreadable) = match file::record(origin, &listed).await {
+            Ok(record) => (record, None),
+            Err(problem) => (None, Some(problem)),
+        };
         let result = if look.quick {
-            file::glance(origin, &listed, look.client).await.map(|size| (size, Vec::new()))
+            let glance = file::glance(origin, &listed, record.as_ref(), look.client).await;
+            glance.map(|size| (size, Vec::new()))
         } else {
             file::check(origin, &listed, look.client, scratch).await
         };
         drop(task);
-        (name, result)
+        (name, result, unreadable)
     });
     let mut checks = checks.buffer_unordered(origin.at_once(look.at_once));
-    while let Some((name, result)) = checks.next().await {
+    while let Some((name, result, unreadable)) = checks.next().await {
+        if let Some(problem) = unreadable {
+            verified.problem(&name, problem);
+        }
         match result {
             Ok((size, problems)) => {
                 verified.bytes += size;

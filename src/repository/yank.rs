@@ -15,6 +15,7 @@ use super::shelf::{Names, Shelf};
 use super::{Place, Published, SnapshotError, path, retention};
 use crate::config::Component;
 use crate::name::{FileName, Folder};
+use crate::report::likely;
 use crate::store::StoreError;
 use crate::version::Version;
 
@@ -61,19 +62,25 @@ pub enum YankError {
 }
 
 impl YankError {
+    /// Whether it was asked of what is not there.
+    #[must_use]
+    pub fn is_of_nothing(&self) -> bool {
+        matches!(self, Self::NotPublished { .. } | Self::NotYanked { .. })
+    }
+
     /// What to do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
-        let list = |what: &str, names: &[String]| match names {
+        let list = |what: &str, version: &Version, names: &[String]| match names {
             [] => Some(format!("nothing is {what}")),
-            names => Some(format!("{what}: {}", names.join(", "))),
+            names => Some(format!("{what}: {}", likely(version.as_str(), names))),
         };
         match self {
             Self::Snapshot(error) => error.hint(),
             Self::Commit(error) => error.hint(),
             Self::Store(error) => error.hint(),
-            Self::NotPublished { published, .. } => list("published", published),
-            Self::NotYanked { yanked, .. } => list("yanked", yanked),
+            Self::NotPublished { version, published, .. } => list("published", version, published),
+            Self::NotYanked { version, yanked, .. } => list("yanked", version, yanked),
             Self::Last { .. } => Some(
                 "systemd 257 takes an empty manifest for an error: publish another version first, or say --force".to_owned(),
             ),

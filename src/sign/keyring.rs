@@ -27,6 +27,9 @@ pub const LARGEST_SIGNATURE: usize = 64 << 10;
 /// The largest keyring that is read, in bytes.
 const LARGEST_KEYRING: u64 = 16 << 20;
 
+/// How far a signer's clock may be ahead of ours, in seconds.
+const SKEW: u64 = 24 * 60 * 60;
+
 /// How gpg begins the keyring format of its own that cannot be shipped: at the ninth byte.
 const KEYBOX: &[u8] = b"KBXf";
 
@@ -105,6 +108,9 @@ pub enum SignatureError {
     /// Its maker said that it is only good until then.
     #[error("expired on {0}")]
     Expired(String),
+    /// Its maker says that it is not made yet.
+    #[error("was made in the future, on {0}, by the clock of this machine")]
+    Future(String),
     /// It may be right, but not for who has this keyring.
     #[error("is by another key, {0}")]
     WrongKey(String),
@@ -285,6 +291,10 @@ impl Keyring {
         let failed = Cell::new(None);
         let judged = signatures.into_iter().map(|DetachedSignature { signature }| {
             check_form(&signature, now)?;
+            let at = made_at(&signature);
+            if at > seconds(now) + SKEW {
+                return Err(SignatureError::Future(date(at)));
+            }
             let open = || Watched { reader: open(), failed: &failed };
             let (by, weakness) = self.find(&signature, &|| Ok::<_, SignatureError>(open()), now)?;
             match weakness {

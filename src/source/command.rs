@@ -3,6 +3,7 @@
 //! Owns running it, within bounds and with its children, and reading what it printed. The program
 //! is the operator's own, and runs as he does; what it prints comes from somewhere else.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
@@ -265,5 +266,10 @@ fn release(printed: Printed) -> Result<Release, String> {
     };
     let assets = assets.into_iter().map(asset).collect::<Result<Vec<_>, String>>();
     let assets = assets.map_err(|problem| format!("printed an asset whose url {problem}"))?;
+    let mut names = BTreeSet::new();
+    if let Some(twice) = assets.iter().find(|asset| !names.insert(&asset.name)) {
+        let [asset, version] = [&twice.name, &version].map(|text| text.escape_debug());
+        return Err(format!("printed two assets `{asset}` of version `{version}`"));
+    }
     Ok(Release { tag: version, published, prerelease, assets: assets.into() })
 }

@@ -191,14 +191,14 @@ impl Api {
         }
     }
 
-    /// What it is asked with.
-    pub(super) fn headers(&self) -> Result<HeaderMap, SourceError> {
+    /// What it is asked with for something in it.
+    pub(super) fn headers(&self, client: &Client, url: &Url) -> Result<HeaderMap, SourceError> {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
         if let Some(token) = self.token()? {
             headers.insert(header::AUTHORIZATION, bearer(&token));
         }
-        Ok(headers)
+        Ok(client.for_its_own_server(url.as_str(), headers))
     }
 
     /// What it is asked with for a file; `None` without a token.
@@ -259,7 +259,7 @@ impl Api {
         let (mut items, mut asked) = (Vec::new(), BTreeSet::new());
         let mut at = first;
         for number in 1.. {
-            let headers = client.for_its_own_server(at.as_str(), self.headers()?);
+            let headers = self.headers(client, &at)?;
             let page = client.document(&at, headers, cache).await.map_err(|source| {
                 let hint = self.hint(&source, project.field);
                 let (forge, project) = (self.forge.name(), project.name.to_owned());

@@ -3,6 +3,8 @@
 //! Owns what their answers mean. Drafts are nobody's release and are left out here; pre-releases are
 //! marked. Whose address and token it is, [`super::forge`] knows.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 use url::Url;
 
@@ -58,7 +60,7 @@ pub(super) async fn poll(
     client: &Client,
     cache: &Cache,
 ) -> Result<Listing, SourceError> {
-    let api = Api::gitea(rule);
+    let api = Arc::new(Api::gitea(rule));
     let name = rule.repo.to_string();
     let project = Project { name: &name, field: FIELD, pages: rule.pages.map(usize::from) };
     // 50 is what a server gives at most, unless its owner changed that.
@@ -89,7 +91,7 @@ pub(super) async fn poll(
     Ok(Listing { releases, complete, notes })
 }
 
-fn read(api: &Api, release: GiteaRelease) -> Release {
+fn read(api: &Arc<Api>, release: GiteaRelease) -> Release {
     let assets = release.assets.into_iter().filter_map(|asset| {
         let url = HttpUrl::try_from(asset.browser_download_url).ok()?.0;
         let linked = asset.kind.as_deref() == Some("external");

@@ -4,12 +4,13 @@
 //! are marked. Whose address and token it is, [`super::forge`] knows.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
-use jiff::Timestamp;
-use octocrab::models::repos::{Release as GithubRelease, Tag};
-use octocrab::{Octocrab, Page};
-use serde::de::DeserializeOwned;
+use http_body::Body;
+use http_body_util::BodyExt as _;
+use octocrab::{FromResponse, Octocrab};
 use url::Url;
 
 use super::forge::{self, Api, MOST_PAGES};
@@ -18,8 +19,12 @@ use crate::config::source::GithubRule;
 use crate::fetch::cache::Cache;
 use crate::fetch::{Client, FetchError};
 use crate::name::Sha256;
+use crate::report::count;
 
+mod listed;
 mod transport;
+
+use listed::{ListedRelease, ListedTag};
 
 /// Releases asked for at once: the API's maximum.
 const PER_PAGE: u8 = 100;
@@ -33,51 +38,94 @@ pub(super) async fn poll(
     client: &Client,
     cache: &Cache,
 ) -> Result<Listing, SourceError> {
-    let api = Api::github(rule)?;
+    let api = Arc::new(Api::github(rule)?);
     let asker = Asker {
         github: transport::over(client, cache, &api, api.token()?.as_deref()),
         api: &api,
         repo: rule.repo.to_string(),
         most: rule.pages.map(usize::from),
     };
-    let repos = asker.github.repos(&rule.repo.owner, &rule.repo.name);
+    let mut strange = Strange::default();
     let (releases, complete, seen) = if rule.tags {
-        let (tags, complete): (Vec<Tag>, _) =
-            asker.all(repos.list_tags().per_page(PER_PAGE).send()).await?;
-        // `…/repos/OWNER/REPOSITORY/commits/…`
-        let seen = tags.first().and_then(|tag| {
-            let url = Url::parse(tag.commit.url.as_ref()).ok()?;
-            let steps: Vec<&str> = url.path_segments()?.collect();
-            let repos = steps.iter().position(|step| *step == "repos")?;
-            Some(steps.get(repos + 1..repos + 3)?.join("/"))
-        });
-        let releases: Vec<_> = tags.into_iter().map(|tag| Release::bare(tag.name, None)).collect();
-        (releases, complete, seen)
+        let mut seen = None;
+        let (tags, complete) = asker
+            .all("tags", |body| {
+                let tags: Vec<ListedTag<'_>> = serde_json::from_slice(body)?;
+                seen = seen.take().or_else(|| tags.first().and_then(ListedTag::repo));
+                Ok(tags.into_iter().map(|tag| Release::bare(tag.name.into_owned(), None)).collect())
+            })
+            .await?;
+        (tags, complete, seen)
     } else {
-        let (all, complete): (Vec<GithubRelease>, _) =
-            asker.all(repos.releases().list().per_page(PER_PAGE).send()).await?;
-        let seen = all.first().and_then(|release| forge::repo_of(&release.html_url));
-        let published = all.into_iter().filter(|release| !release.draft);
-        (published.map(|release| read(rule, &api, release)).collect(), complete, seen)
+        let mut seen = None;
+        let (releases, complete) = asker
+            .all("releases", |body| {
+                let mut all: Vec<ListedRelease<'_>> = serde_json::from_slice(body)?;
+                seen = seen
+                    .take()
+                    .or_else(|| forge::repo_of(&Url::parse(&all.first()?.html_url).ok()?));
+                all.retain(|release| !release.draft);
+                strange.add(&all);
+                Ok(all.into_iter().map(|release| read(rule, &api, release)).collect())
+            })
+            .await?;
+        (releases, complete, seen)
     };
     if releases.is_empty() {
         let what = if rule.tags { "tag" } else { "release" };
         let problem = format!("github lists no {what} of {}", asker.repo);
         return Err(SourceError::Nothing { problem, hint: TRY_TAGS });
     }
-    let notes = seen.and_then(|now| forge::moved(FIELD, &asker.repo, &now)).into_iter().collect();
+    let moved = seen.and_then(|now| forge::moved(FIELD, &asker.repo, &now));
+    let notes = moved.into_iter().chain(strange.note()).collect();
     Ok(Listing { releases, complete, notes })
+}
+
+/// Files whose digest is there, but in no form that can be compared: what GitHub says of them verifies
+/// nothing, and nobody should believe that it does.
+#[derive(Default)]
+struct Strange {
+    /// The name of the first one, and its digest.
+    first: Option<(String, String)>,
+    count: usize,
+}
+
+impl Strange {
+    fn add(&mut self, releases: &[ListedRelease<'_>]) {
+        for asset in releases.iter().flat_map(|release| &release.assets) {
+            let Some(digest) = asset.digest.as_deref() else { continue };
+            if sha256(digest).is_some() {
+                continue;
+            }
+            self.count += 1;
+            self.first
+                .get_or_insert_with(|| (asset.name.to_string(), digest.chars().take(80).collect()));
+        }
+    }
+
+    fn note(self) -> Option<String> {
+        let (name, digest) = self.first?;
+        let more = match self.count - 1 {
+            0 => String::new(),
+            more => format!(", and of {}", count(more, "more file")),
+        };
+        Some(format!(
+            "github's digest of {}{more} cannot be read (`{}`): unverified, unless something else vouches for it",
+            name.escape_debug(),
+            digest.escape_debug()
+        ))
+    }
 }
 
 /// Asks what is left of the quota of the API that a rule asks, if no other answer told.
 pub(crate) async fn ask_quota(rule: &GithubRule, client: &Client) {
     let Ok(api) = Api::github(rule) else { return };
-    let (url, Ok(headers)) = (api.at("rate_limit"), api.headers()) else { return };
+    let url = api.at("rate_limit");
+    let Ok(headers) = api.headers(client, &url) else { return };
     if client.quota(&url).is_some() {
         return;
     }
     // Who cannot be asked has told why, or does not count requests.
-    let headers = client.for_its_own_server(url.as_str(), headers);
     if let Err(error) = client.document(&url, headers, client.answers()).await {
         tracing::debug!(%error, "no quota");
     }
@@ -93,53 +141,73 @@ struct Asker<'a> {
 }
 
 impl Asker<'_> {
-    /// Every item, from the first page on, and whether that is all.
-    async fn all<T: DeserializeOwned>(
+    /// Everything in a list of the repository's, from the first page on, and whether that is all.
+    async fn all(
         &self,
-        first: impl Future<Output = octocrab::Result<Page<T>>>,
-    ) -> Result<(Vec<T>, bool), SourceError> {
-        let failed = |error| classify(&self.repo, self.api, error);
-        let mut page = first.await.map_err(failed)?;
+        list: &str,
+        mut read: impl FnMut(&[u8]) -> serde_json::Result<Vec<Release>>,
+    ) -> Result<(Vec<Release>, bool), SourceError> {
+        let unreadable = |problem| SourceError::GithubAnswer { repo: self.repo.clone(), problem };
+        let mut asked = format!("/repos/{}/{list}?per_page={PER_PAGE}", self.repo);
         let (mut items, mut seen) = (Vec::new(), BTreeSet::new());
         for number in 1.. {
-            items.extend(page.take_items());
-            let next = page.next.clone();
-            if next.as_ref().is_some_and(|next| !seen.insert(next.to_string())) {
-                let problem = "its pages go in a circle".to_owned();
-                return Err(SourceError::GithubAnswer { repo: self.repo.clone(), problem });
+            let page: Answer = self
+                .github
+                .get(&asked, None::<&()>)
+                .await
+                .map_err(|error| classify(&self.repo, self.api, error))?;
+            items.extend(read(&page.body).map_err(|error| unreadable(error.to_string()))?);
+            let Some(next) = page.next else { break };
+            if !seen.insert(next.clone()) {
+                return Err(unreadable("its pages go in a circle".to_owned()));
             }
-            if next.is_some() && self.most.is_some_and(|most| number >= most) {
+            if self.most.is_some_and(|most| number >= most) {
                 return Ok((items, false));
             }
-            if number == MOST_PAGES && self.most.is_none() && next.is_some() {
-                let problem = format!("it has more than {MOST_PAGES} pages");
-                return Err(SourceError::GithubAnswer { repo: self.repo.clone(), problem });
+            if number == MOST_PAGES && self.most.is_none() {
+                return Err(unreadable(format!("it has more than {MOST_PAGES} pages")));
             }
-            match self.github.get_page(&next).await.map_err(failed)? {
-                Some(next) => page = next,
-                None => break,
-            }
+            asked = next;
         }
         Ok((items, true))
     }
 }
 
-/// The API's address, and what to ask it with.
+/// A page as it came: octocrab's own models of it take longer to read than a run takes otherwise.
+struct Answer {
+    body: Bytes,
+    /// The page after it.
+    next: Option<String>,
+}
+
+impl FromResponse for Answer {
+    async fn from_response<B>(response: http::Response<B>) -> octocrab::Result<Self>
+    where
+        B: Body<Data = Bytes, Error = octocrab::Error> + Send,
+    {
+        let (head, body) = response.into_parts();
+        let next = head.extensions.get::<transport::Next>().map(|next| next.0.to_string());
+        Ok(Self { body: body.collect().await?.to_bytes(), next })
+    }
+}
+
+/// The address of something in the API, and what to ask for it with.
 ///
 /// # Errors
 /// The environment names no address, or no token.
-pub(crate) fn api() -> Result<(String, HeaderMap), SourceError> {
+pub(crate) fn address(client: &Client, path: &str) -> Result<(String, HeaderMap), SourceError> {
     let api = Api::github_of_environment("attestations")?;
-    let mut headers = api.headers()?;
+    let url = api.at(path);
+    let mut headers = api.headers(client, &url)?;
     headers.insert(header::ACCEPT, HeaderValue::from_static("application/vnd.github+json"));
-    Ok((api.base().to_owned(), headers))
+    Ok((url.into(), headers))
 }
 
-fn read(rule: &GithubRule, api: &Api, release: GithubRelease) -> Release {
+fn read(rule: &GithubRule, api: &Arc<Api>, release: ListedRelease<'_>) -> Release {
     let root = format!("{}/repos/{}", api.base(), rule.repo);
     let assets =
         release.assets.into_iter().filter(|asset| asset.state == "uploaded").map(|asset| Asset {
-            at: Location::Url(asset.browser_download_url.into()),
+            at: Location::Url(asset.browser_download_url.into_owned()),
             // Made here, because a token goes there: an answer must not choose where.
             private: Some(Private {
                 url: format!("{root}/releases/assets/{}", asset.id),
@@ -147,16 +215,13 @@ fn read(rule: &GithubRule, api: &Api, release: GithubRelease) -> Release {
             }),
             sha256: asset.digest.as_deref().and_then(sha256),
             size: u64::try_from(asset.size).ok(),
-            name: asset.name,
+            name: asset.name.into_owned(),
         });
     Release {
         assets: assets.collect(),
-        tag: release.tag_name,
+        tag: release.tag_name.into_owned(),
         prerelease: release.prerelease,
-        published: release
-            .published_at
-            .or(release.created_at)
-            .and_then(|at| Timestamp::from_second(at.timestamp()).ok()),
+        published: release.published_at.or(release.created_at),
     }
 }
 

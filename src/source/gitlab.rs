@@ -3,6 +3,8 @@
 //! Owns what GitLab's answers mean. Releases of the future are nobody's release and are left out
 //! here. Whose address and token it is, [`super::forge`] knows.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 use url::Url;
 
@@ -81,7 +83,7 @@ pub(super) async fn poll(
     client: &Client,
     cache: &Cache,
 ) -> Result<Listing, SourceError> {
-    let api = Api::gitlab(rule);
+    let api = Arc::new(Api::gitlab(rule));
     let name = rule.project.as_str();
     let project = Project { name, field: FIELD, pages: rule.pages.map(usize::from) };
     let root = format!("projects/{}", name.replace('/', "%2F"));
@@ -117,7 +119,7 @@ pub(super) async fn poll(
 }
 
 fn read(
-    api: &Api,
+    api: &Arc<Api>,
     root: &str,
     project: &str,
     release: GitlabRelease,

@@ -118,7 +118,14 @@ impl Reader<'_> {
             }
             let page = self.client.document(&url, HeaderMap::new(), self.cache).await?;
             if let Some(after) = page.next {
-                next = Some(near(&url, after)?);
+                let after = near(&url, after)?;
+                if after == url {
+                    let problem =
+                        "it says that it comes after itself (`Link: …; rel=\"next\"`)".to_owned();
+                    let hint = "what comes after it is not to be had; name all documents in `url`";
+                    return Err(SourceError::Answer { from: shown(&url), problem, hint });
+                }
+                next = Some(after);
             }
             pages.push((url, page.body));
         }

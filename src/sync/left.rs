@@ -4,6 +4,7 @@
 //! go. Nothing else: another publisher's configuration may have a component for them.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -34,6 +35,11 @@ pub struct Left {
     /// The files that went, or would, because the folder was let go.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub deleted: Vec<FileName>,
+    /// How many files go when their grace is over, because the folder was let go.
+    pub pending: usize,
+    /// When the first of them may be deleted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pending_from: Option<Timestamp>,
     /// What went wrong.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<Told>,
@@ -74,16 +80,25 @@ pub async fn tend(store: Store, config: &Config, run: Run) -> anyhow::Result<Vec
     let signer = match run {
         // That a key is not here was said when the components were looked at.
         Run::Dry => signer_to_look(config, &Progress::new(true))?,
-        Run::Real => Some(Signer::open(config)?),
+        Run::Real => Some(Arc::new(Signer::open(config)?)),
     };
     let mut found = Vec::new();
     // As many files as a run may delete; what is more goes with the next ones.
     let mut most = config.document.retention.max_delete;
     for folder in folders {
-        let looked = contained(look(&store, config, &folder, signer.as_ref())).await;
+        let looked = contained(look(&store, config, &folder, signer.as_deref())).await;
         let mut left = looked.unwrap_or_else(|error| {
             let errors = vec![Told::of(folder.as_str(), error.as_ref())];
-            Left { folder, lines: 0, expires: None, signed: None, deleted: Vec::new(), errors }
+            Left {
+                folder,
+                lines: 0,
+                expires: None,
+                signed: None,
+                deleted: Vec::new(),
+                pending: 0,
+                pending_from: None,
+                errors,
+            }
         });
         left.deleted.truncate(most);
         most -= left.deleted.len();
@@ -125,18 +140,23 @@ async fn look(
     let published = Published::read(store, folder).await?;
     let lines = published.manifest.files().count();
     // Nobody needs to believe a manifest without a line; and without a key, nothing is changed.
-    let signer = signer.filter(|signer| lines > 0 && !matches!(signer, Signer::Unsigned));
+    // What is another's, byte for byte, is theirs to sign, although nobody follows them any more.
+    let ours = lines > 0 && !published.catalogue.verbatim;
+    let signer = signer.filter(|signer| ours && !matches!(signer, Signer::Unsigned));
     let due = signer.map_or(Ok(None), |signer| Seal::of(&published).due(signer, now));
     let (why, errors) = match due {
         Ok(why) => (why, Vec::new()),
         Err(error) => (None, vec![Told::of(folder.as_str(), &error)]),
     };
+    let pending = left::pending(&published, grace, now);
     Ok(Left {
         folder: folder.clone(),
         lines,
         expires: freshness::expiry(&published.manifest).filter(|_| lines > 0),
         signed: why,
         deleted: left::due(&published, grace, now),
+        pending: pending.len(),
+        pending_from: pending.into_values().min(),
         errors,
     })
 }

@@ -85,16 +85,16 @@ impl Outcome {
     }
 
     /// Nothing done yet; what the survey found wrong is told.
-    pub(super) fn new(survey: &Result<Survey<'_>, Unsurveyed<'_>>) -> Self {
+    pub(super) fn new(survey: &Result<Survey, Unsurveyed>) -> Self {
         match survey {
             Ok(survey) => Self {
-                newest: newest(survey.component, &survey.published),
+                newest: newest(&survey.component, &survey.published),
                 errors: refusals(survey),
                 waiting: survey.plan.waiting.clone(),
-                ..Self::nothing(survey.component)
+                ..Self::nothing(&survey.component)
             },
             Err(failed) => {
-                Self { errors: vec![failed.error.clone()], ..Self::nothing(failed.component) }
+                Self { errors: vec![failed.error.clone()], ..Self::nothing(&failed.component) }
             }
         }
     }
@@ -117,7 +117,7 @@ impl Outcome {
 
 /// What upstream has and the component wants, but cannot be published.
 #[must_use]
-pub fn refusals(survey: &Survey<'_>) -> Vec<Told> {
+pub fn refusals(survey: &Survey) -> Vec<Told> {
     let told = survey.plan.refusals.iter().map(|refusal| Told {
         message: format!("{} {refusal}", survey.component.name),
         causes: Vec::new(),

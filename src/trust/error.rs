@@ -9,7 +9,7 @@ use super::digest::{Algorithm, Digest};
 use super::lockfile::LockfileError;
 use crate::config::trust::Strength;
 use crate::fetch::FetchError;
-use crate::name::Sha256;
+use crate::name::{FileName, Sha256};
 
 /// An asset that nothing vouches for as it must.
 #[derive(Debug, Error)]
@@ -111,6 +111,22 @@ pub enum TrustError {
         /// What it is.
         now: Sha256,
     },
+    /// The lock file says something else than the record of a published image.
+    #[error("{file}:{line}: {from} should have SHA-256 {says}, but {image} was made from {published}", file = file.display())]
+    Contradicted {
+        /// The lock file.
+        file: PathBuf,
+        /// The line in it.
+        line: usize,
+        /// The asset.
+        from: String,
+        /// What the lock file says.
+        says: Sha256,
+        /// What was made from it.
+        image: FileName,
+        /// What the asset was then.
+        published: Sha256,
+    },
     /// Nobody has met it, and nobody may.
     #[error("{file} does not know {from}, and is locked", file = file.display())]
     Unknown {
@@ -190,6 +206,9 @@ impl TrustError {
                 return Some(format!(
                     "what is published stays as it is; find out what happened, then exclude the version, or, if the new file is right, write \"{now}\" into [versions] accept"
                 ));
+            }
+            Self::Contradicted { .. } => {
+                "one of the two was changed: find out which, and bring the line back from version control"
             }
             Self::Unknown { .. } => {
                 "run `publish build NAME` without --locked where the file can be committed, look at the new line, and commit it"

@@ -17,7 +17,8 @@ use toml::Spanned;
 
 use super::TrustError;
 use super::digest::Digest;
-use crate::name::{ComponentName, Sha256};
+use crate::fetch::for_records;
+use crate::name::{ComponentName, FileName, Sha256};
 
 /// The file's name.
 pub const NAME: &str = "publish.lock";
@@ -78,6 +79,12 @@ pub enum LockfileError {
 }
 
 impl LockfileError {
+    /// Whether what is there cannot be used: that is for who wrote it to mend.
+    #[must_use]
+    pub fn is_unreadable(&self) -> bool {
+        matches!(self, Self::Read { .. } | Self::Broken { .. })
+    }
+
     /// What to do about it.
     #[must_use]
     pub fn hint(&self) -> String {
@@ -145,6 +152,8 @@ impl Lockfile {
                     return Err(broken(at, "it keeps SHA-256 digests".to_owned()));
                 };
                 let entry = Entry { sha256, line: line(at) };
+                // As records have it, however old the line is.
+                let from = if from.contains("://") { for_records(&from) } else { from };
                 entries.entry(component.clone()).or_default().insert(from, entry);
             }
         }
@@ -249,6 +258,46 @@ impl Ledger {
     #[must_use]
     pub fn at(path: PathBuf, locked: bool) -> Self {
         Self { path, locked, state: Mutex::default() }
+    }
+
+    /// Reads the file, so that one that nobody can use is told of before anything is asked.
+    ///
+    /// # Errors
+    /// The file cannot be used.
+    pub fn open(&self) -> Result<(), LockfileError> {
+        self.state().read(&self.path).map(drop)
+    }
+
+    /// Compares what an image was made from with what the file says now. `accepted` are digests that
+    /// somebody found right since.
+    ///
+    /// # Errors
+    /// The two say two things: one of them was changed by hand, or merged wrongly.
+    pub fn check_published(
+        &self,
+        component: &ComponentName,
+        image: &FileName,
+        (from, published): (&str, Sha256),
+        accepted: &[Sha256],
+    ) -> Result<(), TrustError> {
+        let mut state = self.state();
+        match state.read(&self.path)?.entry(component, from) {
+            Some(Entry { sha256, line })
+                if *sha256 != published
+                    && !accepted.contains(sha256)
+                    && !accepted.contains(&published) =>
+            {
+                Err(TrustError::Contradicted {
+                    file: self.path.clone(),
+                    line: *line,
+                    from: from.to_owned(),
+                    says: *sha256,
+                    image: image.clone(),
+                    published,
+                })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Compares an asset's digest with the one that it had first. Where this is the first time, it

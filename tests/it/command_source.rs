@@ -146,6 +146,11 @@ fn what_is_no_list_of_versions_is_refused() {
     let asset =
         "[{\"version\":\"1\",\"assets\":[{\"name\":\"x\",\"url\":\"file:///etc/passwd\"}]}]";
     fails(&format!("echo '{asset}'"), &["`file:///etc/passwd` is not an http or https URL"]);
+    let twice = "{\"name\":\"x\",\"url\":\"http://e.org/\"}";
+    fails(
+        &format!("echo '[{{\"version\":\"1\",\"assets\":[{twice},{twice}]}}]'"),
+        &["printed two assets `x` of version `1`"],
+    );
     fails("seq 100001", &["printed more than 100000 versions"]);
     fails("yes 1.0.0", &["printed more than 16 MiB"]);
     let (repo, _web) = scripted("echo '[{\"version\":\"\"}]'", "20s");
@@ -181,6 +186,18 @@ fn a_program_that_takes_too_long_is_killed_with_its_children() {
     let (repo, _web) = scripted(CHILDREN, "1s");
     repo.sync().code(3).says(&["`./versions.sh` took longer than 1 s and was killed", "`timeout`"]);
     until("the end of the children", || !lives(&repo, "child") && !lives(&repo, "own"));
+}
+
+/// Neither a session of one's own nor a parent that is gone hides a process.
+#[test]
+fn a_child_that_leaves_its_group_is_killed_too() {
+    let leaves = "setsid sh -c 'echo $$ > child; setsid sleep 1000 & echo $! > grandchild; sleep 1000' >/dev/null 2>&1 &";
+    let there = "while [ ! -s child ] || [ ! -s grandchild ]; do sleep 0.01; done";
+    for (end, timeout) in [("sleep 1000", "3s"), ("echo 1.0.0", "20s")] {
+        let (repo, _web) = scripted(&format!("{leaves}\n{there}\n{end}"), timeout);
+        repo.publish(&["plan"]);
+        until("the end of the children", || !lives(&repo, "child") && !lives(&repo, "grandchild"));
+    }
 }
 
 #[test]

@@ -46,7 +46,7 @@ fn build_names_what_there_is_none_of() {
     let ran = repo.publish(&["build", "pulse", "9.9"]).says(&["pulse", "9.9"]);
     assert!(!ran.status.success(), "{ran}");
     repo.publish(&["build", "plse"])
-        .code(4)
+        .code(2)
         .says(&["there is no component `plse`", "there are: pulse"]);
     let ran = repo.publish(&["build", "pulse", "--arch", "riscv64"]).says(&["pulse", "riscv64"]);
     assert!(!ran.status.success(), "{ran}");
@@ -139,7 +139,7 @@ fn only_narrows_to_the_components_that_are_named() {
     assert!(repo.path("public/b").exists() && !repo.path("public/c").exists());
     repo.publish(&["sync", "--only", "a,c"]).ok().prints(&["published 1 image"]);
     repo.publish(&["sync", "--only", "d"])
-        .code(4)
+        .code(2)
         .says(&["there is no component `d`", "there are: a, b, c"]);
 }
 

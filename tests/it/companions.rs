@@ -147,11 +147,7 @@ fn what_says_something_of_nobody_gets_a_caret() {
             "name = \"cni-{cin.version}\"",
             "`cni-{cin.version}` says something of `cin`, but no companion is called that",
         ),
-        (
-            "of = \"cni\"",
-            "of = \"cin\"",
-            "`cin` says something of `cin`, but no companion is called that",
-        ),
+        ("of = \"cni\"", "of = \"cin\"", "[[asset]] of: no companion is called `cin`"),
         ("of = \"cni\"", "of = \"cni\"\nurl = \"https://e.org/\"", "an asset has one of"),
         (" {nats.version}", " {nats.version}!", "says something of `nats`"),
         ("name = \"cni\"\n", "name = \"c.ni\"\n", "could not stand before the dot"),

@@ -52,7 +52,7 @@ fn a_typo_in_a_key() {
             | ^^^^^
         ");
     insta::assert_snapshot!(component("[source.directry]\npath = \"x\"\n"), @r"
-        error: components/x.toml:1:9: unknown field `directry`, expected one of `github`, `gitlab`, `gitea`, `git`, `http`, `command`, `directory`
+        error: components/x.toml:1:9: unknown field `directry`, expected one of `github`, `gitlab`, `gitea`, `git`, `http`, `command`, `directory`, `repository`
             |
           1 | [source.directry]
             |         ^^^^^^^^
@@ -126,7 +126,10 @@ fn what_names_no_version() {
           hint: such as ">=1.58", "~1.31", or, for versions of another kind, ">=2024-05-01, <2025"
         "#);
     insta::assert_snapshot!(versions("branches = 4"), @r#"
-        error: components/x.toml: [versions] branches: there is only one branch
+        error: components/x.toml:5:12: [versions] branches: there is only one branch
+            |
+          5 | branches = 4
+            |            ^
           hint: `per = "minor"` makes one of each 1.x, `per = "major"` of each x
         "#);
     insta::assert_snapshot!(versions("pin = \"1.0\"\nexclude = [\"/^1/\"]"), @r#"
@@ -206,14 +209,14 @@ fn two_sources_or_none() {
         ");
     insta::assert_snapshot!(component("description = \"x\"\n"), @r#"
         error: components/x.toml: it has no source
-          hint: add one of [source.github], [source.gitlab], [source.gitea], [source.git], [source.http], [source.command], [source.directory]
+          hint: add one of [source.github], [source.gitlab], [source.gitea], [source.git], [source.http], [source.command], [source.directory], [source.repository]
         "#);
     insta::assert_snapshot!(component("[source]\n"), @r"
         error: components/x.toml:1:1: no source
             |
           1 | [source]
             | ^^^^^^^^
-          hint: add one of [source.github], [source.gitlab], [source.gitea], [source.git], [source.http], [source.command], [source.directory]
+          hint: add one of [source.github], [source.gitlab], [source.gitea], [source.git], [source.http], [source.command], [source.directory], [source.repository]
         ");
 }
 
@@ -259,6 +262,121 @@ fn what_a_recipe_cannot_mean() {
             |
           5 | name = "x-{version}.raw"
             |         ^^^^^^^^^^^^^^^
+        "#);
+}
+
+/// Each of two values is right by itself.
+#[test]
+fn what_does_not_go_together() {
+    insta::assert_snapshot!(component(&format!("{SOURCE}[lint]\nallow = [\"usr-sbin\"]\ndeny = [\"setuid\", \"usr-sbin\"]\n")), @r#"
+        error: components/x.toml:6:20: [lint] deny: `usr-sbin` is in `allow` too
+            |
+          6 | deny = ["setuid", "usr-sbin"]
+            |                    ^^^^^^^^
+          hint: take it out of one of them; allow.usr-sbin = ["usr/…"] allows it in some files alone
+        "#);
+    insta::assert_snapshot!(component("[source.git]\nurl = \"https://e.org/r\"\n[versions]\nmin-age = \"2d\"\n"), @r#"
+        error: components/x.toml:4:11: [versions] min-age: this source does not tell when a version was released
+            |
+          4 | min-age = "2d"
+            |           ^^^^
+          hint: leave it out, or follow the project's releases, or a page that has dates
+        "#);
+    insta::assert_snapshot!(component(&format!("{SOURCE}[[asset]]\nname = \"x\"\nattestation = {{ workflow = \".github/workflows/x.yml\" }}\nfiles.\"usr/x\" = \"x\"\n")), @r#"
+        error: components/x.toml:6:15: [[asset]] attestation: of which repository?
+            |
+          6 | attestation = { workflow = ".github/workflows/x.yml" }
+            |               ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+          hint: add repo = "OWNER/REPOSITORY"
+        "#);
+    insta::assert_snapshot!(component(&format!("{SOURCE}[[companion]]\nname = \"c\"\nsource.github.repo = \"o/r\"\n[companion.versions]\npin = \"1.0\"\nexclude = [\"1.0\"]\n")), @r#"
+        error: components/x.toml:8:8: [companion.versions] pin: `1.0` is excluded too
+            |
+          8 | pin = "1.0"
+            |        ^^^
+        "#);
+    insta::assert_snapshot!(component(&format!("{SOURCE}[[asset]]\nname = \"x\"\nof = \"nope\"\nfiles.\"usr/x\" = \"x\"\n")), @r#"
+        error: components/x.toml:6:7: [[asset]] of: no companion is called `nope`
+            |
+          6 | of = "nope"
+            |       ^^^^
+          hint: there is no [[companion]]
+        "#);
+    insta::assert_snapshot!(config("[repository]\n[network.rewrite]\n\"https://e.org/\" = \"mirror\"\n"), @r#"
+        error: publish.toml:3:21: [network] rewrite: `mirror` is not the beginning of a URL
+            |
+          3 | "https://e.org/" = "mirror"
+            |                     ^^^^^^
+          hint: write it as "https://host/path/"
+        "#);
+    insta::assert_snapshot!(component("[source.directory]\npath = \"x\"\nmatch = \"x\"\n"), @r#"
+        error: components/x.toml:3:10: [source.directory] match: `x` must have `{version}` in it
+            |
+          3 | match = "x"
+            |          ^
+        "#);
+}
+
+#[test]
+fn what_no_image_is_called_and_no_path_is() {
+    insta::assert_snapshot!(component(&format!("{SOURCE}[image]\nname = \"../{{name}}-{{version}}-{{arch}}.raw\"\n")), @r#"
+        error: components/x.toml:5:9: [image] name: `../{name}-{version}-{arch}.raw` is no name that a manifest may list: it must start with a letter or a digit
+            |
+          5 | name = "../{name}-{version}-{arch}.raw"
+            |         ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+          hint: such as "{name}-{version}-{arch}.raw"; `path` is where the folder is chosen
+        "#);
+    insta::assert_snapshot!(component(&format!("{SOURCE}[require]\npaths = [\"usr/bin/x\", \"../x\"]\n")), @r#"
+        error: components/x.toml:5:24: `../x` is nowhere in an image: no path there has a `.` or `..` in it
+            |
+          5 | paths = ["usr/bin/x", "../x"]
+            |                        ^^^^
+          hint: write it from the image's root, such as `usr/bin/tool`
+        "#);
+    insta::assert_snapshot!(component(&format!("{SOURCE}[versions]\nrequire = \">= v1.1\"\n")), @r#"
+        error: components/x.toml:5:12: `>= v1.1` is about tags, not about versions, which have no `v`
+            |
+          5 | require = ">= v1.1"
+            |            ^^^^^^^
+          hint: write ">= 1.1"; [versions] tag says what a tag looks like
+        "#);
+    insta::assert_snapshot!(component(&format!("{SOURCE}[[companion]]\nname = \"version\"\nsource.github.repo = \"o/r\"\n")), @r#"
+        error: components/x.toml:5:9: `version` is what {version} of the component itself is called
+            |
+          5 | name = "version"
+            |         ^^^^^^^
+          hint: call it by its project's name
+        "#);
+    insta::assert_snapshot!(config("[repository]\narchitectures = [\"arm64\", \"x86-64\", \"arm64\"]\n"), @r#"
+        error: publish.toml:2:17: `arm64` is there twice
+            |
+          2 | architectures = ["arm64", "x86-64", "arm64"]
+            |                 ^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+        "#);
+}
+
+#[test]
+fn files_that_are_not_there() {
+    insta::assert_snapshot!(component(&format!("{SOURCE}[[asset]]\nname = \"x\"\nsignature = {{ openpgp = {{ name = \"x.asc\" }}, keyring = \"keys/x.gpg\" }}\nfiles.\"usr/x\" = \"x\"\n")), @r#"
+        error: components/x.toml:6:56: [[asset]] signature: `keys/x.gpg` cannot be read: No such file or directory (os error 2)
+            |
+          6 | signature = { openpgp = { name = "x.asc" }, keyring = "keys/x.gpg" }
+            |                                                        ^^^^^^^^^^
+          hint: the path is relative to the folder of this file
+        "#);
+    insta::assert_snapshot!(config("[repository]\n[network]\nca = \"ca.pem\"\n"), @r#"
+        error: publish.toml:3:7: [network] ca: `ca.pem` cannot be read: No such file or directory (os error 2)
+            |
+          3 | ca = "ca.pem"
+            |       ^^^^^^
+          hint: the path is relative to the folder of this file
+        "#);
+    insta::assert_snapshot!(config("[repository]\n[trust]\nsigstore-root = \"root.json\"\n"), @r#"
+        error: publish.toml:3:18: [trust] sigstore-root: `root.json` cannot be read: No such file or directory (os error 2)
+            |
+          3 | sigstore-root = "root.json"
+            |                  ^^^^^^^^^
+          hint: the path is relative to the folder of this file
         "#);
 }
 

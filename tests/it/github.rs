@@ -460,6 +460,11 @@ impl GitHub {
         lock(&self.state).asset(repo, tag, name).digest = Some(digest);
     }
 
+    /// The API states a digest of this form.
+    pub fn digest(&self, repo: &str, tag: &str, name: &str, digest: &str) {
+        lock(&self.state).asset(repo, tag, name).digest = Some(digest.to_owned());
+    }
+
     /// The API states no digest, as for assets older than June 2025.
     pub fn no_digest(&self, repo: &str, tag: &str, name: &str) {
         lock(&self.state).asset(repo, tag, name).digest = None;

@@ -1,5 +1,6 @@
 //! Source `github`: releases, their assets, and all that GitHub does besides.
 
+use std::fs;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::github::{GitHub, Release};
@@ -583,4 +584,26 @@ fn a_token_does_not_follow_a_rewrite() {
     for request in bench.github.requests() {
         assert_eq!(request.header("authorization"), None, "{}", request.path);
     }
+}
+
+/// What GitHub says in a form that nobody here can compare vouches for nothing, and is not passed over.
+#[test]
+fn a_digest_of_an_unknown_form_is_told_and_vouches_for_nothing() {
+    let bench = Bench::new();
+    bench.github.release("o/tool", Bench::release("v1.0.0"));
+    bench.github.digest("o/tool", "v1.0.0", "tool_1.0.0_amd64", "blake3:\u{1b}0000");
+    let told = [
+        "warning: tool: github's digest of tool_1.0.0_amd64 cannot be read (`blake3:\\u{1b}0000`)",
+        "unverified",
+    ];
+    for command in ["plan", "status", "sync"] {
+        bench.repo.publish(&[command]).says(&told);
+    }
+    assert_eq!(bench.repo.listed("tool"), ["tool-1.0.0-x86-64.raw"]);
+
+    let text = fs::read_to_string(bench.repo.path("publish.toml")).unwrap();
+    bench.repo.write("publish.toml", format!("{text}[trust]\nrequire = \"digest\"\n"));
+    fs::remove_dir_all(bench.repo.path("public")).unwrap();
+    bench.repo.sync().code(3).says(&told).says(&["nothing vouches for it"]);
+    assert!(!bench.repo.path("public/tool").exists());
 }

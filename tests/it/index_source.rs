@@ -147,6 +147,11 @@ fn pages_name_the_next_one_and_an_end_is_found() {
     assert_eq!(repo.listed("x").len(), 3);
 
     let (repo, web) = (Repo::new(), Web::start());
+    web.fault("/list", page("/list", "x1.0.0;"), 1);
+    follow(&repo, &web, source, "");
+    repo.sync().code(3).says(&["/list: it says that it comes after itself", "hint: "]);
+
+    let (repo, web) = (Repo::new(), Web::start());
     for number in 0..201 {
         web.fault(&format!("/list?{number}"), page(&format!("?{}", number + 1), "x1.0.0;"), 1);
     }

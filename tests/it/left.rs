@@ -86,12 +86,13 @@ fn what_somebody_else_wrote_into_it_is_not_signed() {
 #[test]
 fn it_goes_when_somebody_says_so() {
     let repo = left(SIGNED);
-    let ran = repo
-        .publish(&["retire", "y"])
+    repo.publish(&["retire", "y"])
+        .code(2)
         .says(&["y is the folder of component `y`", "hint: remove components/y.toml first"]);
-    assert!(!ran.status.success(), "{ran}");
-    let ran = repo.publish(&["retire", "z"]).says(&["z offers nothing", "hint: "]);
-    assert!(!ran.status.success() && !repo.path("public/z").exists(), "{ran}");
+    repo.publish(&["retire", "z"])
+        .code(2)
+        .says(&["z offers nothing", "hint: without a component: x"]);
+    assert!(!repo.path("public/z").exists());
 
     repo.publish(&["retire", "x"])
         .ok()
@@ -100,7 +101,9 @@ fn it_goes_when_somebody_says_so() {
     let before = repo.snapshot();
     let ran = repo.sync().ok().prints(&["nothing to do"]);
     assert!(!ran.stderr.contains("x/"), "{ran}");
-    assert!(!repo.publish(&["status"]).ok().stdout.contains("x/"));
+    repo.publish(&["status"]).ok().prints(&["x/: let go\n  to delete  1 file, from 20"]);
+    let check = repo.publish(&["status", "--check"]).ok();
+    assert_eq!(check.stdout, "OK: 1 component current\n");
     assert_eq!(repo.snapshot(), before);
 
     repo.two_days_pass("x");

@@ -177,6 +177,21 @@ fn a_server_may_say_when_by_the_clock() {
     assert_eq!(web.requests().len(), 1);
 }
 
+/// Answers that make no sense are told as such.
+#[test]
+fn a_304_that_nobody_asked_for_and_a_wait_that_is_over() {
+    let (repo, web) = (Repo::new(), Web::start());
+    follow(&repo, "x", &format!("{}/list", web.url()));
+    web.fault("/list", Fault::Status(304), ALWAYS);
+    repo.sync().code(3).says(&["/list answered 304", "hint: it says that nothing changed to who"]);
+    web.heal();
+    let past = ("retry-after".to_owned(), "Sun, 06 Nov 1994 08:49:37 GMT".to_owned());
+    let fault = Fault::Answer { status: 429, headers: vec![past], body: String::new() };
+    web.fault("/list", fault, ALWAYS);
+    let ran = repo.sync().code(3).says(&["/list answered 429", "names a time that is over"]);
+    assert!(!ran.stderr.contains("1994"), "{ran}");
+}
+
 #[test]
 fn a_host_that_is_down_is_not_asked_by_everybody() {
     let repo = Repo::with("[network]\nper-host = 1\n");
@@ -188,7 +203,7 @@ fn a_host_that_is_down_is_not_asked_by_everybody() {
     let ran = repo.sync().code(3).says(&["cannot reach", "hint: "]);
     // Three addresses were tried to the end, and no other one.
     assert!((9..20).contains(&web.requests().len()), "{}\n{ran}", web.requests().len());
-    assert_eq!(ran.stderr.matches("did not answer others").count(), 5, "{ran}");
+    assert_eq!(ran.stderr.matches("did not answer before").count(), 5, "{ran}");
 
     // One address that is broken, or two, say nothing of the others.
     web.heal();
@@ -334,10 +349,14 @@ fn an_authority_of_ones_own_and_a_tunnel() {
 
     for (text, problem) in [("", "no certificate"), ("rubbish", "no certificate")] {
         repo.write("ca.pem", text);
-        repo.publish(&["plan"]).code(3).says(&["[network] ca: cannot use ", "ca.pem", problem]);
+        repo.publish(&["plan"]).code(4).says(&["[network] ca: cannot use ", "ca.pem", problem]);
     }
     fs::remove_file(repo.path("ca.pem")).unwrap();
-    repo.publish(&["plan"]).code(3).says(&["[network] ca: cannot use ", "No such file", "hint: "]);
+    repo.publish(&["plan"]).code(4).says(&[
+        "[network] ca: `ca.pem` cannot be read: No such file",
+        "^^^^^^",
+        "hint: the path is relative",
+    ]);
 }
 
 const SECRET: &str = "hunter2-and-more";

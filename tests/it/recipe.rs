@@ -513,3 +513,13 @@ fn a_hard_link_in_an_archive_is_the_file_again() {
     assert_eq!((image.text("usr/bin/git"), image.text("usr/bin/git-add")), ("git", "git"));
     assert_eq!(image.mode("usr/bin/git-add"), 0o755);
 }
+
+#[test]
+fn a_name_that_no_line_holds_stays_out_of_an_image() {
+    let repo = Repo::new();
+    repo.simple("x");
+    repo.release("x", "1.0", "one");
+    repo.write("components/x/usr/lib/a\nb", "");
+    let ran = repo.sync().code(3).says(&["the name `a\\nb` has a control character in it"]);
+    assert!(!repo.path("public/x/SHA256SUMS").exists(), "{ran}");
+}

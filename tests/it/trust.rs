@@ -214,6 +214,7 @@ fn openpgp_signatures_of_assets() {
     gpg.key("Other <other@e.org>", "ed25519", "sign");
     let stranger = sign("other@e.org", &[]);
     let weak = sign("up@e.org", &["--digest-algo", "SHA1"]);
+    let early = sign("up@e.org", &["--faked-system-time", "20400102T000000"]);
     let inline =
         gpg.run(&["--local-user", "up@e.org", "--clearsign", "-o", "-", file.to_str().unwrap()]);
     fs::write(&file, content("0.9")).unwrap();
@@ -228,6 +229,7 @@ fn openpgp_signatures_of_assets() {
         ),
         (stranger, "is by key"),
         (weak, "uses SHA1, which is too weak"),
+        (early, "was made in the future, on 2040-01-"),
         (inline, "is a signed message"),
         (Vec::new(), "is no detached OpenPGP signature"),
         (b"<html>".to_vec(), "is no detached OpenPGP signature"),
@@ -275,7 +277,10 @@ fn a_subkey_signs_and_pinned_fingerprints_count() {
     bench.asks(&with_keys(&gpg.fingerprint("up@e.org")));
     bench.refuses(&["is by key ", &main, "which is not among `keys`"]);
     bench.asks(&with_keys(&"A".repeat(40)));
-    bench.refuses(&["error: tool: cannot use the key components/up.gpg: it has no key AAAA"]);
+    bench.repo.sync().code(4).says(&[
+        "error: components/tool.toml: cannot use the key components/up.gpg: it has no key AAAA",
+        "hint: ",
+    ]);
     bench.asks(&with_keys(&main));
     bench.publishes(&["1.0"]);
 }
@@ -406,12 +411,23 @@ fn cosign_signatures_with_a_key() {
         fs::write(&der, signature).unwrap();
         print("base64", &["-w0"], &der).expect("coreutils")
     };
-    bench.refuses(&["error: tool: cannot use the key components/cosign.pub"]);
+    bench.web.clear_requests();
+    bench.repo.sync().code(4).says(&[
+        "error: components/tool.toml:7:",
+        "[[asset]] signature: `cosign.pub` cannot be read: No such file",
+        "^^^^^^^^^^",
+        "hint: ",
+    ]);
     bench.repo.write(
         "components/cosign.pub",
         "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n",
     );
-    bench.refuses(&["error: tool: cannot use the key components/cosign.pub"]);
+    bench
+        .repo
+        .sync()
+        .code(4)
+        .says(&["components/tool.toml: cannot use the key components/cosign.pub", "hint: "]);
+    assert_eq!(bench.web.requests().len(), 0);
     bench.repo.write("components/cosign.pub", public);
     for (wrong, why) in [
         (sign(&content("0.9")), "does not fit"),
@@ -672,13 +688,46 @@ fn what_is_published_no_more_is_forgotten() {
 fn a_lock_file_that_cannot_be_used_stops_what_it_protects() {
     let bench = Bench::new(FIRST_USE);
     bench.versions(&["1.0"]);
+    let commands: [&[&str]; 5] =
+        [&["sync"], &["sync", "--locked"], &["plan"], &["status"], &["build", "tool"]];
     bench.repo.write("publish.lock", "version = 1\n<<<<<<< ours\n");
-    bench.refuses(&["publish.lock:2: ", "keep the lines of both sides"]);
+    for command in commands {
+        let told = ["publish.lock:2: ", "keep the lines of both sides"];
+        bench.repo.publish(command).code(4).says(&told);
+    }
     fs::remove_file(bench.repo.path("publish.lock")).unwrap();
     fs::create_dir(bench.repo.path("publish.lock")).unwrap();
-    bench.refuses(&["cannot read publish.lock"]);
+    bench.repo.sync().code(4).says(&["cannot read publish.lock"]);
+    assert_eq!(bench.web.requests().len(), 0);
     fs::remove_dir(bench.repo.path("publish.lock")).unwrap();
     bench.publishes(&["1.0"]);
+}
+
+/// With nothing to build, nothing is compared with upstream: the lock file and the records are
+/// compared all the same.
+#[test]
+fn a_lock_file_that_contradicts_what_is_published_is_an_alarm() {
+    let bench = Bench::new(FIRST_USE);
+    bench.versions(&["1.0", "1.1"]);
+    bench.publishes(&["1.0", "1.1"]);
+    let right = fs::read_to_string(bench.repo.path("publish.lock")).unwrap();
+    let wrong = right.replace(&sha256(content("1.1").as_bytes()), &sha256(b"another"));
+    assert_ne!(right, wrong);
+    bench.repo.write("publish.lock", &wrong);
+    let before = bench.repo.snapshot();
+    let line = right.lines().position(|line| line.contains("tool-1.1")).unwrap() + 1;
+    let told = [
+        &format!("publish.lock:{line}: {}/tool-1.1 should have SHA-256", bench.web.url()),
+        "but tool-1.1-x86-64.raw was made from ",
+        "hint: one of the two was changed",
+    ];
+    let commands: [&[&str]; 4] = [&["sync"], &["sync", "--locked"], &["plan"], &["status"]];
+    for command in commands {
+        bench.repo.publish(command).code(3).says(&told);
+    }
+    assert_eq!(bench.repo.snapshot(), before);
+    bench.repo.write("publish.lock", &right);
+    bench.repo.publish(&["sync", "--locked"]).ok().prints(&["nothing to do"]);
 }
 
 #[test]
@@ -739,4 +788,52 @@ fn a_changed_promise_is_an_alarm_before_anything_is_fetched() {
     bench.web.clear_requests();
     bench.repo.sync().code(3).says(&["upstream replaced ", "what is published stays as it is"]);
     assert_eq!(bench.asked("/tool-1.0"), 0);
+}
+
+/// A token that somebody wrote into a URL is asked with, and is told nowhere else.
+#[test]
+fn a_token_in_a_url_stays_there() {
+    const TOKEN: &str = "hunter2-and-more";
+    let bench = Bench::new("");
+    bench.versions(&["1.0"]);
+    let text = fs::read_to_string(bench.repo.path("components/tool.toml")).unwrap();
+    let web = bench.web.url();
+    let with = format!(
+        "/tool-{{version}}?v={{version}}&token={TOKEN}\"\nsha256 = \"{web}/sums?{TOKEN}\"\n{FIRST_USE}"
+    );
+    bench.repo.component("tool", &text.replace("/tool-{version}\"", &with));
+    let sums = |digest: String| bench.web.put(&format!("/sums?{TOKEN}"), digest);
+    let asset = |text: &str| bench.web.put(&format!("/tool-1.0?v=1.0&token={TOKEN}"), text);
+    asset(&content("1.0"));
+    sums(sha256(b"another"));
+    let shown = "/tool-1.0?v=1.0&token=\u{2026} has SHA-256";
+    let ran = bench.refuses(&[shown, "/sums?\u{2026} says"]);
+    let verbose = bench.repo.publish(&["sync", "-vv"]).code(3);
+    let plan = bench.repo.publish(&["plan", "-v"]).ok();
+    sums(sha256(content("1.0").as_bytes()));
+    let sync = bench.repo.sync().ok();
+    assert!(bench.web.requests().iter().any(|request| request.path.ends_with(TOKEN)));
+    for ran in [ran, verbose, plan, sync] {
+        assert!(!ran.to_string().contains(TOKEN), "{ran}");
+    }
+    let read = |path: &str| fs::read_to_string(bench.repo.path(path)).unwrap();
+    let record = "public/.publish/images/tool/tool-1.0-x86-64.raw.json";
+    let (before, lock) = (read(record), read("publish.lock"));
+    assert!(!before.contains(TOKEN) && !lock.contains(TOKEN), "{before}{lock}");
+    assert!(before.contains("/tool-1.0?v=1.0&token=*"), "{before}");
+    bench.repo.sync().ok().prints(&["nothing to do"]);
+
+    // What was written down before still tells of the same file: another one is an alarm.
+    let digest = &sha256(TOKEN.as_bytes())[..8];
+    let old = |text: &str| text.replace(&format!("token=*{digest}"), &format!("token={TOKEN}"));
+    assert_ne!(old(&lock), lock);
+    bench.repo.write("publish.lock", old(&lock));
+    bench.repo.publish(&["sync", "--locked"]).ok().prints(&["nothing to do"]);
+    bench.repo.write(record, old(&before));
+    fs::remove_file(bench.repo.path("public/tool/tool-1.0-x86-64.raw")).unwrap();
+    asset("tool 1.0!");
+    sums(sha256(b"tool 1.0!"));
+    bench.repo.sync().code(3).says(&["publish.lock:", "had SHA-256"]);
+    fs::remove_file(bench.repo.path("publish.lock")).unwrap();
+    bench.repo.sync().code(3).says(&["upstream replaced ", "what is published stays as it is"]);
 }

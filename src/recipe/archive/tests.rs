@@ -1,7 +1,6 @@
 //! Whole archives, good and hostile, through [`read`].
 
 use std::io::Write;
-use std::time::{Duration, Instant};
 
 use ::zip::CompressionMethod;
 use ::zip::write::SimpleFileOptions;
@@ -497,7 +496,7 @@ fn gzip_with_zeros(head: &[u8], zeros: usize) -> Vec<u8> {
 }
 
 #[test]
-fn bombs_are_refused_quickly_and_leave_little() {
+fn bombs_are_refused_early_and_leave_little() {
     let limits = Limits { bytes: 16 << 20, entries: 100 };
     let gib = 1 << 30;
     let bombs = [
@@ -508,11 +507,10 @@ fn bombs_are_refused_quickly_and_leave_little() {
     ];
     for bomb in bombs {
         let mut asset = tempfile::NamedTempFile::new().unwrap();
-        asset.write_all(&bomb).unwrap();
-        let start = Instant::now();
+        // Whoever reads on after the limit meets the end instead.
+        asset.write_all(&bomb[..bomb.len() / 8]).unwrap();
         let error = read_file(asset.path(), "bomb", &limits).unwrap_err();
         assert!(matches!(error, ArchiveError::TooLarge { .. }), "{error}");
-        assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     }
     let many: Vec<_> = (0..101).map(|n| header(b'5', format!("{n}").as_bytes(), 0)).collect();
     let error = read_as("x", &gzip(&many.concat()), &limits).unwrap_err();

@@ -89,19 +89,36 @@ pub(super) async fn check(
     checked
 }
 
+/// How an image was made, where publish's own files are at hand; `None` if nobody wrote it down, or it
+/// is not for us to read.
+///
+/// # Errors
+/// It is there, but makes no sense.
+pub(super) async fn record(origin: &Origin, listed: &Listed<'_>) -> Result<Option<Record>, String> {
+    let Listed { folder, name, .. } = *listed;
+    let path = path_of(&format!("{PRIVATE}/images/{folder}"), &format!("{name}.json"));
+    let bytes = match origin {
+        Origin::Directory(root) => fs::read(root.join(&path)).ok(),
+        Origin::Url(_) => None,
+        Origin::Store(store) => store.read(&path).await.ok().flatten().map(Vec::from),
+    };
+    let read = |bytes: Vec<u8>| {
+        Record::read(&bytes)
+            .map_err(|problem| format!("its record, {path}, cannot be read: {problem}"))
+    };
+    bytes.map(read).transpose()
+}
+
 /// Size of a file, without reading it; an error if it cannot be the one that is listed.
 pub(super) async fn glance(
     origin: &Origin,
     listed: &Listed<'_>,
+    record: Option<&Record>,
     client: &Client,
 ) -> Result<u64, String> {
     let Listed { folder, name, sha256, .. } = *listed;
-    let record = path_of(&format!("{PRIVATE}/images/{folder}"), &format!("{name}.json"));
-    let (size, record) = match origin {
-        Origin::Directory(root) => {
-            let size = size_of(&root.join(folder).join(name))?;
-            (size, fs::read(root.join(record)).ok())
-        }
+    let size = match origin {
+        Origin::Directory(root) => size_of(&root.join(folder).join(name))?,
         Origin::Url(base) => {
             let size =
                 client.size(&url_of(base, folder, name)).await.map_err(|error| match error {
@@ -112,19 +129,16 @@ pub(super) async fn glance(
                 })?;
             // Some servers do not tell.
             let Some(size) = size else { return Ok(0) };
-            (size, None)
+            size
         }
         Origin::Store(store) => {
             let path = path_of(folder, name);
-            let size = store.size(&path).await.map_err(|error| chain(&error))?.ok_or(ABSENT)?;
-            let record = store.read(&record).await.ok().flatten();
-            (size, record.map(Vec::from))
+            store.size(&path).await.map_err(|error| chain(&error))?.ok_or(ABSENT)?
         }
     };
     if size == 0 && sha256 != Sha256::of(b"") {
         return Err("is empty".to_owned());
     }
-    let record = record.and_then(|record| serde_json::from_slice::<Record>(&record).ok());
     match record {
         Some(record) if record.sha256 == sha256 && record.size != size => {
             Err(format!("has {size} bytes, but was published with {}", record.size))

@@ -4,13 +4,11 @@
 //! Owns that the token goes to the API alone. Of a listing of releases only what a release is made of here
 //! is kept: notes, authors and uploaders are nine tenths of it.
 
-use std::borrow::Cow;
-
 use http::{HeaderMap, HeaderValue, Request, Response, Uri, header};
 use octocrab::{AuthState, OctoBody, Octocrab, OctocrabBuilder};
-use serde::{Deserialize, Serialize};
 use url::Url;
 
+use super::listed::ListedRelease;
 use crate::fetch::cache::Cache;
 use crate::fetch::{Client, FetchError};
 use crate::source::forge::{Api, bearer};
@@ -51,85 +49,24 @@ async fn answer(
     let headers = client.for_its_own_server(url.as_str(), headers);
     let document = client.digest(&url, headers, cache, keep).await?;
     let mut response = Response::new(OctoBody::from(document.body));
-    let next = document.next.map(|next| format!("<{next}>; rel=\"next\""));
-    if let Some(next) = next.and_then(|next| HeaderValue::from_str(&next).ok()) {
-        response.headers_mut().insert(header::LINK, next);
+    if let Some(next) = document.next {
+        response.extensions_mut().insert(Next(next));
     }
     Ok(response)
 }
 
-/// A release, with nothing in the fields that octocrab wants and nobody reads.
-#[derive(Serialize, Deserialize)]
-struct Kept<'a> {
-    #[serde(borrow)]
-    tag_name: Cow<'a, str>,
-    id: u64,
-    draft: bool,
-    prerelease: bool,
-    #[serde(borrow)]
-    created_at: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    published_at: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    assets: Vec<KeptAsset<'a>>,
-    #[serde(skip_deserializing, default = "nowhere")]
-    url: &'static str,
-    #[serde(borrow)]
-    html_url: Cow<'a, str>,
-    #[serde(skip_deserializing, default = "nowhere")]
-    assets_url: &'static str,
-    #[serde(skip_deserializing)]
-    upload_url: &'static str,
-    #[serde(skip_deserializing)]
-    node_id: &'static str,
-    #[serde(skip_deserializing)]
-    target_commitish: &'static str,
-}
-
-#[derive(Serialize, Deserialize)]
-struct KeptAsset<'a> {
-    #[serde(borrow)]
-    browser_download_url: Cow<'a, str>,
-    id: u64,
-    #[serde(borrow)]
-    name: Cow<'a, str>,
-    #[serde(borrow)]
-    state: Cow<'a, str>,
-    size: i64,
-    #[serde(borrow, default)]
-    digest: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    created_at: Cow<'a, str>,
-    #[serde(skip_deserializing, default = "nowhere")]
-    url: &'static str,
-    #[serde(skip_deserializing)]
-    node_id: &'static str,
-    #[serde(skip_deserializing)]
-    content_type: &'static str,
-    #[serde(skip_deserializing)]
-    download_count: i64,
-    #[serde(skip_deserializing, default = "long_ago")]
-    updated_at: &'static str,
-}
-
-/// The shortest URL.
-fn nowhere() -> &'static str {
-    "a:"
-}
-
-fn long_ago() -> &'static str {
-    "1970-01-01T00:00:00Z"
-}
+/// The page after an answer.
+#[derive(Debug, Clone)]
+pub(super) struct Next(pub(super) Url);
 
 /// A listing of releases, small; of anything else, `None`.
 fn keep(body: &[u8]) -> Option<Vec<u8>> {
-    let releases: Vec<Kept<'_>> = serde_json::from_slice(body).ok()?;
+    let releases: Vec<ListedRelease<'_>> = serde_json::from_slice(body).ok()?;
     serde_json::to_vec(&releases).ok()
 }
 
 #[cfg(test)]
 mod tests {
-    use octocrab::models::repos::Release;
     use serde_json::json;
 
     use super::*;
@@ -157,14 +94,14 @@ mod tests {
         }]);
         let kept = keep(&serde_json::to_vec(&listing).unwrap()).unwrap();
         assert!(kept.len() < 700, "{}", kept.len());
-        let releases: Vec<Release> = serde_json::from_slice(&kept).unwrap();
+        let releases: Vec<ListedRelease<'_>> = serde_json::from_slice(&kept).unwrap();
         let release = &releases[0];
-        assert_eq!((release.tag_name.as_str(), release.prerelease), ("v1 \"\u{e9}\"", true));
-        assert_eq!(release.published_at.unwrap().timestamp(), 1_704_153_600);
+        assert_eq!((&*release.tag_name, release.prerelease), ("v1 \"\u{e9}\"", true));
+        assert_eq!(release.published_at.unwrap().as_second(), 1_704_153_600);
         let asset = &release.assets[0];
-        assert_eq!((asset.name.as_str(), asset.size, asset.id.0), ("x", 12, 9));
+        assert_eq!((&*asset.name, asset.size, asset.id), ("x", 12, 9));
         assert_eq!(asset.digest.as_deref(), Some("sha256:00"));
-        assert!(asset.browser_download_url.as_str().ends_with("/v1/x"));
+        assert!(asset.browser_download_url.ends_with("/v1/x"));
         // What is small stays as it is.
         assert_eq!(keep(&kept).unwrap(), kept);
     }

@@ -60,7 +60,13 @@ fn debian_packages_are_their_files() {
             _ => "data.tar.gz",
         };
         let packed = compress(&sample());
-        let bytes = deb_with(&[("debian-binary", b"2.0\n"), ("_sig", b""), (name, &packed)]);
+        let members = [
+            ("debian-binary", &b"2.0\n"[..]),
+            ("_sig", b""),
+            (name, &packed),
+            ("_gpgorigin", b"x"),
+        ];
+        let bytes = [deb_with(&members), b"what dpkg does not read".to_vec()].concat();
         assert_eq!(content(&read_bytes(&bytes).unwrap(), "usr/hard"), noise(3000), "{format}");
     }
 }
@@ -78,6 +84,8 @@ fn what_is_no_debian_package_is_refused_and_a_library_is_a_file() {
         (patched(deb(&sample()), b"`\n", b"'\n"), "damaged"),
         (patched(deb(&sample()), b"4         `\n", b"-4        `\n"), "damaged"),
         (deb(b"no tar at all"), "truncated"),
+        ([deb(&sample()), ar_member("data.tar", &sample())].concat(), "damaged"),
+        ([deb(&sample()), ar_member("data.tar.xz", b"x")].concat(), "damaged"),
         (deb(&[b'x'; 2000]), "damaged"),
     ] {
         let message = message(&bytes);
