@@ -61,8 +61,7 @@ pub(super) async fn run(
     name: &ComponentName,
     wish: &Wish,
 ) -> anyhow::Result<Ended> {
-    let Wish { version, arches, output, locked, base } = wish;
-    let version = version.as_deref();
+    let (Wish { arches, output, locked, base, .. }, version) = (wish, wish.version.as_deref());
     let mut config = context.load()?;
     config.document.trust.locked |= locked;
     let component = config.component(name)?;
