@@ -11,13 +11,16 @@ use bytes::Bytes;
 use thiserror::Error;
 use tokio::sync::{OnceCell, Semaphore};
 
+use crate::config::build::Maker;
+use crate::config::image::Format;
 use crate::config::{Component, Config};
 use crate::fetch::arriving::Arriving;
 use crate::fetch::{Client, FetchError, Fetched};
+use crate::image::inspect::InspectError;
 use crate::image::squashfs::Pool;
 use crate::image::{self, Draft, Identity, Image, ImageError};
 use crate::lint;
-use crate::name::Sha256;
+use crate::name::{FileName, Sha256};
 use crate::plan::{Build, assets, inputs};
 use crate::recipe::archive::Limits;
 use crate::recipe::intake::Intake;
@@ -28,12 +31,16 @@ use crate::scratch::Scratch;
 use crate::source::{Location, Private};
 use crate::trust::{Guard, TrustError};
 
+pub mod command;
+mod copy;
+pub mod dispatch;
 mod judge;
 mod layers;
-
 mod proof;
 mod wanted;
 
+use command::{CommandError, Workplace};
+use dispatch::DispatchError;
 use judge::judge;
 use layers::{Fetching, bytes_of};
 pub(crate) use wanted::from;
@@ -78,12 +85,42 @@ pub enum BuildError {
     /// A rule that cannot be told for this version.
     #[error("{0}")]
     Rule(String),
+    /// The command of `[build]` makes nothing.
+    #[error("cannot build")]
+    Command(#[from] CommandError),
+    /// The workflow of `[build]` makes nothing.
+    #[error("cannot build")]
+    Dispatch(#[from] DispatchError),
     /// The tree cannot be made.
     #[error("cannot build")]
     Recipe(#[from] RecipeError),
     /// The image cannot be written.
     #[error("cannot build")]
     Image(#[from] ImageError),
+    /// An image of somebody's repository that nodes would not merge, or not survive.
+    #[error("{name} of their repository would stop nodes: {problem}")]
+    Unfit {
+        /// The image.
+        name: FileName,
+        /// What is wrong in it.
+        problem: String,
+    },
+    /// One with something in it that the component denies.
+    #[error("{name} of their repository is refused: {problem}")]
+    Denied {
+        /// The image.
+        name: FileName,
+        /// What is in it.
+        problem: String,
+    },
+    /// One that cannot be looked into.
+    #[error("{name} of their repository cannot be looked into")]
+    Unreadable {
+        /// The image.
+        name: FileName,
+        /// Why.
+        source: InspectError,
+    },
     /// The image is there, but nobody should have it.
     #[error("{errors}")]
     Lint {
@@ -112,11 +149,20 @@ impl BuildError {
         match self {
             Self::Fetch { source, .. } => source.hint(),
             Self::Trust { source, .. } => source.hint(),
+            Self::Command(source) => Some(source.hint()),
+            Self::Dispatch(source) => source.hint(),
             Self::Recipe(source) => source.hint(),
             Self::Replaced { version, now, .. } => Some(inputs::way_out(version, *now)),
             Self::Disk { .. } | Self::Image(ImageError::Disk { .. }) => {
                 Some("builds use the folder of temporary files; $TMPDIR names another".to_owned())
             }
+            Self::Unfit { .. } | Self::Unreadable { .. } => Some(
+                "it is not published; if it is meant to be so, say `inspect = false` in [source.repository]"
+                    .to_owned(),
+            ),
+            Self::Denied { .. } => Some(
+                "it is not published: [lint] deny says so; what is meant is named in [lint] allow".to_owned(),
+            ),
             Self::Image(_) | Self::NoAsset(_) => None,
             Self::Lint { hint, .. } => Some(hint.clone()),
             Self::Rule(_) => Some("leave `when` out, or exclude the version".to_owned()),
@@ -236,17 +282,22 @@ impl<'w> Bench<'w> {
         then(download)
     }
 
-    /// Builds an image; it lies in this bench's folder.
+    /// Builds an image; it lies in this bench's folder. Of a mirror, it may be several files.
     ///
     /// # Errors
     /// Whatever stands in the way; nothing of a half image is of use.
-    pub async fn build(&self, build: &Build) -> Result<(Image, Record), BuildError> {
+    pub async fn build(&self, build: &Build) -> Result<Vec<(Image, Record)>, BuildError> {
         let located = locate_all(&self.component, build)?;
         let _place = self.shop.under_way.acquire().await.expect("the semaphore is never closed");
         let wanted = self.look_up(located, build).await?;
-        let image = self.build_from(build, &wanted).await;
+        let images = match self.component.image.format {
+            Format::Mirrored => self.copy(build, &wanted).await,
+            Format::Squashfs { .. } | Format::None => {
+                self.build_from(build, &wanted).await.map(|image| vec![image])
+            }
+        };
         wanted.iter().filter_map(Wanted::url).for_each(|url| self.done_with(url));
-        image
+        images
     }
 
     async fn build_from(
@@ -274,43 +325,49 @@ impl<'w> Bench<'w> {
             }
             fetched.map(|inputs| inputs.into_iter().flatten().collect::<Vec<_>>())
         };
+        let (inputs, (image, time)) = if let Some(rule) = &self.component.build {
+            // Nothing runs over what nobody has vouched for yet.
+            let mut inputs = fetch.await?;
+            self.check_inputs(build, &inputs)?;
+            let left = match &rule.by {
+                Maker::Command(command) => {
+                    let _core = self.shop.cores.acquire().await.expect("it is never closed");
+                    Left::Here(self.command(command, rule.timeout, build, &files).await?)
+                }
+                Maker::Workflow(workflow) => {
+                    let (archive, record) = self.dispatch(workflow, rule.timeout, build).await?;
+                    inputs.push(record);
+                    Left::Archive(archive)
+                }
+            };
+            let _core = self.shop.cores.acquire().await.expect("it is never closed");
+            (inputs, self.run(self.job(build, &files, Some(left))?).await?)
         // With a core to spare the image is made of what has come of the files so far, and counts
         // only when all of them turned out to be what they should. Else they are waited for, so
         // that a slow server keeps no core from what is here already.
-        let (inputs, (image, time)) = if let Ok(_core) = self.shop.cores.try_acquire() {
+        } else if let Ok(_core) = self.shop.cores.try_acquire() {
             let begun = || files.iter().map(|fetching| fetching.file.begun()).collect::<Vec<_>>();
             let before = begun();
-            let (inputs, made) = tokio::join!(fetch, self.run(self.job(build, &files)?));
+            let (inputs, made) = tokio::join!(fetch, self.run(self.job(build, &files, None)?));
             let inputs = inputs?;
             self.check_inputs(build, &inputs)?;
             // A download that was begun anew has lost those who read along.
             let anew = begun().into_iter().zip(before).any(|(now, then)| now > then.max(1));
             match made {
-                Err(_) if anew => (inputs, self.run(self.job(build, &files)?).await?),
+                Err(_) if anew => (inputs, self.run(self.job(build, &files, None)?).await?),
                 made => (inputs, made?),
             }
         } else {
             let inputs = fetch.await?;
             self.check_inputs(build, &inputs)?;
             let _core = self.shop.cores.acquire().await.expect("it is never closed");
-            (inputs, self.run(self.job(build, &files)?).await?)
+            (inputs, self.run(self.job(build, &files, None)?).await?)
         };
         let subject = format!("{} {} {}", self.component.name, build.shown, build.arch);
         for line in lint::warnings(&subject, &image.findings) {
             self.shop.progress.line(&line);
         }
-        let record = Record {
-            version: RECORD,
-            tool: concat!("publish ", env!("CARGO_PKG_VERSION")).to_owned(),
-            sha256: image.sha256,
-            size: image.size,
-            time,
-            release: Some(build.version.clone()),
-            revision: build.revision,
-            recipe: Some(build.recipe),
-            inputs,
-            companions: build.company.record(),
-        };
+        let record = record(build, &image, time, inputs);
         Ok((image, record))
     }
 
@@ -335,11 +392,17 @@ impl<'w> Bench<'w> {
         }
     }
 
-    fn job(&self, build: &Build, files: &[Fetching]) -> Result<Job, BuildError> {
+    fn job(
+        &self,
+        build: &Build,
+        files: &[Fetching],
+        left: Option<Left>,
+    ) -> Result<Job, BuildError> {
         Ok(Job {
             component: self.component.clone(),
             build: build.clone(),
             files: files.to_vec(),
+            left,
             limits: self.shop.limits,
             folder: self.folder.path().to_owned(),
             pool: self.shop.pool()?,
@@ -412,6 +475,22 @@ impl<'w> Bench<'w> {
     }
 }
 
+/// What is recorded of an image.
+fn record(build: &Build, image: &Image, time: u64, inputs: Vec<InputRecord>) -> Record {
+    Record {
+        version: RECORD,
+        tool: concat!("publish ", env!("CARGO_PKG_VERSION")).to_owned(),
+        sha256: image.sha256,
+        size: image.size,
+        time,
+        release: Some(build.version.clone()),
+        revision: build.revision,
+        recipe: Some(build.recipe),
+        inputs,
+        companions: build.company.record(),
+    }
+}
+
 /// Digest and size of a file that is here already.
 async fn hash(file: Arriving) -> Result<Fetched, BuildError> {
     let path = file.path().to_owned();
@@ -427,11 +506,21 @@ async fn hash(file: Arriving) -> Result<Fetched, BuildError> {
     }
 }
 
+/// What was made for an image before it is one.
+enum Left {
+    /// By a command, where it worked.
+    Here(Workplace),
+    /// By a workflow, in an archive.
+    Archive(Arriving),
+}
+
 /// The part of a build that only computes, for a thread of its own.
 struct Job {
     component: Arc<Component>,
     build: Build,
     files: Vec<Fetching>,
+    /// What was made elsewhere, if anything was.
+    left: Option<Left>,
     limits: Limits,
     folder: PathBuf,
     pool: Pool,
@@ -464,7 +553,16 @@ impl Job {
         let mut draft = Draft::new(codec, build.arch, &self.pool, &path, progress)?;
         let mut keep = |reader: &mut dyn Read| draft.take(reader);
         let mut intake = Intake::into_image(folder, &mut keep);
-        let made = recipe::make(component, build.arch, &vars, &inputs, limits, &mut intake)?;
+        let root = match &self.left {
+            Some(Left::Here(place)) => Some(place.root()),
+            _ => None,
+        };
+        let left = match &self.left {
+            None => None,
+            Some(Left::Here(_)) => root.as_deref().map(recipe::Left::Folder),
+            Some(Left::Archive(archive)) => Some(recipe::Left::Archive(archive)),
+        };
+        let made = recipe::make(component, build.arch, &vars, &inputs, left, limits, &mut intake)?;
         let identity = Identity {
             component: &component.name,
             name: &build.image,

@@ -116,6 +116,12 @@ enum Command {
         /// Build a published version again, and compare; nothing is kept
         #[arg(long, requires = "version")]
         check: bool,
+        /// Run what [test] says in the images, as far as they are for this machine
+        #[arg(long, conflicts_with = "check")]
+        test: bool,
+        /// Test over the usr/ of this folder instead of this machine's
+        #[arg(long, value_name = "DIR", requires = "test")]
+        base: Option<PathBuf>,
         /// Refuse what publish.lock does not know; it stays as it is
         #[arg(long)]
         locked: bool,
@@ -312,8 +318,10 @@ async fn run(args: Args) -> anyhow::Result<Ended> {
         Command::Build { name, version: Some(version), arch, check: true, .. } => {
             check::run(&context, &name, &version, &arch).await
         }
-        Command::Build { name, version, arch, output, locked, .. } => {
-            build::run(&context, &name, version.as_deref(), &arch, &output, locked).await
+        Command::Build { name, version, arch, output, check: _, test, base, locked } => {
+            let base = test.then(|| base.unwrap_or_else(|| PathBuf::from("/")));
+            let wish = build::Wish { version, arches: arch, output, locked, base };
+            build::run(&context, &name, &wish).await
         }
         Command::Status { check, .. } => status::run(&context, check).await,
         Command::Prune { dry_run, max_delete, .. } => {

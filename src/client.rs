@@ -92,6 +92,11 @@ pub enum ClientError {
     /// The repository is signed, but by whom is not known here.
     #[error("{0} is signed, but its keyring is not here")]
     NoKeyring(String),
+    /// See [`is_told`].
+    #[error(
+        "nothing is written for nodes that follow {0}: it is a mirror as others sign it, or its files are for no one architecture"
+    )]
+    Theirs(String),
     /// There is no such branch.
     #[error("{component} has no branch `{branch}`")]
     NoBranch {
@@ -123,6 +128,9 @@ impl ClientError {
             }
             Self::NoKeyring(_) => {
                 "`publish sync` puts it into the repository's root; or run this where the signing key is".to_owned()
+            }
+            Self::Theirs(_) => {
+                "write the transfer by hand, with the keyring of whoever signs it".to_owned()
             }
             Self::NoBranch { known, .. } if known.is_empty() => {
                 "branches come from `per` in [versions], and from what is published".to_owned()
@@ -162,8 +170,19 @@ impl Layout {
                 link: format!("/var/lib/confexts/{name}.raw"),
                 merges: Some("systemd-confext.service"),
             },
+            // A mirrored extension that was looked into is one.
+            (ImageFormat::Mirrored, _)
+                if image.strip_suffix(".raw").is_some()
+                    && component.mirrored().is_some_and(|rule| rule.inspect) =>
+            {
+                Self {
+                    folder: format!("/opt/extensions/{name}"),
+                    link: format!("/etc/extensions/{name}.raw"),
+                    merges: Some("systemd-sysext.service"),
+                }
+            }
             // What it is for is the node's business; no extension, as far as we know.
-            (ImageFormat::None, _) => Self {
+            (ImageFormat::None | ImageFormat::Mirrored, _) => Self {
                 folder: format!("/opt/images/{name}"),
                 link: match image.rsplit_once('.').filter(|(_, ending)| ending.len() <= 8) {
                     Some((_, ending)) => format!("/opt/images/{name}.{ending}"),
@@ -188,6 +207,13 @@ pub struct Stem {
     pub name: String,
     /// How its versions begin: `1.31.`, or `v1.31.` where that is how they are written.
     pub text: String,
+}
+
+/// Whether nodes can be told how to follow a component here. Not where others sign, whose keyring is
+/// theirs to give; nor where files are for no one architecture.
+#[must_use]
+pub fn is_told(component: &Component) -> bool {
+    !component.is_verbatim() && component.image.name.uses("arch")
 }
 
 impl<'a> Offer<'a> {
@@ -298,7 +324,8 @@ impl<'a> Offer<'a> {
             SourceRule::Git(_)
             | SourceRule::Http(_)
             | SourceRule::Command(_)
-            | SourceRule::Directory(_) => self.component.homepage.clone(),
+            | SourceRule::Directory(_)
+            | SourceRule::Repository(_) => self.component.homepage.clone(),
         }
         .filter(|url| matches!(url.scheme(), "http" | "https"))
     }

@@ -16,6 +16,7 @@ use crate::name::{Arch, ComponentName};
 
 pub mod asset;
 pub mod asset_name;
+pub mod build;
 pub mod companion;
 pub mod component;
 pub mod diagnose;
@@ -23,6 +24,7 @@ pub mod extension;
 pub mod files;
 pub mod image;
 pub mod lint;
+pub mod mirror;
 pub mod network;
 mod quantity;
 pub mod requirement;
@@ -292,6 +294,11 @@ fn load_component(path: &Path) -> Result<Component, ConfigError> {
     }
     let overlay = path.with_extension("");
     component.overlay = overlay.is_dir().then_some(overlay);
+    if let (Some(overlay), Some(_)) = (&component.overlay, component.mirrored()) {
+        let message = format!("the files in {} would go nowhere", overlay.display());
+        return Err(ConfigError::new(path, message)
+            .with_hint("files of [source.repository] are published as they are"));
+    }
     Ok(component)
 }
 

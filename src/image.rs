@@ -22,6 +22,7 @@ pub mod inspect;
 mod pack;
 pub mod release;
 pub mod squashfs;
+pub mod unpack;
 
 use pack::Packer;
 use release::ExtensionRelease;
@@ -164,6 +165,6 @@ fn measured(name: &FileName, path: &Path) -> Result<Image, ImageError> {
 pub fn packed(format: Format) -> Option<(Compression, u32)> {
     match format {
         Format::Squashfs { compression, block_size } => Some((compression, block_size)),
-        Format::None => None,
+        Format::None | Format::Mirrored => None,
     }
 }

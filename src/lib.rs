@@ -21,6 +21,10 @@
 //! down, decompressed, unpacked and compressed again while the rest is still on its way, and what the
 //! recipe does not want goes nowhere. Nothing of it counts before every digest was checked.
 //!
+//! A mirror goes the same way: its source reads somebody's `SHA256SUMS`, and what arrives is the image. One
+//! that is verbatim publishes their manifest and signatures, too, so that there is nothing to select, and
+//! nothing of ours to sign; the order of writing is the same.
+//!
 //! # The rooms
 //!
 //! | room | owns | refuses to know |
@@ -35,7 +39,9 @@
 //! | [`recipe`] | assets → tree of files; every hostile archive ends here | where images go |
 //! | [`image`] | contents and a tree → `.raw`, and what is in one | where trees come from |
 //! | [`lint`] | what images had better not be, and what that is called | how they are stored |
-//! | [`build`] | one action: fetch, recipe, image, record | stores |
+//! | [`build`] | one action: fetch, a command's own world, recipe, image, record | stores |
+//! | [`trial`] | a finished image's program, run over a base | how images are made |
+//! | [`child`] | programs that run for us, and their end | what they are run for |
 //! | [`manifest`], [`sign`] | `SHA256SUMS`, who vouches for it and until when | files |
 //! | [`repository`] | the layout, the order of writing, what goes and when, verification | upstreams |
 //! | [`client`] | what a node needs to follow a component, and what clients make of a manifest | stores, upstreams |
@@ -58,6 +64,7 @@
 //!   versions that are wanted, and neither lists, opens nor hashes the others.
 //! - Only a true "not found" means absent. Any other error is an error, and stops what it concerns.
 //! - One component's failure never stops another, and its last good images stay listed.
+//! - What runs for us ends with us, with all that it started, and has no network unless somebody said so.
 //! - Everything from outside is hostile. Archives are unpacked into values: none of their paths
 //!   becomes a path on this machine.
 //! - The same inputs give the same bytes on every machine, at any time.
@@ -70,6 +77,7 @@
 //!   move forward. Each room has a small error type; `anyhow` is only in [`cli`] and [`sync`](mod@sync).
 
 pub mod build;
+pub mod child;
 pub mod cli;
 pub mod client;
 pub mod config;
@@ -88,5 +96,6 @@ pub mod source;
 pub mod store;
 pub mod sync;
 pub mod template;
+pub mod trial;
 pub mod trust;
 pub mod version;

@@ -166,6 +166,36 @@ impl Lint {
     }
 }
 
+impl Lint {
+    /// Whether nodes do not merge an image with it, or break when they do, whoever made it.
+    fn stops_nodes(self) -> bool {
+        match self {
+            Self::Empty
+            | Self::FileName
+            | Self::ExtensionRelease
+            | Self::OsRelease
+            | Self::HidesFolder
+            | Self::MissingPath => true,
+            Self::Outside
+            | Self::SpecialFile
+            | Self::LongSymlink
+            | Self::MissingUnit
+            | Self::ElfArch
+            | Self::CutProgram
+            | Self::FolderMode
+            | Self::MissingInterpreter
+            | Self::MissingLibrary
+            | Self::MissingProgram
+            | Self::DanglingSymlink
+            | Self::LeavingSymlink
+            | Self::UsrSbin
+            | Self::Setuid
+            | Self::WorldWritable
+            | Self::SizeChanged => false,
+        }
+    }
+}
+
 impl fmt::Display for Lint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
@@ -284,6 +314,16 @@ pub fn settle(findings: Vec<Finding>, rules: &LintRules, required: &[String]) ->
     }));
     settled.sort();
     settled
+}
+
+/// The same findings in an image that somebody else made. Nobody here can change what is in it: only what
+/// would stop nodes is an error.
+#[must_use]
+pub fn of_others(mut findings: Vec<Finding>) -> Vec<Finding> {
+    for finding in &mut findings {
+        finding.level = if finding.lint.stops_nodes() { Level::Error } else { Level::Warning };
+    }
+    findings
 }
 
 /// An image whose size says that something is wrong with it: it grew or shrank by more than half.

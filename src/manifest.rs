@@ -11,6 +11,8 @@ use thiserror::Error;
 
 use crate::name::{FileName, NameError, Sha256};
 
+pub mod lenient;
+
 /// The most lines that are read; clients take more, but such a folder is no accident.
 const MOST_LINES: usize = 1_000_000;
 

@@ -204,6 +204,9 @@ architectures! {
 }
 
 impl Arch {
+    /// What stands for all of them, where a file is for no one in particular and its name says none.
+    pub const ANY: Self = Self::ALL[0];
+
     /// The architecture of the machine this program was built for, if systemd knows it.
     #[must_use]
     pub fn native() -> Option<Self> {

@@ -23,11 +23,13 @@ use crate::version::{self, Version};
 mod action;
 pub(crate) mod assets;
 mod company;
+mod gone;
 pub(crate) mod inputs;
 mod judge;
 mod revision;
 mod select;
 mod trust;
+mod verbatim;
 mod verdict;
 mod waiting;
 
@@ -38,6 +40,7 @@ pub use judge::{Judged, Upstream};
 use revision::Planner;
 pub use select::{Asked, Candidate, Selection, select};
 pub use trust::{Vouched, worth_remembering};
+pub use verbatim::verbatim;
 pub use verdict::{Out, Verdict};
 pub use waiting::{Awaited, awaited};
 
@@ -69,7 +72,23 @@ impl Plan {
     pub fn builds(&self) -> impl Iterator<Item = &Build> {
         self.actions.iter().filter_map(|action| match action {
             Action::Build(build) => Some(build),
-            Action::Sign { .. } | Action::Remove(_) | Action::Delete(_) | Action::Await(_) => None,
+            Action::Sign { .. }
+            | Action::Yank(_)
+            | Action::Remove(_)
+            | Action::Delete(_)
+            | Action::Await(_) => None,
+        })
+    }
+
+    /// The versions to take out because their upstream did.
+    pub fn yanks(&self) -> impl Iterator<Item = &Version> {
+        self.actions.iter().filter_map(|action| match action {
+            Action::Yank(version) => Some(version),
+            Action::Build(_)
+            | Action::Sign { .. }
+            | Action::Remove(_)
+            | Action::Delete(_)
+            | Action::Await(_) => None,
         })
     }
 
@@ -78,7 +97,11 @@ impl Plan {
     pub fn sign(&self) -> Option<Why> {
         self.actions.iter().find_map(|action| match action {
             Action::Sign { why } => Some(*why),
-            Action::Build(_) | Action::Remove(_) | Action::Delete(_) | Action::Await(_) => None,
+            Action::Build(_)
+            | Action::Yank(_)
+            | Action::Remove(_)
+            | Action::Delete(_)
+            | Action::Await(_) => None,
         })
     }
 
@@ -86,7 +109,11 @@ impl Plan {
     pub fn removals(&self) -> impl Iterator<Item = &Removal> {
         self.actions.iter().filter_map(|action| match action {
             Action::Remove(removal) => Some(removal),
-            Action::Build(_) | Action::Sign { .. } | Action::Delete(_) | Action::Await(_) => None,
+            Action::Build(_)
+            | Action::Sign { .. }
+            | Action::Yank(_)
+            | Action::Delete(_)
+            | Action::Await(_) => None,
         })
     }
 
@@ -102,7 +129,11 @@ impl Plan {
     pub fn deletions(&self) -> impl Iterator<Item = &FileName> {
         self.actions.iter().filter_map(|action| match action {
             Action::Delete(name) => Some(name),
-            Action::Build(_) | Action::Sign { .. } | Action::Remove(_) | Action::Await(_) => None,
+            Action::Build(_)
+            | Action::Sign { .. }
+            | Action::Yank(_)
+            | Action::Remove(_)
+            | Action::Await(_) => None,
         })
     }
 
@@ -110,7 +141,11 @@ impl Plan {
     pub fn begun(&self) -> impl Iterator<Item = &Awaited> {
         self.actions.iter().filter_map(|action| match action {
             Action::Await(awaited) => Some(awaited),
-            Action::Build(_) | Action::Sign { .. } | Action::Remove(_) | Action::Delete(_) => None,
+            Action::Build(_)
+            | Action::Sign { .. }
+            | Action::Yank(_)
+            | Action::Remove(_)
+            | Action::Delete(_) => None,
         })
     }
 
@@ -160,7 +195,10 @@ pub fn plan(
     now: Timestamp,
 ) -> Plan {
     let planner = Planner::new(component, arches, upstream, published, basis, now);
+    let most = basis.retention.max_delete;
+    let gone = gone::gone(component, arches, upstream, &planner.shelf, most);
     let Selection { wanted, verdicts, mut refusals, waiting } = planner.select();
+    refusals.extend(gone.refusals);
     let is_awaited = |version: &Version| waiting.iter().any(|awaited| awaited.version == *version);
     let newest = wanted
         .iter()
@@ -172,7 +210,7 @@ pub fn plan(
     let places = wanted.iter().map(|candidate| &candidate.version);
     let staying = planner.staying(&places.filter(|version| !is_awaited(version)).collect());
     let vouched = trust::vouched(&planner, &wanted);
-    let mut actions = Vec::new();
+    let mut actions: Vec<Action> = gone.yanks.into_iter().map(Action::Yank).collect();
     let mut shelf = planner.all.clone();
     for candidate in &wanted {
         let awaited = is_awaited(&candidate.version);
@@ -228,7 +266,10 @@ fn newer_than_pin(component: &Component, verdicts: &[Verdict]) -> Vec<Version> {
 /// The published versions that upstream took back: it lists older ones than these. A page does not list
 /// all that there is, so it tells nothing.
 fn withdrawn(component: &Component, upstream: &Upstream, shelf: &Shelf) -> Vec<Version> {
-    if !upstream.complete || matches!(component.source, SourceRule::Http(_)) {
+    // Of a mirror it is told as a refusal, or followed.
+    if !upstream.complete
+        || matches!(component.source, SourceRule::Http(_) | SourceRule::Repository(_))
+    {
         return Vec::new();
     }
     let listed = upstream.versions();
@@ -264,15 +305,19 @@ pub fn worth_knowing(
         .collect();
     let names = Names::of(component);
     let listed = published.manifest.files().map(|(name, _)| name);
-    listed
-        .chain(published.catalogue.removed.keys())
-        .filter(|name| {
-            names
-                .read(name)
-                .is_some_and(|(shown, _)| wanted.contains(&shown) || shown.unrevised().is_some())
-        })
-        .cloned()
-        .collect()
+    let mut worth: Vec<FileName> = Vec::new();
+    for name in listed.chain(published.catalogue.removed.keys()) {
+        let Some((shown, arch)) = names.read(name) else { continue };
+        if wanted.contains(&shown) || shown.unrevised().is_some() {
+            worth.push(name.clone());
+            // The others of an OS are part of it.
+            if component.mirrored().is_some() {
+                let others = file_names(component, &shown, arch).unwrap_or_default();
+                worth.extend(others.into_iter().skip(1));
+            }
+        }
+    }
+    worth
 }
 
 /// `it has a, b and 3 more`
@@ -285,6 +330,12 @@ fn has(names: &[&str]) -> String {
     }
 }
 
+/// What the variables of a published name stand for.
+fn vars_of_name<'a>(component: &'a Component, version: &'a Version, arch: Arch) -> Vars<'a> {
+    let (name, version) = (component.name.as_str(), version.as_str());
+    Vars { name, version, arch: arch.as_str(), tag: version, ..Vars::default() }
+}
+
 /// What an image of this version and architecture is called.
 ///
 /// # Errors
@@ -294,13 +345,7 @@ pub fn image_name(
     version: &Version,
     arch: Arch,
 ) -> Result<FileName, String> {
-    let vars = Vars {
-        name: component.name.as_str(),
-        version: version.as_str(),
-        arch: arch.as_str(),
-        tag: version.as_str(),
-        ..Vars::default()
-    };
+    let vars = vars_of_name(component, version, arch);
     let name = component.image.name.expand(&vars);
     // Files beside it and on the way have its name and a little more.
     if name.len() > 240 {
@@ -310,6 +355,25 @@ pub fn image_name(
         ));
     }
     name.parse::<FileName>().map_err(|error| error.to_string())
+}
+
+/// What the files of a version and architecture are called: that of [`image_name`] first, then those of
+/// a mirror that are published with it.
+///
+/// # Errors
+/// A name is none that a manifest could list.
+pub fn file_names(
+    component: &Component,
+    version: &Version,
+    arch: Arch,
+) -> Result<Vec<FileName>, String> {
+    let mut names = vec![image_name(component, version, arch)?];
+    let vars = vars_of_name(component, version, arch);
+    for pattern in component.mirrored().iter().flat_map(|rule| &rule.patterns).skip(1) {
+        let name = pattern.expand(&vars).parse();
+        names.push(name.map_err(|error: crate::name::NameError| error.to_string())?);
+    }
+    Ok(names)
 }
 
 /// The recipe of an image, as a number.
@@ -325,6 +389,14 @@ fn recipe_of(
     let rules = assets::applicable(component, upstream).unwrap_or_default();
     let beside = company.beside(component, *arch, upstream_arch);
     let vars = vars(component, upstream, release, upstream_arch, &beside);
+    if component.mirrored().is_some() {
+        // Whatever the component says, the image is their file.
+        let names = assets::names(component, &vars);
+        let asset = names.first().and_then(|name| assets::named(release, name));
+        if let Some(sha256) = asset.and_then(|asset| asset.sha256) {
+            return sha256;
+        }
+    }
     let named = |at: &AssetAt| match at {
         AssetAt::Url(_) | AssetAt::Oci(_) => None,
         AssetAt::Name(name) => match assets::find(name, release, company, &vars) {

@@ -5,7 +5,7 @@
 //! path of an archive ever becomes a path on this machine.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
@@ -26,7 +26,7 @@ mod pick;
 pub mod spool;
 pub mod tree;
 
-use archive::{Archive, ArchiveError, Limits};
+use archive::{Archive, ArchiveError, Limits, Problem};
 use intake::{Intake, Want};
 use spool::Content;
 use tree::{Node, Tree, TreeError};
@@ -42,6 +42,17 @@ pub enum RecipeError {
         /// Why.
         source: ArchiveError,
     },
+    /// What a command left is nothing for an image.
+    #[error("`{path}` in PUBLISH_ROOT {problem}")]
+    Left {
+        /// The path.
+        path: String,
+        /// What is wrong with it.
+        problem: Problem,
+    },
+    /// A command that made nothing.
+    #[error("the command left nothing in PUBLISH_ROOT")]
+    NothingLeft,
     /// The asset lacks what the recipe picks.
     #[error("{asset} has no `{pattern}`")]
     Missing {
@@ -122,6 +133,8 @@ impl RecipeError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Archive { source, .. } => source.hint(),
+            Self::Left { .. } => Some("what is there when the command ends goes into the image: let it take away what does not belong there".to_owned()),
+            Self::NothingLeft => Some("it puts files where they are to be on a node, such as \"$PUBLISH_ROOT/usr/bin/x\"".to_owned()),
             Self::Missing { there, .. } => Some(there.clone()),
             Self::Several { .. } => Some("end the name with a slash to put them into a folder".to_owned()),
             Self::Replace { .. } => Some("the file changed upstream: look at it and adapt `replace`".to_owned()),
@@ -179,8 +192,8 @@ pub struct Made {
     pub newest: Option<u64>,
 }
 
-/// Makes the tree of one image: assets in their order, then the overlay, then `[files]`, then the
-/// services. What comes later replaces what is there; `delete` in `[files]` comes before the rest of
+/// Makes the tree of one image: what a command left, assets in their order, then the overlay, then
+/// `[files]`, then the services. What comes later replaces what is there; `delete` in `[files]` comes before the rest of
 /// `[files]`, in `[asset.files]` after the picks of that asset.
 ///
 /// # Errors
@@ -190,13 +203,19 @@ pub fn make(
     arch: Arch,
     vars: &Vars<'_>,
     inputs: &[Input<'_>],
+    left: Option<Left<'_>>,
     limits: &Limits,
     intake: &mut Intake<'_>,
 ) -> Result<Made, RecipeError> {
     let kind = component.extension.kind;
     let mut tree = Tree::default();
     let mut newest = None;
-    for input in inputs {
+    if let Some(left) = left {
+        let archive = take_left(left, limits, intake)?;
+        pick::Picker::of_all(archive, LEFT, vars, kind).all(&mut tree)?;
+    }
+    // What is only given to the command is none of ours to unpack.
+    for input in inputs.iter().filter(|input| !input.rule.files.is_empty()) {
         let archive = unpack(input, vars, limits, intake)?;
         newest = newest.max(archive.newest);
         let mut picker = pick::Picker::new(archive, input, vars, kind);
@@ -223,6 +242,45 @@ pub fn make(
     }
     lint::check(&tree, component, arch)?;
     Ok(Made { tree, newest })
+}
+
+/// What was made for an image elsewhere.
+#[derive(Debug, Clone, Copy)]
+pub enum Left<'l> {
+    /// By a command, in this folder.
+    Folder(&'l Path),
+    /// By a workflow, in this archive.
+    Archive(&'l Arriving),
+}
+
+/// What errors call what a command left.
+const LEFT: &str = "what the command left";
+
+/// Reads what a command left.
+fn take_left(
+    left: Left<'_>,
+    limits: &Limits,
+    intake: &mut Intake<'_>,
+) -> Result<Archive, RecipeError> {
+    let folder = match left {
+        Left::Folder(folder) => folder,
+        Left::Archive(file) => {
+            // Such a name says that it must be an archive.
+            let read = archive::read(file, "artifact.tar", limits, &|_| Want::Image, intake);
+            return read.map_err(|source| RecipeError::Archive {
+                name: "what the workflow left".to_owned(),
+                source,
+            });
+        }
+    };
+    let archive = archive::read_folder(folder, limits, intake).map_err(|error| match error {
+        ArchiveError::Entry { path, problem } => RecipeError::Left { path, problem },
+        source => RecipeError::Archive { name: LEFT.to_owned(), source },
+    })?;
+    if archive.entries.is_empty() {
+        return Err(RecipeError::NothingLeft);
+    }
+    Ok(archive)
 }
 
 /// Finds the one file of a component that is published as it is.

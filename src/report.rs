@@ -26,6 +26,7 @@ use crate::repository::yank::YankError;
 use crate::sign::{KeyError, KeyringError};
 use crate::source::SourceError;
 use crate::store::StoreError;
+use crate::trial::TrialError;
 use crate::trust::TrustError;
 use crate::trust::lockfile::LockfileError;
 
@@ -36,6 +37,8 @@ pub enum Step {
     Poll,
     /// An asset is downloaded.
     Fetch,
+    /// A command makes what is in an image.
+    Run,
     /// An image is built.
     Build,
     /// Images and manifest go into the store.
@@ -49,6 +52,7 @@ impl Step {
         match self {
             Self::Poll => "polling",
             Self::Fetch => "fetching",
+            Self::Run => "running",
             Self::Build => "building",
             Self::Publish => "publishing",
             Self::Verify => "verifying",
@@ -59,6 +63,7 @@ impl Step {
         match self {
             Self::Poll => "polled",
             Self::Fetch => "fetched",
+            Self::Run => "ran",
             Self::Build => "built",
             Self::Publish => "published",
             Self::Verify => "verified",
@@ -285,6 +290,7 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
             .or_else(|| error.downcast_ref::<FetchError>()?.hint())
             .or_else(|| error.downcast_ref::<BuildError>()?.hint())
             .or_else(|| error.downcast_ref::<TrustError>()?.hint())
+            .or_else(|| error.downcast_ref::<TrialError>()?.hint().map(str::to_owned))
             .or_else(|| error.downcast_ref::<LockfileError>().map(LockfileError::hint))
             .or_else(|| error.downcast_ref::<RecipeError>()?.hint())
             .or_else(|| error.downcast_ref::<ArchiveError>()?.hint())

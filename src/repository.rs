@@ -14,7 +14,7 @@ use shelf::Names;
 
 use crate::config::Component;
 use crate::manifest::{Manifest, ManifestError};
-use crate::name::{FileName, Folder};
+use crate::name::{ComponentName, FileName, Folder};
 use crate::report::count;
 use crate::sign::Signer;
 use crate::store::{Lock, PRIVATE, Seen, Store, StoreError};
@@ -25,6 +25,7 @@ pub mod left;
 pub mod retention;
 pub mod seal;
 pub mod shelf;
+pub mod verbatim;
 pub mod verify;
 pub mod yank;
 
@@ -48,13 +49,14 @@ pub fn record_path(folder: &Folder, image: &FileName) -> String {
 
 /// The folders that a sync of a component writes to.
 #[must_use]
-pub fn folders_of(folder: &Folder) -> [String; 4] {
+pub fn folders_of(folder: &Folder) -> [String; 5] {
     let catalogue = catalogue::path(folder);
     let catalogues = catalogue.rsplit_once('/').map_or("", |(folder, _)| folder);
     [
         folder.to_string(),
         format!("{PRIVATE}/images/{folder}"),
         ANSWERS.to_owned(),
+        format!("{PRIVATE}/mirrors"),
         catalogues.to_owned(),
     ]
 }
@@ -74,6 +76,12 @@ pub struct Place<'a> {
 
 /// The folder of what upstreams answered before.
 pub const ANSWERS: &str = ".publish/upstream";
+
+/// The path of what is remembered of the repository that a component mirrors.
+#[must_use]
+pub fn memory_path(component: &ComponentName) -> String {
+    format!("{PRIVATE}/mirrors/{component}.json.zst")
+}
 
 /// A folder that cannot be read as a repository's.
 #[derive(Debug, Error)]

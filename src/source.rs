@@ -25,7 +25,12 @@ pub mod gitea;
 pub mod github;
 pub mod gitlab;
 pub mod http;
-mod kin;
+pub(crate) mod kin;
+pub mod memory;
+pub mod repository;
+
+use memory::Memory;
+use repository::MirrorError;
 
 use command::CommandError;
 
@@ -232,6 +237,9 @@ pub enum SourceError {
         /// Why.
         source: std::io::Error,
     },
+    /// Somebody's repository that is not let in.
+    #[error(transparent)]
+    Mirror(#[from] MirrorError),
     /// The upstream is there, but lists nothing. That is never taken for "nothing new".
     #[error("{problem}")]
     Nothing {
@@ -265,6 +273,7 @@ impl SourceError {
             Self::Directory { .. } => Some(
                 "[source.directory] path names it, relative to the component's file".to_owned(),
             ),
+            Self::Mirror(error) => error.hint(),
         }
     }
 }
@@ -278,6 +287,7 @@ pub async fn poll(
     arches: &[(Arch, String)],
     client: &Client,
     cache: &Cache,
+    memory: &Memory,
 ) -> Result<Listing, SourceError> {
     let listing = match &component.source {
         SourceRule::Github(rule) => github::poll(rule, client, cache).await,
@@ -287,6 +297,9 @@ pub async fn poll(
         SourceRule::Http(rule) => http::poll(rule, client, cache).await,
         SourceRule::Command(rule) => Ok(command::poll(rule, component).await?),
         SourceRule::Directory(rule) => directory::poll(rule, component, arches),
+        SourceRule::Repository(rule) => {
+            repository::poll(rule, component, arches, client, cache, memory).await
+        }
     }?;
     let listing = listing.without_nameless();
     match listing.notes.first() {

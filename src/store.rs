@@ -69,6 +69,8 @@ pub struct Store {
     place: Place,
     cache_control: CacheControl,
     buffers: Arc<upload::Buffers>,
+    /// Whether something stands between it and its objects, that is to see every byte.
+    is_watched: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -176,6 +178,7 @@ impl Store {
             objects: between(uploading.objects),
             ..uploading
         });
+        self.is_watched = true;
         self
     }
 
@@ -186,6 +189,7 @@ impl Store {
             place,
             cache_control: CacheControl::default(),
             buffers: Arc::default(),
+            is_watched: false,
         }
     }
 

@@ -29,6 +29,7 @@ mod left;
 mod outcome;
 mod prune;
 mod survey;
+mod verbatim;
 mod waiting;
 
 pub(crate) use attempt::remember;
@@ -215,14 +216,23 @@ async fn keep_answers(
     if config.whole && surveys.iter().all(Result::is_ok) {
         answers.forget_unasked();
     }
-    if !answers.is_changed() {
+    let memories = || surveys.iter().flatten().filter(|survey| survey.memory.is_changed());
+    if !answers.is_changed() && memories().next().is_none() {
         return None;
     }
-    let kept = match store.clone().made() {
-        Ok(store) => answers.save(&store).await,
-        Err(error) => Err(error),
+    let keep = async || {
+        let store = store.clone().made()?;
+        if answers.is_changed() {
+            answers.save(&store).await?;
+        }
+        for Survey { component, memory, .. } in memories() {
+            if let Some(bytes) = memory.save() {
+                store.put(&repository::memory_path(&component.name), bytes).await?;
+            }
+        }
+        Ok::<_, StoreError>(())
     };
-    kept.err().map(|error| Told::of("what upstreams answered", &error))
+    keep().await.err().map(|error| Told::of("what upstreams answered", &error))
 }
 
 /// What a dry run tells.
@@ -318,7 +328,16 @@ async fn carry_out_plan(
     }
     let mut made = Made::default();
     for _ in 0..ATTEMPTS {
-        match attempt(survey, shop, place, rules, &mut made, outcome).await {
+        let theirs = survey.memory.theirs().filter(|_| survey.component.is_verbatim());
+        let attempted = match theirs {
+            Some(theirs) => {
+                let (limit, _) = rules;
+                let attempt = verbatim::attempt(survey, &theirs, shop, place, limit, outcome);
+                attempt.await.map(|()| false)
+            }
+            None => attempt(survey, shop, place, rules, &mut made, outcome).await,
+        };
+        match attempted {
             Err(error) if is_raced(&error) => {
                 let component = survey.component.name.as_str();
                 tracing::debug!(component, "another publisher was faster");

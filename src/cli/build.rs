@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use jiff::Timestamp;
@@ -19,6 +19,7 @@ use crate::plan::{self, Asked, Build, Candidate};
 use crate::report::{Told, human_size, say};
 use crate::store::{Access, Store};
 use crate::sync::{self, Survey};
+use crate::trial::{self, Tried};
 use crate::version::Version;
 
 #[derive(Serialize)]
@@ -37,19 +38,40 @@ struct Built {
     size: u64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     findings: Vec<Finding>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    test: Option<Tried>,
+}
+
+/// What somebody wants built.
+pub(super) struct Wish {
+    /// The newest, if left out.
+    pub(super) version: Option<String>,
+    /// All, if there is none.
+    pub(super) arches: Vec<Arch>,
+    /// Where to.
+    pub(super) output: PathBuf,
+    /// Whether publish.lock must know all of it.
+    pub(super) locked: bool,
+    /// What the images are tried over, if they are.
+    pub(super) base: Option<PathBuf>,
 }
 
 pub(super) async fn run(
     context: &Context,
     name: &ComponentName,
-    version: Option<&str>,
-    arches: &[Arch],
-    output: &Path,
-    locked: bool,
+    wish: &Wish,
 ) -> anyhow::Result<Ended> {
+    let (Wish { arches, output, locked, base, .. }, version) = (wish, wish.version.as_deref());
     let mut config = context.load()?;
     config.document.trust.locked |= locked;
     let component = config.component(name)?;
+    let test = match (base, &component.test) {
+        (None, _) => None,
+        (Some(base), Some(rule)) => Some((base, rule)),
+        (Some(_), None) => bail!(
+            "{name} has no [test]\nhint: add one to its file: [test] run = [\"usr/bin/{name}\", \"--version\"]"
+        ),
+    };
     let shop = sync::workshop(&config, &context.progress)?;
     let store = Store::configured(&config, Access::Read)?;
     let survey = sync::survey(&config, component, &shop, &store, None)
@@ -92,7 +114,24 @@ pub(super) async fn run(
     let mut failed = false;
     for (job, result) in jobs.iter().zip(results) {
         match result {
-            Ok((image, _)) => built.push(deliver(&image, job.arch, output)?),
+            Ok(images) => {
+                for (image, _) in images {
+                    let mut image = deliver(&image, job.arch, output)?;
+                    if let Some((base, rule)) = test {
+                        let at = (job.upstream.as_str(), job.arch);
+                        match trial::try_out(Path::new(&image.path), at, rule, base).await {
+                            Ok(tried) => image.test = Some(tried),
+                            Err(error) => {
+                                let subject = format!("{name} {version} {}: the test", job.arch);
+                                say(&Told::of(&subject, &error).text());
+                                image.test = Some(Tried::Failed);
+                                failed = true;
+                            }
+                        }
+                    }
+                    built.push(image);
+                }
+            }
             Err(error) => {
                 let subject = format!("{name} {version} {}", job.arch);
                 say(&Told::of(&subject, &error).text());
@@ -107,6 +146,17 @@ pub(super) async fn run(
         let mut out = String::new();
         for image in &built {
             let _ = writeln!(out, "{}  {}  {}", image.sha256, image.path, human_size(image.size));
+            match &image.test {
+                Some(Tried::Passed(said)) => {
+                    let said = said.first().map_or(String::new(), |line| format!(": {line}"));
+                    let _ = writeln!(out, "  tested{said}");
+                }
+                Some(Tried::Skipped(why)) => {
+                    let _ = writeln!(out, "  not tested: {why}");
+                }
+                Some(Tried::Failed) => out.push_str("  the test failed\n"),
+                None => {}
+            }
         }
         print(&out)?;
     }
@@ -163,5 +213,5 @@ fn deliver(image: &Image, arch: Arch, output: &Path) -> anyhow::Result<Built> {
     }
     copied.with_context(|| format!("cannot write {}", to.display()))?;
     let Image { sha256, size, findings, .. } = image.clone();
-    Ok(Built { arch, path: to.display().to_string(), sha256, size, findings })
+    Ok(Built { arch, path: to.display().to_string(), sha256, size, findings, test: None })
 }

@@ -95,19 +95,19 @@ pub(super) async fn run(
     let (mut images, mut errors) = (Vec::new(), Vec::new());
     for (job, result) in jobs.iter().zip(results) {
         match result {
-            Ok((image, record)) => {
-                let published = survey.published.manifest.get(&job.image).unwrap_or(image.sha256);
+            Ok(made) => images.extend(made.into_iter().map(|(image, record)| {
+                let published = survey.published.manifest.get(&image.name).unwrap_or(image.sha256);
                 let same = published == image.sha256;
-                let before = survey.published.record(&job.image);
-                images.push(Compared {
-                    image: image.name,
+                let before = survey.published.record(&image.name);
+                Compared {
                     arch: job.arch,
                     same,
                     published,
                     built: image.sha256,
                     differences: if same { Vec::new() } else { differences(before, &record) },
-                });
-            }
+                    image: image.name,
+                }
+            })),
             Err(error) => {
                 let told = Told::of(&format!("{name} {version} {}", job.arch), &error);
                 say(&told.text());

@@ -13,7 +13,8 @@ use super::{Context, Ended, print, print_json};
 use crate::client::butane::Variant;
 use crate::client::machine::Machine;
 use crate::client::{
-    Offer, Offered, Trust, base, butane, definition, emulate, ignition, script, transfer,
+    ClientError, Offer, Offered, Trust, base, butane, definition, emulate, ignition, is_told,
+    script, transfer,
 };
 use crate::config::{Component, Config};
 use crate::manifest::Manifest;
@@ -97,10 +98,16 @@ struct Known<'a> {
 
 pub(super) async fn run(context: &Context, args: &Args) -> anyhow::Result<Ended> {
     let config = context.load()?;
-    let components: Vec<&Component> = match &args.name {
-        Some(name) => vec![config.component(name)?],
-        None => config.components.iter().map(|component| &**component).collect(),
+    let components: Vec<&Component> = if let Some(name) = &args.name {
+        vec![config.component(name)?]
+    } else {
+        let all = config.components.iter().map(|component| &**component);
+        all.filter(|component| is_told(component)).collect()
     };
+    if let Some(theirs) = components.iter().find(|component| !is_told(component)) {
+        let error = ClientError::Theirs(theirs.name.to_string());
+        bail!("{error}\nhint: {}", error.hint());
+    }
     let Some(url) = args.url.as_ref().or(config.document.repository.url.as_ref()) else {
         bail!(
             "nobody knows where nodes find this repository\nhint: add `url` to [repository] in {}, or give --url",

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::{Context, Ended, print, print_json};
+use crate::config::build::BuildRule;
 use crate::name::{ComponentName, FileName};
 use crate::plan::{Awaited, Because, Build, Chosen, Out, Refusal, Verdict, Vouched, Why};
 use crate::report::{Told, count, say};
@@ -24,8 +25,13 @@ struct Result<'a> {
 struct Planned<'a> {
     component: &'a ComponentName,
     builds: Vec<PlannedBuild<'a>>,
+    /// The command that makes what is in them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    command: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     sign: Option<Why>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    yanks: Vec<&'a str>,
     removals: Vec<&'a Removal>,
     deletions: Vec<&'a FileName>,
     refused: Vec<Refused<'a>>,
@@ -115,7 +121,9 @@ fn planned(survey: &Survey) -> Planned<'_> {
                     .collect(),
             })
             .collect(),
+        command: survey.component.build.as_ref().map(BuildRule::shown),
         sign: survey.plan.sign(),
+        yanks: survey.plan.yanks().map(crate::version::Version::as_str).collect(),
         removals: survey.plan.removals().collect(),
         deletions: survey.plan.deletions().collect(),
         refused: survey
@@ -163,18 +171,25 @@ fn text(survey: &Survey, verbose: bool) -> String {
     let mut out = String::new();
     let name = &survey.component.name;
     let plan = &survey.plan;
+    let (noun, what) = match survey.component.mirrored() {
+        Some(_) => ("file", "to mirror"),
+        None => ("image", "to build"),
+    };
     let what = [
-        (plan.builds().count(), "image", "to build"),
+        (plan.builds().count(), noun, what),
         (plan.removals().count(), "line", "to take out"),
         (plan.deletions().count(), "file", "to delete"),
         (plan.waiting.len(), "version", "waited for"),
     ];
+    let yanks: Vec<_> = plan.yanks().map(ToString::to_string).collect();
     let sign = plan.sign().map(|why| format!("to be signed: {why}"));
     let what = what
         .into_iter()
         .filter(|(number, ..)| *number > 0)
         .map(|(number, noun, what)| format!("{} {what}", count(number, noun)));
-    let what: Vec<_> = what.chain(sign).collect();
+    let yank = (!yanks.is_empty())
+        .then(|| format!("{} to yank, because upstream took it out", yanks.join(", ")));
+    let what: Vec<_> = what.chain(yank).chain(sign).collect();
     let what = if what.is_empty() { "nothing to do".to_owned() } else { what.join(", ") };
     let _ = writeln!(out, "{name}: {what}");
     let built = plan.builds().map(|build| (&build.image, why(build)));
@@ -184,6 +199,9 @@ fn text(survey: &Survey, verbose: bool) -> String {
     let width = lines.iter().map(|(name, _)| name.as_str().len()).max().unwrap_or(0);
     for (name, why) in lines {
         let _ = writeln!(out, "  {name:width$}  {why}");
+    }
+    if let (Some(rule), true) = (&survey.component.build, plan.builds().next().is_some()) {
+        let _ = writeln!(out, "  made by {}", rule.shown());
     }
     for refusal in &plan.refusals {
         let _ = writeln!(out, "  refused {refusal}\n    hint: {}", refusal.hint);

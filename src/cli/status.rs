@@ -49,6 +49,12 @@ struct Status {
     /// The newest version that is published.
     published: Option<Version>,
     state: State,
+    /// Of what is published as somebody else has it, where nobody tells versions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    files: Option<Files>,
+    /// What becomes of what is missing.
+    #[serde(skip)]
+    owed: &'static str,
     /// Images that a sync would build.
     missing: Vec<FileName>,
     /// Architectures that the newest published version lacks.
@@ -70,6 +76,13 @@ struct Status {
     /// Files that go when their grace is over.
     pending: Vec<Pending>,
     errors: Vec<Told>,
+}
+
+/// How many files there are.
+#[derive(Serialize)]
+struct Files {
+    upstream: Option<usize>,
+    published: usize,
 }
 
 #[derive(Serialize)]
@@ -183,6 +196,11 @@ fn unknown(failed: &Unsurveyed) -> Status {
         upstream: None,
         published: published.and_then(|published| sync::newest(&failed.component, published)),
         state: State::Failed,
+        files: published.filter(|_| failed.component.is_verbatim()).map(|published| Files {
+            upstream: None,
+            published: published.manifest.files().count(),
+        }),
+        owed: "to build",
         missing: Vec::new(),
         missing_architectures: Vec::new(),
         expires: published.and_then(|published| freshness::expiry(&published.manifest)),
@@ -267,6 +285,11 @@ fn status(survey: &Survey, limit: Limit, now: Timestamp) -> Status {
         upstream: plan.newest.clone(),
         published: sync::newest(component, published),
         state,
+        files: component.is_verbatim().then(|| Files {
+            upstream: Some(survey.upstream.judged.len()),
+            published: published.manifest.files().count(),
+        }),
+        owed: if component.mirrored().is_some() { "to mirror" } else { "to build" },
         missing,
         missing_architectures,
         expires,
@@ -296,14 +319,15 @@ fn text(status: &Status) -> String {
     let or_none = |version: &Option<Version>| {
         version.as_ref().map_or_else(|| "none".to_owned(), Version::to_string)
     };
-    let _ = writeln!(
-        out,
-        "{}: {}, published {}, upstream {}",
-        status.component,
-        status.state.text(),
-        or_none(&status.published),
-        or_none(&status.upstream),
-    );
+    let (published, upstream) = match &status.files {
+        Some(Files { upstream, published }) => {
+            let upstream = upstream.map_or_else(|| "none".to_owned(), |files| count(files, "file"));
+            (count(*published, "file"), upstream)
+        }
+        None => (or_none(&status.published), or_none(&status.upstream)),
+    };
+    let (component, state) = (&status.component, status.state.text());
+    let _ = writeln!(out, "{component}: {state}, published {published}, upstream {upstream}");
     if let Some(changed) = status.changed {
         let _ = writeln!(out, "  changed    {changed:.0}");
     }
@@ -311,7 +335,7 @@ fn text(status: &Status) -> String {
         let _ = writeln!(out, "  expires    {expires}");
     }
     for image in &status.missing {
-        let _ = writeln!(out, "  to build   {image}");
+        let _ = writeln!(out, "  {:9}  {image}", status.owed);
     }
     for arch in &status.missing_architectures {
         let _ = writeln!(out, "  lacks      {arch} of {}", or_none(&status.published));

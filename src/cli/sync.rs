@@ -245,8 +245,10 @@ fn next(config: &Config, outcomes: &[Outcome]) -> String {
     for (command, purpose) in steps {
         let _ = writeln!(out, "  {command:width$}  {purpose}");
     }
-    let first = outcomes.iter().find(|outcome| !outcome.published.is_empty());
-    let component = first.and_then(|outcome| config.component(&outcome.component).ok());
+    let published = outcomes.iter().filter(|outcome| !outcome.published.is_empty());
+    let mut components = published.filter_map(|outcome| config.component(&outcome.component).ok());
+    // Whoever follows what is published as somebody else has it knows how from them.
+    let component = components.find(|component| !component.is_verbatim());
     if let (Some(component), Some(url)) = (component, &config.document.repository.url) {
         // `%a` and `@v` are what sysupdate.d(5) has for the two variables of the name.
         let pattern = component.image.name.as_str().replace("{name}", component.name.as_str());

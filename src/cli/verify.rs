@@ -10,7 +10,7 @@ use serde::Serialize;
 use url::Url;
 
 use super::{Context, Ended, print, print_json};
-use crate::config::{CacheControl, Component, Config, Limits, Network, StoreUrl};
+use crate::config::{CacheControl, Component, Config, Limits, Network, StoreUrl, mirror};
 use crate::fetch::Client;
 use crate::fetch::cache::Cache;
 use crate::image;
@@ -22,7 +22,7 @@ use crate::repository::verify::{
 };
 use crate::sign::{self, KEYRING, Keyring, Signer};
 use crate::store::{Access, Store};
-use crate::template::Vars;
+use crate::template::{Template, Vars};
 
 #[derive(Serialize)]
 struct Result {
@@ -70,6 +70,11 @@ pub(super) async fn run(
     let mut folders = Vec::new();
     let mut errors = Vec::new();
     for target in &targets {
+        let theirs = theirs(target, ours)?;
+        let look = match &theirs {
+            Some(trust) => Look { trust, signed: !matches!(trust, Trust::Nobody), ..look },
+            None => look,
+        };
         match verify::verify(&origin, target, &look).await {
             Ok(verified) => folders.push(verified),
             Err(error) => errors.push(Told::of(&shown(&target.folder), &error)),
@@ -139,6 +144,23 @@ async fn trust(
     })
 }
 
+/// Whose signatures count in a folder that is published as somebody else has it.
+fn theirs(target: &Target, config: Option<&Config>) -> anyhow::Result<Option<Trust>> {
+    let name = target.expected.as_ref().map(|expected| &expected.name);
+    let component = config.and_then(|config| {
+        config
+            .components
+            .iter()
+            .find(|component| Some(component.name.as_str()) == name.map(String::as_str))
+    });
+    let rule = component.and_then(|component| component.mirrored()).filter(|rule| rule.verbatim);
+    Ok(match rule.map(|rule| &rule.trust) {
+        Some(mirror::Trust::Keyring(path)) => Some(Trust::Keyring(Keyring::read(path)?)),
+        Some(mirror::Trust::Unsigned) => Some(Trust::Nobody),
+        None => None,
+    })
+}
+
 /// The folders to read: those of the configuration, if it is about this repository, or those
 /// that are there.
 async fn targets(
@@ -202,8 +224,15 @@ fn last_part(origin: &Origin) -> String {
 fn expectation(config: &Config, component: &Component) -> Expected {
     let arches: Vec<&str> = Arch::ALL.iter().map(|arch| arch.as_str()).collect();
     let vars = Vars { name: component.name.as_str(), ..Vars::default() };
+    let anything = Template::parse("{version}").expect("a literal template");
+    let others: Vec<&Template> = match component.mirrored() {
+        Some(rule) if rule.verbatim => vec![&anything],
+        Some(rule) => rule.patterns.iter().skip(1).collect(),
+        None => Vec::new(),
+    };
     Expected {
         matcher: component.image.name.matcher(&vars, &arches),
+        others: others.into_iter().map(|name| name.matcher(&vars, &arches)).collect(),
         name: component.name.to_string(),
         arches: component
             .architectures(&config.document.repository.architectures)

@@ -37,7 +37,7 @@ pub(super) async fn yank(
     force: bool,
 ) -> anyhow::Result<Ended> {
     let config = context.load()?;
-    let component = config.component(name)?;
+    let component = ours(config.component(name)?)?;
     let now = Timestamp::now();
     let done = at_place(&config, &component.folder, overtaken, async |place| {
         yank::yank(place, component, version, reason.clone(), force, now).await
@@ -77,7 +77,7 @@ pub(super) async fn restore(
     rebuild: bool,
 ) -> anyhow::Result<Ended> {
     let config = context.load()?;
-    let component = config.component(name)?;
+    let component = ours(config.component(name)?)?;
     let done = at_place(&config, &component.folder, overtaken, async |place| {
         yank::restore(place, version, rebuild).await
     });
@@ -105,6 +105,17 @@ pub(super) async fn restore(
     }
     print(&out)?;
     Ok(Ended::Well)
+}
+
+/// What is published as somebody else has it is not ours to change.
+fn ours(component: &Component) -> anyhow::Result<&Component> {
+    if component.is_verbatim() {
+        anyhow::bail!(
+            "{}: its manifest is its upstream's, which signed it as it is\nhint: without `verbatim = true`, versions can be taken out here",
+            component.name
+        );
+    }
+    Ok(component)
 }
 
 /// Does something to a folder with the right to write there, and a few times if another publisher was

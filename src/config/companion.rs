@@ -61,6 +61,11 @@ impl TryFrom<Vec<RawCompanion>> for Companions {
 }
 
 impl Companions {
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// What they follow.
     pub(super) fn sources(&mut self) -> impl Iterator<Item = &mut SourceRule> {
         self.0.iter_mut().map(|companion| &mut companion.source)
@@ -71,6 +76,9 @@ impl Companions {
         let companion = |raw: RawCompanion| {
             let RawCompanion { name, source, versions, arch, matches, follow } = raw;
             let versions = versions.into();
+            if matches!(source, SourceRule::Repository(_)) {
+                return Err("[companion.source.repository]: what goes into an image is not published as somebody else has it\nhint: follow where it is released".to_owned());
+            }
             Versions::check(&versions)
                 .map_err(|problem| problem.replace("[versions]", "[companion.versions]"))?;
             let follows = Component {
@@ -79,6 +87,7 @@ impl Companions {
                 versions,
                 arch,
                 assets: Vec::new(),
+                build: None,
                 overlay: None,
                 ..component.clone()
             };

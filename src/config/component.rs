@@ -10,12 +10,16 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::ConfigError;
+use super::asset::TrustRule;
 pub use super::asset::{AssetAt, AssetRule};
+use super::asset_name::AssetName;
+use super::build::{BuildRule, TestRule};
 use super::companion::{Companion, Companions, check_companions};
 use super::extension::{Extension, Kind};
 use super::files::{FileRule, Files};
 use super::image::{Format, ImageRule};
 use super::lint::{LintRules, Require};
+use super::mirror::RepositoryRule;
 use super::source::{NO_SOURCE, SourceRule};
 use super::versions::Versions;
 use super::xattrs::XattrRules;
@@ -47,6 +51,8 @@ pub struct Component {
     pub assets: Vec<AssetRule>,
     /// What other projects release, and goes in too.
     pub companions: Vec<Companion>,
+    /// What makes files of the image.
+    pub build: Option<BuildRule>,
     /// Files of the image that come from no asset.
     pub files: Files,
     /// Units that run once the image is merged.
@@ -61,7 +67,10 @@ pub struct Component {
     pub lint: LintRules,
     /// What must be in its images.
     pub require: Require,
-    /// The folder beside the component's file whose `usr/` and `opt/` go in as they are.
+    /// What is run to try its images.
+    pub test: Option<TestRule>,
+    /// The folder beside the component's file: its `usr/` and `opt/` go in as they are, and in it
+    /// `[build]` runs.
     pub overlay: Option<PathBuf>,
 }
 
@@ -80,6 +89,7 @@ struct Raw {
     assets: Vec<AssetRule>,
     #[serde(default, rename = "companion")]
     companions: Companions,
+    build: Option<BuildRule>,
     #[serde(default)]
     files: Files,
     #[serde(default)]
@@ -94,6 +104,7 @@ struct Raw {
     lint: LintRules,
     #[serde(default)]
     require: Require,
+    test: Option<TestRule>,
 }
 
 pub(super) fn as_text<S: serde::Serializer>(
@@ -168,6 +179,10 @@ pub fn parse(name: ComponentName, file: &Path, text: &str) -> Result<Component, 
         asset.trust.relative_to(folder);
     }
     let wrong = |message: String| ConfigError::in_text(file, text, &message);
+    if let SourceRule::Repository(rule) = &source {
+        check_mirror(&raw, rule).map_err(wrong)?;
+        mirror(&mut raw, rule);
+    }
     check(&raw, &source).map_err(wrong)?;
     let companions = std::mem::take(&mut raw.companions);
     let mut component = Component {
@@ -181,6 +196,7 @@ pub fn parse(name: ComponentName, file: &Path, text: &str) -> Result<Component, 
         arch: raw.arch,
         assets: raw.assets,
         companions: Vec::new(),
+        build: raw.build,
         files: raw.files,
         services: raw.services,
         extension: raw.extension,
@@ -188,6 +204,7 @@ pub fn parse(name: ComponentName, file: &Path, text: &str) -> Result<Component, 
         xattrs: raw.xattrs,
         lint: raw.lint,
         require: raw.require,
+        test: raw.test,
         overlay: None,
     };
     component.companions = companions.of(&component).map_err(wrong)?;
@@ -201,8 +218,20 @@ fn check(raw: &Raw, source: &SourceRule) -> Result<(), String> {
     match image.format {
         Format::Squashfs { .. } => check_files(raw)?,
         Format::None => check_whole(raw)?,
+        Format::Mirrored if raw.build.is_some() || raw.test.is_some() => {
+            return Err(
+                "a mirror copies files as they are\nhint: leave [build] and [test] out".to_owned()
+            );
+        }
+        Format::Mirrored => {}
     }
-    image.name.require(&["version", "arch"]).map_err(|error| format!("[image] name: {error}"))?;
+    let variables: &[&str] = match source {
+        SourceRule::Repository(rule) if rule.verbatim => &[],
+        // Files for no one architecture.
+        SourceRule::Repository(rule) if !rule.patterns[0].uses("arch") => &["version"],
+        _ => &["version", "arch"],
+    };
+    image.name.require(variables).map_err(|error| format!("[image] name: {error}"))?;
     let sample = "1.0-r1";
     let vars = Vars { name: "x", version: sample, arch: "x86-64", tag: sample, ..Vars::default() };
     if let Err(NameError::Malformed { problem, .. }) = image.name.expand(&vars).parse::<FileName>()
@@ -218,7 +247,9 @@ fn check(raw: &Raw, source: &SourceRule) -> Result<(), String> {
             image.name
         ));
     }
-    if image.format != Format::None && image.name.as_str().strip_suffix(".raw").is_none() {
+    if matches!(image.format, Format::Squashfs { .. })
+        && image.name.as_str().strip_suffix(".raw").is_none()
+    {
         return Err(format!(
             "[image] name: `{}` does not end in .raw\nhint: systemd-sysext merges only such files",
             image.name
@@ -263,7 +294,10 @@ fn check(raw: &Raw, source: &SourceRule) -> Result<(), String> {
 fn check_files(raw: &Raw) -> Result<(), String> {
     let kind = raw.extension.kind;
     for asset in &raw.assets {
-        if asset.files.is_empty() {
+        // Whole files are given to the command; an image has only what is picked of it.
+        let is_given = raw.build.as_ref().is_some_and(BuildRule::takes_assets)
+            && !matches!(asset.at, AssetAt::Oci(_));
+        if asset.files.is_empty() && !is_given {
             return Err("the asset gives no file to the image\nhint: add [asset.files], such as \"usr/bin/\" = \"NAME\"".to_owned());
         }
     }
@@ -289,6 +323,12 @@ fn check_whole(raw: &Raw) -> Result<(), String> {
     if raw.assets.is_empty() || rules > 1 || !only_picks {
         return Err("`format = \"none\"` publishes one file as it is\nhint: give each architecture's file as [[asset]], and, if it is in an archive, one line of [asset.files]: \"image.raw\" = \"PATH\"".to_owned());
     }
+    if raw.build.is_some() || raw.test.is_some() {
+        return Err(
+            "`format = \"none\"` publishes one file as it is\nhint: leave [build] and [test] out"
+                .to_owned(),
+        );
+    }
     if !raw.files.is_empty()
         || !raw.services.enable.is_empty()
         || !raw.xattrs.rules().is_empty()
@@ -299,10 +339,110 @@ fn check_whole(raw: &Raw) -> Result<(), String> {
     Ok(())
 }
 
+/// What of a component has no meaning for files that are published as they are.
+fn check_mirror(raw: &Raw, rule: &RepositoryRule) -> Result<(), String> {
+    let Raw { versions, arch, assets, files, services, extension, image, xattrs, .. } = raw;
+    let Raw { companions, lint, require, .. } = raw;
+    let built = [
+        ("[[asset]]", !assets.is_empty()),
+        ("[[companion]]", !companions.is_empty()),
+        ("[files]", !files.is_empty()),
+        ("[services]", !services.enable.is_empty()),
+        ("[extension]", *extension != Extension::default()),
+        ("[xattrs]", !xattrs.rules().is_empty()),
+        ("[require]", !require.paths.is_empty()),
+    ];
+    if let Some((table, _)) = built.into_iter().find(|(_, is_there)| *is_there) {
+        return Err(format!(
+            "{table} says how an image is made, but files of [source.repository] are published as they are\nhint: leave it out; `match` says which files"
+        ));
+    }
+    if !rule.inspect && lint.concerns_contents() {
+        return Err("[lint] is about what is found in images, but with `inspect = false` nobody looks\nhint: leave one of them out".to_owned());
+    }
+    if image.is_shaped {
+        return Err("[image] says what an image is made of, but files of [source.repository] are published as they are\nhint: only `name` can be said, to give them other names".to_owned());
+    }
+    if versions.tag.is_some() {
+        return Err("[versions] tag: a repository has no tags\nhint: `match` in [source.repository] says where the version stands".to_owned());
+    }
+    if image.is_named && rule.patterns.len() > 1 {
+        return Err(
+            "[image] name: a version has several files\nhint: they keep the names that `match` has"
+                .to_owned(),
+        );
+    }
+    if rule.verbatim {
+        let Versions { accept, newest, wait, .. } = Versions::default();
+        let selects = versions.require.is_some()
+            || !versions.exclude.is_empty()
+            || versions.accept != accept
+            || versions.newest != newest
+            || !versions.include.is_empty()
+            || versions.pin.is_some()
+            || versions.per.is_some()
+            || versions.branches.is_some()
+            || versions.wait != wait
+            || versions.partial
+            || !versions.replace.is_empty()
+            || versions.prerelease
+            || versions.min_age.is_some();
+        if selects || !arch.is_empty() || image.is_named {
+            let table = match (selects, arch.is_empty()) {
+                (true, _) => "[versions]",
+                (false, false) => "[arch]",
+                (false, true) => "[image]",
+            };
+            return Err(format!(
+                "`verbatim = true` publishes everything as it is, so {table} has nothing to say\nhint: leave it out, or `verbatim`: then what is wanted is signed by this repository"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Makes a component of files that are published as they are.
+fn mirror(raw: &mut Raw, rule: &RepositoryRule) {
+    raw.assets = rule
+        .patterns
+        .iter()
+        .map(|pattern| AssetRule {
+            at: AssetAt::Name(AssetName { of: None, names: vec![pattern.clone()] }),
+            trust: TrustRule::default(),
+            strip_components: 0,
+            when: None,
+            files: Files::default(),
+        })
+        .collect();
+    raw.image.format = Format::Mirrored;
+    if !raw.image.is_named {
+        // Their name, with systemd's word for the architecture: what clients ask for.
+        raw.image.name = rule.patterns[0].clone();
+    }
+}
+
 impl Component {
+    /// The repository whose files it publishes as they are, if it does.
+    #[must_use]
+    pub fn mirrored(&self) -> Option<&RepositoryRule> {
+        match &self.source {
+            SourceRule::Repository(rule) => Some(rule),
+            _ => None,
+        }
+    }
+
+    /// Whether its folder is another's, byte for byte: its manifest is not ours to sign or to change.
+    #[must_use]
+    pub fn is_verbatim(&self) -> bool {
+        self.mirrored().is_some_and(|rule| rule.verbatim)
+    }
+
     /// The architectures it is built for, with upstream's names, among those of the repository.
     #[must_use]
     pub fn architectures(&self, repository: &[Arch]) -> BTreeMap<Arch, String> {
+        if !self.image.name.uses("arch") {
+            return BTreeMap::from([(Arch::ANY, String::new())]);
+        }
         repository
             .iter()
             .filter_map(|arch| match self.arch.get(arch) {
@@ -382,6 +522,57 @@ mod tests {
         }
         assert!(read("").is_err());
         assert!(read("[source]\n").is_err());
+    }
+
+    use super::super::mirror::Trust;
+
+    const MIRROR: &str = "[source.repository]\nurl = \"https://e.org/\"\nunsigned = true\n";
+
+    #[test]
+    fn a_mirror_keeps_the_names_that_clients_ask_for() {
+        let text = format!("{MIRROR}match = \"k-v{{version}}-{{arch}}.raw\"\n");
+        let component = read(&text).unwrap();
+        assert_eq!(component.image.name.as_str(), "k-v{version}-{arch}.raw");
+        let text = format!("{text}[image]\nname = \"k-{{version}}-{{arch}}.raw\"\n");
+        assert_eq!(read(&text).unwrap().image.name.as_str(), "k-{version}-{arch}.raw");
+        let os = read(&format!("{MIRROR}match = \"os_{{version}}.efi\"\n")).unwrap();
+        assert_eq!(os.architectures(&[Arch::Arm64]), BTreeMap::from([(Arch::ANY, String::new())]));
+        let signed = MIRROR.replace("unsigned = true", "keyring = \"their.gpg\"");
+        let keyring = read(&signed).unwrap().mirrored().unwrap().trust.clone();
+        assert_eq!(keyring, Trust::Keyring("components/their.gpg".into()));
+    }
+
+    #[test]
+    fn what_means_nothing_for_a_mirror_is_refused() {
+        for (text, part) in [
+            ("[files]\n\"usr/x\" = { text = \"\" }\n", "published as they are"),
+            ("[extension]\nreload = true\n", "published as they are"),
+            ("[image]\ncompression = \"xz\"\n", "published as they are"),
+            ("[image]\nformat = \"none\"\n", "published as they are"),
+            ("[image]\nname = \"{version}.raw\"\n", "{arch}"),
+            ("[versions]\ntag = \"v{version}\"\n", "no tags"),
+            ("[require]\npaths = [\"usr/bin/x\"]\n", "published as they are"),
+            ("inspect = false\n[lint]\ndeny = [\"setuid\"]\n", "nobody looks"),
+            ("verbatim = true\n[versions]\nnewest = 2\n", "[versions]"),
+            ("verbatim = true\n[arch]\nx86-64 = \"amd64\"\n", "[arch]"),
+            ("verbatim = true\n[image]\nname = \"{version}-{arch}.raw\"\n", "[image]"),
+            (
+                "match = [\"{version}-{arch}\", \"{version}_{arch}\"]\n[image]\nname = \"{version}-{arch}\"\n",
+                "several",
+            ),
+        ] {
+            let error = read(&format!("{MIRROR}{text}")).unwrap_err().to_string();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+        for text in [
+            "verbatim = true\n",
+            "[lint]\nallow = [\"setuid\"]\n",
+            // Nobody needs to look into an image for this.
+            "inspect = false\n[lint]\nallow = [\"size-changed\"]\n",
+        ] {
+            read(&format!("{MIRROR}{text}")).unwrap();
+        }
+        assert!(read(&format!("{MIRROR}verbatim = true\n")).unwrap().is_verbatim());
     }
 
     #[test]

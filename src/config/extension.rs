@@ -54,7 +54,7 @@ impl Kind {
 }
 
 /// What goes into extension-release.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Raw")]
 pub struct Extension {
     /// What it extends.

@@ -18,6 +18,12 @@ pub struct ImageRule {
     /// What the file is called.
     #[serde(serialize_with = "super::component::as_text")]
     pub name: Template,
+    /// Whether somebody said what it is called.
+    #[serde(skip_serializing)]
+    pub is_named: bool,
+    /// Whether somebody said something of what the file is.
+    #[serde(skip_serializing)]
+    pub is_shaped: bool,
 }
 
 /// What an image's file is.
@@ -34,6 +40,8 @@ pub enum Format {
     /// The one file of the component, as it is: a portable service or a unified kernel image that
     /// somebody else built.
     None,
+    /// A file of somebody's repository, as it is: byte for byte what their manifest says.
+    Mirrored,
 }
 
 /// How the blocks of an image are compressed.
@@ -129,7 +137,8 @@ impl Default for ImageRule {
     fn default() -> Self {
         let (_, level, block_size) = Preset::Balanced.meaning();
         let compression = Compression::Zstd(level);
-        Self { format: Format::Squashfs { compression, block_size }, name: default_name() }
+        let format = Format::Squashfs { compression, block_size };
+        Self { format, name: default_name(), is_named: false, is_shaped: false }
     }
 }
 
@@ -141,6 +150,13 @@ impl TryFrom<Raw> for ImageRule {
     type Error = String;
     fn try_from(raw: Raw) -> Result<Self, String> {
         let Raw { format, preset, compression, level, block_size, bcj, name } = raw;
+        let is_shaped = format.is_some()
+            || preset.is_some()
+            || compression.is_some()
+            || level.is_some()
+            || block_size.is_some()
+            || bcj.is_some();
+        let is_named = name.is_some();
         let name = name.unwrap_or_else(default_name);
         if format == Some(FileSystem::None) {
             if preset.is_some()
@@ -151,7 +167,7 @@ impl TryFrom<Raw> for ImageRule {
             {
                 return Err("`format = \"none\"` publishes the file as it is\nhint: leave out what says how to compress it".to_owned());
             }
-            return Ok(Self { format: Format::None, name });
+            return Ok(Self { format: Format::None, name, is_named, is_shaped });
         }
         let (preset_algorithm, preset_level, preset_block) =
             preset.unwrap_or(Preset::Balanced).meaning();
@@ -186,7 +202,7 @@ impl TryFrom<Raw> for ImageRule {
                 .filter(|size| size.is_power_of_two() && (4 << 10..=1 << 20).contains(size))
                 .ok_or("squashfs has no blocks of this size\nhint: a power of two from \"4KiB\" to \"1MiB\"")?,
         };
-        Ok(Self { format: Format::Squashfs { compression, block_size }, name })
+        Ok(Self { format: Format::Squashfs { compression, block_size }, name, is_named, is_shaped })
     }
 }
 

@@ -36,6 +36,13 @@ impl LintRules {
         }
     }
 
+    /// Whether it says something to what can be found inside an image.
+    #[must_use]
+    pub fn concerns_contents(&self) -> bool {
+        let denied = self.deny.iter().map(|name| &name.0);
+        self.allow.0.keys().chain(denied).any(|lint| *lint != Lint::SizeChanged)
+    }
+
     /// Whether something is meant, that is found in this file or in the image as a whole.
     #[must_use]
     pub fn allows(&self, lint: Lint, path: Option<&str>) -> bool {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use url::Url;
 
+use super::mirror::{RepositoryRule, Trust};
 use crate::template::Template;
 
 mod command;
@@ -18,7 +19,7 @@ pub use forge::{GiteaRule, GithubRule, GitlabRule, OwnerRepo, ProjectPath};
 pub use http::{HttpRule, PagePattern, Pointer, Reading, Step, VersionPattern};
 
 /// What to do about a component that follows nothing.
-pub(super) const NO_SOURCE: &str = "add one of [source.github], [source.gitlab], [source.gitea], [source.git], [source.http], [source.command], [source.directory]";
+pub(super) const NO_SOURCE: &str = "add one of [source.github], [source.gitlab], [source.gitea], [source.git], [source.http], [source.command], [source.directory], [source.repository]";
 
 /// `[source.…]`: one of a closed set.
 #[derive(Debug, Clone, Deserialize)]
@@ -38,6 +39,8 @@ pub enum SourceRule {
     Command(CommandRule),
     /// Files somebody drops into a folder.
     Directory(DirectoryRule),
+    /// Somebody else's repository.
+    Repository(RepositoryRule),
 }
 
 impl SourceRule {
@@ -46,7 +49,7 @@ impl SourceRule {
     pub fn tells_dates(&self) -> bool {
         match self {
             Self::Github(rule) => !rule.tags,
-            Self::Gitlab(_) | Self::Gitea(_) | Self::Command(_) => true,
+            Self::Gitlab(_) | Self::Gitea(_) | Self::Command(_) | Self::Repository(_) => true,
             Self::Http(rule) => rule.tells_dates(),
             Self::Git(_) | Self::Directory(_) => false,
         }
@@ -58,7 +61,7 @@ impl SourceRule {
     pub fn strips_v(&self) -> bool {
         match self {
             Self::Github(_) | Self::Gitlab(_) | Self::Gitea(_) | Self::Git(_) => true,
-            Self::Http(_) | Self::Command(_) | Self::Directory(_) => false,
+            Self::Http(_) | Self::Command(_) | Self::Directory(_) | Self::Repository(_) => false,
         }
     }
 
@@ -68,6 +71,11 @@ impl SourceRule {
         match self {
             Self::Directory(rule) => rule.path = folder.join(&rule.path),
             Self::Command(rule) => folder.clone_into(&mut rule.folder),
+            Self::Repository(rule) => {
+                if let Trust::Keyring(keyring) = &mut rule.trust {
+                    *keyring = folder.join(&keyring);
+                }
+            }
             Self::Github(_) | Self::Gitlab(_) | Self::Gitea(_) | Self::Git(_) | Self::Http(_) => {}
         }
     }
@@ -84,12 +92,14 @@ struct SourceTable {
     http: Option<HttpRule>,
     command: Option<CommandRule>,
     directory: Option<DirectoryRule>,
+    repository: Option<RepositoryRule>,
 }
 
 impl TryFrom<SourceTable> for SourceRule {
     type Error = String;
     fn try_from(table: SourceTable) -> Result<Self, String> {
-        let SourceTable { github, gitlab, gitea, git, http, command, directory } = table;
+        let SourceTable { github, gitlab, gitea, git, http, command, directory, repository } =
+            table;
         let mut found: Vec<(&str, Self)> = Vec::new();
         found.extend(github.map(|rule| ("github", Self::Github(rule))));
         found.extend(gitlab.map(|rule| ("gitlab", Self::Gitlab(rule))));
@@ -98,6 +108,7 @@ impl TryFrom<SourceTable> for SourceRule {
         found.extend(http.map(|rule| ("http", Self::Http(rule))));
         found.extend(command.map(|rule| ("command", Self::Command(rule))));
         found.extend(directory.map(|rule| ("directory", Self::Directory(rule))));
+        found.extend(repository.map(|rule| ("repository", Self::Repository(rule))));
         if found.len() > 1 {
             let names = found.iter().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>();
             return Err(format!(

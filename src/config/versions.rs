@@ -181,6 +181,11 @@ impl TryFrom<String> for Named {
 pub struct Replace(BTreeMap<String, String>);
 
 impl Replace {
+    /// Whether it says nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The text with everything replaced, from the left, of two texts that fit the longer one; what
     /// took a text's place is not looked at again.
     fn apply<'t>(&self, text: &'t str) -> Cow<'t, str> {

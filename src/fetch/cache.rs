@@ -134,6 +134,15 @@ fn key(url: &str, headers: &HeaderMap) -> Sha256 {
     Sha256::of(&[url.as_bytes(), b"\n", accept].concat())
 }
 
+/// The name of a request: credentials and all make another one.
+fn flight_key(url: &str, headers: &HeaderMap) -> Sha256 {
+    let mut text = url.as_bytes().to_vec();
+    for (name, value) in headers {
+        text.extend([b"\n", name.as_str().as_bytes(), b":", value.as_bytes()].concat());
+    }
+    Sha256::of(&text)
+}
+
 impl Cache {
     /// Keeps the answers of this and later runs in a folder of a store. Nothing is read before it is
     /// wanted. Of several calls, the first one holds.
@@ -143,12 +152,16 @@ impl Cache {
 
     /// The one request of this run for a URL with these headers.
     pub(super) fn flight(&self, url: &str, headers: &HeaderMap) -> Shared {
-        let mut text = url.as_bytes().to_vec();
-        for (name, value) in headers {
-            text.extend([b"\n", name.as_str().as_bytes(), b":", value.as_bytes()].concat());
-        }
+        let key = flight_key(url, headers);
         let mut flights = self.0.flights.lock().unwrap_or_else(PoisonError::into_inner);
-        flights.entry(Sha256::of(&text)).or_default().clone()
+        flights.entry(key).or_default().clone()
+    }
+
+    /// Lets the next request for a URL be made, although this run made one: what is there may have
+    /// changed meanwhile.
+    pub(crate) fn ask_again(&self, url: &str, headers: &HeaderMap) {
+        let key = flight_key(url, headers);
+        self.0.flights.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
     }
 
     /// What the URL answered in an earlier run.

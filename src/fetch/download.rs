@@ -103,7 +103,6 @@ impl Client {
         let (before, total) = (file.received, file.total);
         let mut flow = Flow::of(answer, self.0.limit, before);
         while let Some(chunk) = self.piece(url, &mut flow).await? {
-            file.hasher.update(&chunk);
             file.received = flow.received;
             progress(file.received, total);
             file.pieces.add(&chunk).await.map_err(disk)?;
@@ -112,17 +111,15 @@ impl Client {
             let received = file.received;
             return Err(FetchError::Truncated { url: self.shown(url), received });
         }
-        let file = partly.take().expect("it is here");
-        file.pieces.end().await.map_err(disk)?;
-        let (path, sha256) = (to.path().to_owned(), Sha256::from_hasher(file.hasher));
-        Ok(Fetched { path, sha256, size: file.received })
+        let Partly { pieces, received, .. } = partly.take().expect("it is here");
+        let sha256 = pieces.end().await.map_err(disk)?;
+        Ok(Fetched { path: to.path().to_owned(), sha256, size: received })
     }
 }
 
 /// A file of which some is here.
 struct Partly {
     pieces: Pieces,
-    hasher: sha2::Sha256,
     received: u64,
     /// The length of the whole, if the server told it.
     total: Option<u64>,
@@ -138,7 +135,6 @@ impl Partly {
         let plain = !answer.headers().contains_key(header::CONTENT_ENCODING);
         Self {
             pieces: Pieces::new(feed),
-            hasher: sha2::Sha256::new(),
             received: 0,
             total: answer.content_length(),
             validator: etag.filter(strong).filter(|_| plain).cloned(),
@@ -147,7 +143,7 @@ impl Partly {
 
     fn is_resumable(&self) -> bool {
         // A write that failed took the file with it.
-        self.validator.is_some() && self.received > 0 && self.pieces.feed.is_some()
+        self.validator.is_some() && self.received > 0 && self.pieces.written.is_some()
     }
 
     /// Asks for the rest.
@@ -181,13 +177,21 @@ impl Partly {
 
 /// What came of a download, on its way to the disk in pieces that are worth a system call.
 struct Pieces {
-    feed: Option<Feed>,
+    /// `None` after a write that failed.
+    written: Option<Written>,
     gathered: Vec<u8>,
+}
+
+/// What is on the disk, and its digest so far.
+struct Written {
+    feed: Feed,
+    hasher: sha2::Sha256,
 }
 
 impl Pieces {
     fn new(feed: Feed) -> Self {
-        Self { feed: Some(feed), gathered: Vec::new() }
+        let written = Written { feed, hasher: sha2::Sha256::new() };
+        Self { written: Some(written), gathered: Vec::new() }
     }
 
     async fn add(&mut self, bytes: &Bytes) -> io::Result<()> {
@@ -195,24 +199,30 @@ impl Pieces {
         if self.gathered.len() < PIECE { Ok(()) } else { self.write().await }
     }
 
-    /// Writes on a thread that may wait for a disk.
+    /// Hashes and writes on a thread that may wait for a disk: of many downloads at once, several
+    /// cores take care, and not the one thread that listens to all of them.
     async fn write(&mut self) -> io::Result<()> {
-        let Some(mut feed) = self.feed.take() else { return Ok(()) };
+        let Some(mut written) = self.written.take() else { return Ok(()) };
         let mut bytes = std::mem::take(&mut self.gathered);
-        let written = tokio::task::spawn_blocking(move || {
-            feed.write(&bytes)?;
+        let done = tokio::task::spawn_blocking(move || {
+            written.hasher.update(&bytes);
+            written.feed.write(&bytes)?;
             bytes.clear();
-            Ok::<_, io::Error>((feed, bytes))
+            Ok::<_, io::Error>((written, bytes))
         });
-        let (feed, bytes) = written.await??;
-        self.feed = Some(feed);
+        let (written, bytes) = done.await??;
+        self.written = Some(written);
         self.gathered = bytes;
         Ok(())
     }
 
-    async fn end(mut self) -> io::Result<()> {
+    /// The digest of all of it.
+    async fn end(mut self) -> io::Result<Sha256> {
         self.write().await?;
-        self.feed.take().into_iter().for_each(Feed::close);
-        Ok(())
+        let written = self.written.take();
+        let Written { feed, hasher } =
+            written.ok_or_else(|| io::Error::other("a write failed before"))?;
+        feed.close();
+        Ok(Sha256::from_hasher(hasher))
     }
 }

@@ -43,7 +43,10 @@ impl Client {
     ) -> Result<Exchanged, FetchError> {
         let method = if body.is_some() { Method::POST } else { Method::GET };
         let answer = self.ask_with(method, url.as_str(), headers, body).await?;
-        if answer.status() != StatusCode::OK {
+        if !matches!(
+            answer.status(),
+            StatusCode::OK | StatusCode::ACCEPTED | StatusCode::NO_CONTENT
+        ) {
             return Err(self.refused(url.as_str(), answer).await);
         }
         let asked = Url::parse(&self.rewritten(url.as_str())).ok();

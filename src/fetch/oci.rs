@@ -289,7 +289,7 @@ fn fits(platform: Option<&Platform>, arch: Arch) -> bool {
 }
 
 /// What container images call an architecture: the names of Go.
-fn name_of(arch: Arch) -> &'static str {
+pub(crate) fn name_of(arch: Arch) -> &'static str {
     match arch {
         Arch::X86_64 => "amd64",
         Arch::X86 => "386",

@@ -22,7 +22,7 @@ mod closely;
 mod judge;
 
 use closely::Close;
-use judge::{judge, judge_programs, kind_of, machine_of};
+use judge::{Merged, judge, judge_programs, kind_of, machine_of};
 
 /// The first bytes of squashfs 4.0, little-endian.
 const MAGIC: &[u8] = b"hsqs";
@@ -157,7 +157,7 @@ pub struct Listed {
 /// # Errors
 /// It cannot be read, or is no image. What is wrong in it otherwise is in `problems`.
 pub fn inspect(path: &Path, known_as: Option<&str>) -> Result<Inspection, InspectError> {
-    look(path, known_as, None)
+    look(path, Merged::Itself(known_as), None)
 }
 
 /// The same, and looks into programs, links and units, which takes longer.
@@ -165,12 +165,32 @@ pub fn inspect(path: &Path, known_as: Option<&str>) -> Result<Inspection, Inspec
 /// # Errors
 /// As [`inspect`].
 pub fn inspect_closely(path: &Path, known_as: Option<&str>) -> Result<Inspection, InspectError> {
-    look(path, known_as, Some(Close::default()))
+    look(path, Merged::Itself(known_as), Some(Close::default()))
+}
+
+/// Looks closely at somebody's system extension, which nodes follow by a link: it may be for a name that
+/// its file's begins with, or for `component`. `None` of what is no extension: another file system, or
+/// one with an operating system in it.
+///
+/// # Errors
+/// As [`inspect`].
+pub fn inspect_others(path: &Path, component: &str) -> Result<Option<Inspection>, InspectError> {
+    let mut magic = Vec::new();
+    let disk = |source| InspectError::Disk { path: path.to_owned(), source };
+    let begin = File::open(path).and_then(|file| file.take(4).read_to_end(&mut magic));
+    begin.map_err(disk)?;
+    if magic != MAGIC {
+        return Ok(None);
+    }
+    let image = look(path, Merged::Linked(component), Some(Close::default()))?;
+    let os_release = ["usr/lib/os-release", "etc/os-release"];
+    let has_os = image.entries.iter().any(|entry| os_release.contains(&entry.path.as_str()));
+    Ok(Some(image).filter(|image| !(image.releases.is_empty() && has_os)))
 }
 
 fn look(
     path: &Path,
-    known_as: Option<&str>,
+    merged: Merged<'_>,
     mut close: Option<Close>,
 ) -> Result<Inspection, InspectError> {
     let (image, size) = open(path)?;
@@ -227,7 +247,7 @@ fn look(
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let kind = kind_of(&uses, &entries);
     let arch = machine_of(&name, &releases);
-    findings.extend(judge(&name, known_as, kind, &releases, &entries));
+    findings.extend(judge(&name, merged, kind, &releases, &entries));
     findings.extend(judge_programs(arch, &programs));
     if let Some(Close { programs, scripts, units, .. }) = &close {
         let id = releases.values().find_map(|release| release.get("ID")).unwrap_or_default();

@@ -25,6 +25,8 @@ pub enum Action {
         /// The reason.
         why: Why,
     },
+    /// Take a version out, because its upstream did.
+    Yank(Version),
     /// Take a line out of the manifest; its file stays for the grace.
     Remove(Removal),
     /// Delete a file whose grace is over.
@@ -91,6 +93,8 @@ pub(super) fn vars<'a>(
 pub enum Why {
     /// The repository has no image of this version.
     NewVersion,
+    /// The repository that is published as it is has a file that is not here.
+    NewFile,
     /// It has this version, but not for this architecture.
     NewArchitecture,
     /// It has this version, but made by another recipe: this is a revision of it.
@@ -111,12 +115,15 @@ pub enum Why {
     StaleSignature,
     /// Less than half is left of the time that clients may believe the manifest.
     Renew,
+    /// A mirror that is published as it is has another manifest or signature by now.
+    UpstreamSigned,
 }
 
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::NewVersion => "new version",
+            Self::NewFile => "new file",
             Self::NewArchitecture => "new architecture",
             Self::RecipeChanged => "the recipe changed",
             Self::CompanionChanged => "a companion has a newer release",
@@ -127,6 +134,7 @@ impl fmt::Display for Why {
             Self::NotSigned => "not signed yet",
             Self::StaleSignature => "the signature is not this key's, or not of this manifest",
             Self::Renew => "in time before it expires",
+            Self::UpstreamSigned => "as upstream signed it",
         })
     }
 }

@@ -59,6 +59,20 @@ fn among<'r>(
     found.ok_or(names)
 }
 
+/// What the files are called that are wanted of a release, by their first names.
+pub(super) fn names(component: &Component, vars: &Vars<'_>) -> Vec<String> {
+    let named = component.assets.iter().filter_map(|rule| match &rule.at {
+        AssetAt::Name(name) => Some(name.names.first()?.expand(vars)),
+        AssetAt::Url(_) | AssetAt::Oci(_) => None,
+    });
+    named.collect()
+}
+
+/// The release's asset of this name.
+pub(super) fn named<'r>(release: &'r Release, name: &str) -> Option<&'r Asset> {
+    release.assets.iter().find(|asset| asset.name == name)
+}
+
 /// What a release knows of the file at a URL.
 #[must_use]
 pub fn known_at<'r>(

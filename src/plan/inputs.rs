@@ -6,11 +6,13 @@
 
 use super::assets::{self, Found, Located};
 use super::company::Company;
-use super::{Candidate, vars};
+use super::{Candidate, file_names, vars};
 use crate::build::from;
 use crate::config::Component;
+use crate::manifest::Manifest;
 use crate::name::{Arch, Sha256};
 use crate::repository::commit::InputRecord;
+use crate::version::Version;
 
 /// What became of the files.
 #[derive(Debug, PartialEq, Eq)]
@@ -67,6 +69,40 @@ pub(super) fn replaced(
                     return Replaced::Refused(problem, hint);
                 }
                 (None, _) => {}
+            }
+        }
+    }
+    replaced
+}
+
+/// The same for a mirror, whose files are what is published: the manifest itself tells. `shown` is
+/// the version under which this one is published.
+pub(super) fn replaced_in_mirror(
+    component: &Component,
+    arches: &[(Arch, String)],
+    candidate: &Candidate,
+    shown: &Version,
+    published: &Manifest,
+) -> Replaced {
+    let Candidate { upstream: version, release, .. } = candidate;
+    let accepted = accepted(component, version);
+    let mut replaced = Replaced::No;
+    for (arch, theirs) in arches {
+        let names = file_names(component, shown, *arch).unwrap_or_default();
+        let theirs = assets::names(component, &vars(component, version, release, theirs, &[]));
+        for (name, theirs) in names.iter().zip(theirs) {
+            let now = assets::named(release, &theirs).and_then(|asset| asset.sha256);
+            match (published.get(name), now) {
+                (Some(before), Some(now)) if before != now => {
+                    if !accepted.contains(&now) {
+                        let problem = format!(
+                            "upstream replaced {theirs}: it had SHA-256 {before} when it was published, and has {now} now"
+                        );
+                        return Replaced::Refused(problem, way_out(version, now));
+                    }
+                    replaced = Replaced::Accepted;
+                }
+                _ => {}
             }
         }
     }

@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use super::inputs::{self, Replaced};
 use super::select::{Asked, Selection, select};
 use super::{
-    Basis, Build, Candidate, Company, Out, Refusal, Upstream, Verdict, Why, has, image_name,
-    recipe_of,
+    Basis, Build, Candidate, Company, Out, Refusal, Upstream, Verdict, Why, file_names, has,
+    image_name, recipe_of,
 };
 use crate::config::Component;
 use crate::name::{Arch, FileName, Sha256};
@@ -145,13 +145,16 @@ impl<'a> Planner<'a> {
         let mut missing = BTreeSet::new();
         for (index, why) in builds {
             let at = &self.arches[index];
-            let image = image_name(self.component, &shown, at.0).map_err(unnameable)?;
-            if self.basis.plus_is_blank && image.as_str().contains('+') {
+            let names = file_names(self.component, &shown, at.0).map_err(unnameable)?;
+            if let Some(name) = names.iter().find(|name| name.as_str().contains('+'))
+                && self.basis.plus_is_blank
+            {
                 return Err(refuse(
-                    format!("nobody would find {image}: S3 reads the `+` in a path as a blank"),
+                    format!("nobody would find {name}: S3 reads the `+` in a path as a blank"),
                     "write it otherwise: replace = { \"+\" = \"-\" } in [versions]",
                 ));
             }
+            let Some(image) = names.into_iter().next() else { continue };
             let lacks = self.missing(candidate, &company, at);
             if lacks.is_empty() {
                 let build =
@@ -235,20 +238,33 @@ impl<'a> Planner<'a> {
             return Ok(Aim { revision, builds: all(Why::NewVersion), before });
         };
         let before: Vec<FileName> = files.values().map(|name| (*name).clone()).collect();
-        let replaced = inputs::replaced(
-            self.component,
-            self.arches,
-            candidate,
-            company,
-            &self.inputs(&before),
-        );
+        let replaced = match (self.component.mirrored(), version.revised(revision)) {
+            (Some(_), Ok(shown)) => inputs::replaced_in_mirror(
+                self.component,
+                self.arches,
+                candidate,
+                &shown,
+                &self.published.manifest,
+            ),
+            _ => inputs::replaced(
+                self.component,
+                self.arches,
+                candidate,
+                company,
+                &self.inputs(&before),
+            ),
+        };
         if let Replaced::Refused(problem, hint) = replaced {
             return Err(Refusal { tag: release.tag.clone(), problem, hint });
         }
-        let changed = files.iter().any(|(index, name)| {
-            let recorded = self.published.record(name).and_then(|record| record.recipe);
-            recorded.is_some_and(|recorded| recorded != recipes[*index])
-        });
+        let changed = match self.component.mirrored() {
+            // Its files are what is published, however somebody put it, with or without a record.
+            Some(_) => replaced == Replaced::Accepted,
+            None => files.iter().any(|(index, name)| {
+                let recorded = self.published.record(name).and_then(|record| record.recipe);
+                recorded.is_some_and(|recorded| recorded != recipes[*index])
+            }),
+        };
         if changed {
             let why = match replaced {
                 Replaced::Accepted => Why::InputsChanged,
@@ -276,6 +292,9 @@ impl<'a> Planner<'a> {
             builds.extend(match files.get(&index) {
                 None => Some((index, Why::NewArchitecture)),
                 Some(name) if !self.published.has_file(name) => Some((index, Why::FileGone)),
+                Some(_) if self.lacks_others(version, revision, self.arches[index].0) => {
+                    Some((index, Why::FileGone))
+                }
                 Some(name) if self.published.is_damaged(name) => Some((index, Why::FileDamaged)),
                 Some(_) => None,
             });
@@ -305,6 +324,15 @@ impl<'a> Planner<'a> {
         self.arches
             .iter()
             .map(move |(arch, _)| image_name(self.component, shown.as_ref()?, *arch).ok())
+    }
+
+    /// Whether one of the files is not there that a version has beside the first.
+    fn lacks_others(&self, version: &Version, revision: u32, arch: Arch) -> bool {
+        let shown = version.revised(revision).ok();
+        let names = shown.and_then(|shown| file_names(self.component, &shown, arch).ok());
+        names.into_iter().flatten().skip(1).any(|name| {
+            self.published.manifest.get(&name).is_none() || !self.published.has_file(&name)
+        })
     }
 
     fn is_made_by(&self, name: &FileName, recipe: Sha256) -> bool {

@@ -13,6 +13,7 @@ use super::revision::Planner;
 use super::{Candidate, Refusal, Upstream, vars};
 use crate::build::from;
 use crate::config::Component;
+use crate::config::build::Maker;
 use crate::config::trust::Strength;
 use crate::name::Arch;
 use crate::trust;
@@ -45,7 +46,24 @@ pub(super) fn vouched(planner: &Planner<'_>, wanted: &[Candidate]) -> Vec<Vouche
         for (arch, theirs) in planner.arches {
             let beside = company.beside(component, *arch, theirs);
             let vars = vars(component, upstream, release, theirs, &beside);
-            for rule in assets::applicable(component, upstream).unwrap_or_default() {
+            let rules = assets::applicable(component, upstream).unwrap_or_default();
+            // What a command makes of nothing that we fetch, it makes of what we do not see.
+            let made = component.build.as_ref();
+            if let Some(made) = made.filter(|made| rules.is_empty() || !made.takes_assets()) {
+                // Of a workflow's artifact the API tells the digest.
+                let (strength, by) = match made.by {
+                    Maker::Command(_) => (Strength::Nothing, Vec::new()),
+                    Maker::Workflow(_) => (Strength::Digest, vec!["GitHub".to_owned()]),
+                };
+                all.push(Vouched {
+                    version: version.clone(),
+                    arch: *arch,
+                    asset: made.product(),
+                    strength,
+                    by,
+                });
+            }
+            for rule in rules {
                 let Ok(found) = assets::locate(rule, release, &company, &vars) else { continue };
                 let (asset, vouchers) = match found {
                     Found::File(located) => {

@@ -65,6 +65,10 @@ impl Planner<'_> {
     /// Whether a version is not all there yet, and may be waited for.
     pub(super) fn awaited(&self, candidate: &Candidate) -> Option<Awaited> {
         let Candidate { version, release, .. } = candidate;
+        // A manifest is written when all is there: what it lacks was never meant to come with it.
+        if self.component.mirrored().is_some() {
+            return None;
+        }
         let rules = &self.component.versions;
         let offered = self.offered(version).map(|(_, files)| files).unwrap_or_default();
         let lacking: Vec<&(Arch, String)> = (0..self.arches.len())

@@ -10,6 +10,7 @@
 mod cpio;
 mod deb;
 mod entries;
+mod folder;
 mod layers;
 mod rpm;
 mod sniff;
@@ -26,6 +27,7 @@ use super::intake::{Intake, Want};
 use super::spool::Content;
 use crate::fetch::arriving::Arriving;
 use entries::Entries;
+pub use folder::read_folder;
 pub use layers::read_layers;
 use sniff::{Stream, Wrapping};
 
@@ -85,6 +87,8 @@ pub enum Kind {
     Rpm,
     /// The layers of a container image.
     Layers,
+    /// A folder of this machine.
+    Folder,
     /// A single compressed file.
     Compressed,
     /// Anything else: a single file as it is.
@@ -299,6 +303,9 @@ pub enum Problem {
     /// A map of a sparse file that is wrong, or of one of the GNU forms 0.0 and 0.1.
     #[error("has an unusable sparse map")]
     Sparse,
+    /// A file of this machine that cannot be read.
+    #[error("cannot be read: {0}")]
+    Unreadable(String),
     /// An encrypted zip entry.
     #[error("is encrypted")]
     Encrypted,

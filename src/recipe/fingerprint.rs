@@ -16,6 +16,7 @@ use super::{RecipeError, normal_mode};
 use crate::config::Component;
 use crate::config::asset::{AssetAt, AssetRule};
 use crate::config::asset_name::AssetName;
+use crate::config::build::{BuildRule, CommandRule, Container, Maker, Variable, WorkflowRule};
 use crate::config::component::UnitName;
 use crate::config::extension::{Extension, Kind};
 use crate::config::files::{FileRule, Files, Mode};
@@ -69,6 +70,7 @@ pub fn fingerprint(
         arch: _,
         assets: _,
         companions: _,
+        build,
         files,
         services,
         extension,
@@ -76,6 +78,7 @@ pub fn fingerprint(
         xattrs,
         lint: _,
         require: _,
+        test: _,
         overlay: _,
     } = component;
     let Versions {
@@ -108,6 +111,9 @@ pub fn fingerprint(
         fields.tell("companion-version", &companion.version);
     }
     tell_assets(&mut fields, rules, vars);
+    if let Some(build) = build {
+        tell_build(&mut fields, build, vars);
+    }
     if let Some(overlay) = overlay {
         fields.tell("overlay", &overlay.to_string());
     }
@@ -128,7 +134,7 @@ pub fn fingerprint(
     if reload.unwrap_or(!units.is_empty()) {
         fields.tell("reload", "");
     }
-    let ImageRule { format, name } = image;
+    let ImageRule { format, name, is_named: _, is_shaped: _ } = image;
     // What a preset stands for, not its name: who tunes it makes other images.
     match format {
         Format::Squashfs { compression, block_size } => {
@@ -142,6 +148,7 @@ pub fn fingerprint(
             fields.tell("squashfs", &format!("{codec} {level} {block_size}"));
         }
         Format::None => fields.tell("as-it-is", ""),
+        Format::Mirrored => fields.tell("mirrored", ""),
     }
     for rule in xattrs.rules() {
         fields.tell("xattrs", &rule.pattern);
@@ -172,6 +179,30 @@ fn tell_assets(fields: &mut Fields, rules: &[(&AssetRule, Option<String>)], vars
         }
         tell_files(fields, files, vars);
     }
+}
+
+fn tell_build(fields: &mut Fields, build: &BuildRule, vars: &Vars<'_>) {
+    let BuildRule { by, timeout: _ } = build;
+    fields.tell("build", "");
+    // What it is told besides.
+    fields.tell("tag", vars.tag);
+    fields.tell("upstream-architecture", vars.arch);
+    let CommandRule { command, container, engine: _, network, env } = match by {
+        Maker::Command(rule) => rule,
+        Maker::Workflow(WorkflowRule { repo, file, git_ref, artifact }) => {
+            fields.tell("workflow", &format!("{repo}/{file}"));
+            fields.tell("ref", git_ref);
+            fields.tell_each("artifact", artifact.as_deref());
+            return;
+        }
+    };
+    fields.tell_each("command", command.iter());
+    fields.tell_each("container", container.as_ref().map(Container::as_str));
+    if *network {
+        fields.tell("network", "");
+    }
+    // Their values may be secrets, and are not for us to look at.
+    fields.tell_each("env", env.iter().map(Variable::as_str));
 }
 
 fn tell_files(fields: &mut Fields, files: &Files, vars: &Vars<'_>) {
@@ -217,11 +248,25 @@ pub fn overlay(folder: &Path, kind: Kind) -> Result<Sha256, RecipeError> {
             Err(source) => return Err(RecipeError::Disk { path, source }),
         }
     }
+    Ok(digest(&found))
+}
+
+/// The digest of all that is in a folder in which a command runs, which may read any of it.
+///
+/// # Errors
+/// As [`overlay`].
+pub fn folder(folder: &Path) -> Result<Sha256, RecipeError> {
+    let mut found = BTreeMap::new();
+    read(folder, ".", &mut found)?;
+    Ok(digest(&found))
+}
+
+fn digest(found: &BTreeMap<String, String>) -> Sha256 {
     let mut fields = Fields(sha2::Sha256::new());
-    for (path, what) in &found {
+    for (path, what) in found {
         fields.tell(path, what);
     }
-    Ok(Sha256::from_hasher(fields.0))
+    Sha256::from_hasher(fields.0)
 }
 
 fn read(path: &Path, to: &str, found: &mut BTreeMap<String, String>) -> Result<(), RecipeError> {
@@ -307,6 +352,7 @@ url = "https://e.org/{version}-{arch}.tgz"
                 "signature = { openpgp = \"{url}.asc\", keyring = \"k\" }\nattestation = { workflow = \"w\" }\n[asset.files]",
             ),
             ("{ text = \"{version}\" }", "{ text = \"1.0\" }"),
+            ("[files]", "[test]\nrun = [\"usr/bin/a\"]\n[files]"),
             ("[files]", "[extension]\nreload = false\n[image]\ncompression = \"zstd\"\n[files]"),
             (
                 "[files]",
@@ -321,6 +367,7 @@ url = "https://e.org/{version}-{arch}.tgz"
     fn what_changes_a_byte_changes_it() {
         for (from, to) in [
             ("e.org", "f.org"),
+            ("[files]", "[build]\ncommand = [\"./build.sh\"]\n[files]"),
             ("[\"a\"]", "[\"b\"]"),
             ("[\"a\"]", "{ from = \"a\", mode = \"0700\" }"),
             ("[\"a\"]", "{ from = \"a\", replace = { \"x\" = \"y\" } }"),

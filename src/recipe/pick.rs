@@ -120,6 +120,11 @@ impl<'a> Picker<'a> {
         Self { entries, asset: &input.name, vars, kind }
     }
 
+    /// For something that has no rule of its own.
+    pub(super) fn of_all(archive: Archive, what: &'a str, vars: &'a Vars<'a>, kind: Kind) -> Self {
+        Self { entries: archive.entries, asset: what, vars, kind }
+    }
+
     /// Takes every entry, under the path it has.
     pub(super) fn all(&self, tree: &mut Tree) -> Result<(), RecipeError> {
         let nothing = BTreeMap::new();

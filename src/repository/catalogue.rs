@@ -54,6 +54,9 @@ pub struct Catalogue {
     /// The files for nodes beside the images, as they were written last.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub clients: BTreeMap<FileName, ClientFile>,
+    /// Whether the folder is another's, byte for byte: its manifest is not ours to sign.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub verbatim: bool,
 }
 
 /// A file that tells nodes how to follow the component.
@@ -170,5 +173,22 @@ impl Catalogue {
     pub fn last_removed(&self, version: &Version) -> Option<u32> {
         let removed = self.removed.values().filter(|removed| removed.version == *version);
         removed.map(|removed| removed.revision).max()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_kept_before_there_were_mirrors_reads_as_ours() {
+        let old = r#"{"format":1,"removed":{},"yanked":{},"floor":{}}"#;
+        let mut ours: Catalogue = serde_json::from_str(old).unwrap();
+        assert!(!ours.verbatim);
+        // And who has none writes what was always written.
+        let text = String::from_utf8(ours.render().to_vec()).unwrap();
+        assert!(!text.contains("verbatim"), "{text}");
+        let mut theirs = Catalogue { verbatim: true, ..ours };
+        assert_eq!(serde_json::from_slice::<Catalogue>(&theirs.render()).unwrap(), theirs);
     }
 }

@@ -26,6 +26,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 
 use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -87,6 +88,12 @@ pub enum CommitError {
         /// The folder.
         folder: Folder,
     },
+    /// It is published as somebody else has it, byte for byte.
+    #[error("the manifest of {folder} is its upstream's, as they signed it")]
+    Theirs {
+        /// The folder.
+        folder: Folder,
+    },
     /// The built image is gone from this machine.
     #[error("cannot read the image {name}")]
     Image {
@@ -110,6 +117,9 @@ impl CommitError {
             ),
             Self::Taken { .. } => Some("no manifest lists the file: remove it if nothing else needs it".to_owned()),
             Self::Raced { .. } => Some("something else writes to this folder all the time; sync again".to_owned()),
+            Self::Theirs { folder } => Some(format!(
+                "to let go of it, remove {folder}/ from the store, and .publish/folders/{folder}.json with it; a component without `verbatim = true` makes it one of yours"
+            )),
             Self::Shrunk { .. } | Self::Image { .. } | Self::Sign(_) => None,
         }
     }
@@ -216,6 +226,8 @@ pub enum Gone {
     Pruned,
     /// A person said that it is bad.
     Yanked,
+    /// The repository that is published as it is no longer has it.
+    Upstream,
     /// A person let its whole folder go.
     Retired,
 }
@@ -225,6 +237,7 @@ impl std::fmt::Display for Gone {
         f.pad(match self {
             Self::Pruned => "newer ones took its place",
             Self::Yanked => "yanked",
+            Self::Upstream => "upstream no longer lists it",
             Self::Retired => "its folder was retired",
         })
     }
@@ -247,6 +260,9 @@ pub async fn commit(
     signer: &Signer,
 ) -> Result<Published, CommitError> {
     let Change { images, restored, removals, sign } = *change;
+    if before.catalogue.verbatim {
+        return Err(CommitError::Theirs { folder: folder.clone() });
+    }
     let mut manifest = before.manifest.clone();
     for removal in removals {
         manifest.remove(&removal.name);
@@ -266,11 +282,11 @@ pub async fn commit(
     check_lines(folder, before, removals, ready.lines())?;
 
     let mut after = Published { manifest: ready.lines().clone(), ..before.clone() };
+    // A mirror publishes many in one step, and each waits for the disk.
+    let at_once = if images.len() > AT_ONCE { AT_ONCE } else { 1 };
+    let uploads = images.iter().map(|image| put_image(store, lock, folder, before, image));
+    futures::stream::iter(uploads).buffered(at_once).try_collect::<()>().await?;
     for (image, record) in images {
-        upload(store, lock, folder, before, image).await?;
-        let mut text = serde_json::to_vec_pretty(record).expect("a record has only text keys");
-        text.push(b'\n');
-        store.put(&record_path(folder, &image.name), text).await?;
         after.records.insert(image.name.clone(), record.clone());
         after.sizes.insert(image.name.to_string(), Some(image.size));
     }
@@ -294,6 +310,23 @@ pub async fn commit(
     }
     publish_signatures(store, lock, folder, &mut after, &ready, signer).await?;
     Ok(after)
+}
+
+/// How many images of one commit go up at once, where there are more than that.
+const AT_ONCE: usize = 8;
+
+/// Puts an image there, and what went into it.
+pub(super) async fn put_image(
+    store: &Store,
+    lock: &Lock,
+    folder: &Folder,
+    before: &Published,
+    (image, record): &(Image, Record),
+) -> Result<(), CommitError> {
+    upload(store, lock, folder, before, image).await?;
+    let mut text = serde_json::to_vec_pretty(record).expect("a record has only text keys");
+    text.push(b'\n');
+    Ok(store.put(&record_path(folder, &image.name), text).await?)
 }
 
 /// How many pledges are kept: one for each publisher that may be at it.

@@ -44,6 +44,10 @@ pub struct Retired {
 pub async fn retire(place: &Place<'_>, now: Timestamp) -> Result<Retired, CommitError> {
     let Place { store, folder, .. } = *place;
     let mut published = Published::read(store, folder).await?;
+    // An empty manifest would need their signature.
+    if published.catalogue.verbatim {
+        return Err(CommitError::Theirs { folder: folder.clone() });
+    }
     let names: Vec<FileName> = published.manifest.files().map(|(name, _)| name.clone()).collect();
     published.read_records(store, folder, names.iter().cloned()).await?;
     let (images, strangers): (Vec<_>, Vec<_>) =

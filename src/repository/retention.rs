@@ -95,7 +95,7 @@ pub fn surplus(shelf: &Shelf, rules: &Versions, arches: &[Arch]) -> Vec<FileName
             for (arch, name) in files {
                 let wanted = seen.insert(*arch) && staying[arch].contains(version);
                 if !wanted && complete != Some((version, *revision)) {
-                    surplus.push(name.clone());
+                    surplus.extend(shelf.with_others(name).cloned());
                 }
             }
         }

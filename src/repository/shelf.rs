@@ -10,6 +10,7 @@ use super::Published;
 use super::catalogue::Catalogue;
 use crate::config::Component;
 use crate::name::{Arch, FileName};
+use crate::plan::file_names;
 use crate::template::{Matcher, Vars};
 use crate::version::Version;
 
@@ -22,6 +23,8 @@ pub struct Shelf {
     /// By upstream's version, in the clients' order. Shared, so that who keeps another shelf of the
     /// same lines need not copy them.
     pub slots: Arc<BTreeMap<Version, Slot>>,
+    /// Files that come and go with an image: the others of an OS.
+    beside: BTreeMap<FileName, Vec<FileName>>,
 }
 
 /// Reads names of a component's images.
@@ -33,8 +36,8 @@ pub struct Names(Form);
 enum Form {
     /// A version and then an architecture, each once, with fixed text around them.
     Plain { before: String, between: String, after: String },
-    /// Everything else.
-    Odd(Matcher),
+    /// Everything else; whether a name says what it is for.
+    Odd(Matcher, bool),
 }
 
 impl Names {
@@ -64,7 +67,8 @@ impl Names {
     fn odd(component: &Component) -> Form {
         let arches: Vec<&str> = Arch::ALL.iter().map(|arch| arch.as_str()).collect();
         let vars = Vars { name: component.name.as_str(), ..Vars::default() };
-        Form::Odd(component.image.name.matcher(&vars, &arches))
+        let name = &component.image.name;
+        Form::Odd(name.matcher(&vars, &arches), name.uses("arch"))
     }
 
     /// The version as clients see it, and the architecture.
@@ -82,9 +86,9 @@ impl Names {
                 };
                 Arch::ALL.iter().filter_map(split).min_by_key(|(version, _)| version.len())?
             }
-            Form::Odd(matcher) => {
+            Form::Odd(matcher, with_arch) => {
                 let (version, arch) = matcher.captures(name.as_str())?;
-                (version, arch?.parse().ok()?)
+                (version, if *with_arch { arch?.parse().ok()? } else { Arch::ANY })
             }
         };
         Some((version.parse().ok()?, arch))
@@ -98,8 +102,20 @@ impl Shelf {
     pub fn new(component: &Component, published: &Published, upstream: &BTreeSet<Version>) -> Self {
         let names = Names::of(component);
         let mut slots: BTreeMap<Version, Slot> = BTreeMap::new();
+        let mut beside = BTreeMap::new();
+        // Nothing there is ours to choose from.
+        if component.is_verbatim() {
+            return Self::default();
+        }
+        let has_others = component.mirrored().is_some_and(|rule| rule.patterns.len() > 1);
         for (name, _) in published.manifest.files() {
             if let Some((shown, arch)) = names.read(name) {
+                if has_others {
+                    let others = file_names(component, &shown, arch).unwrap_or_default();
+                    let is_listed = |name: &FileName| published.manifest.get(name).is_some();
+                    let others: Vec<_> = others.into_iter().skip(1).filter(is_listed).collect();
+                    beside.insert(name.clone(), others);
+                }
                 let (version, revision) = identify(shown, name, published, upstream);
                 slots
                     .entry(version)
@@ -109,7 +125,7 @@ impl Shelf {
                     .insert(arch, name.clone());
             }
         }
-        Self { slots: Arc::new(slots) }
+        Self { slots: Arc::new(slots), beside }
     }
 
     /// Puts an image on it.
@@ -124,22 +140,29 @@ impl Shelf {
         if catalogue.yanked.is_empty() {
             return self.clone();
         }
-        let mut left = Self::default();
-        for (version, revision, arch, name) in self.images() {
-            if catalogue.yank_of(version, revision).is_none() {
-                left.put(version.clone(), revision, arch, name.clone());
-            }
+        let mut left = self.clone();
+        let slots = Arc::make_mut(&mut left.slots);
+        for (version, slot) in slots.iter_mut() {
+            slot.retain(|revision, _| catalogue.yank_of(version, *revision).is_none());
         }
+        slots.retain(|_, slot| !slot.is_empty());
         left
     }
 
     /// Every image on it.
     pub fn images(&self) -> impl Iterator<Item = (&Version, u32, Arch, &FileName)> {
-        self.slots.iter().flat_map(|(version, slot)| {
+        self.slots.iter().flat_map(move |(version, slot)| {
             slot.iter().flat_map(move |(revision, files)| {
-                files.iter().map(move |(arch, name)| (version, *revision, *arch, name))
+                files.iter().flat_map(move |(arch, name)| {
+                    self.with_others(name).map(move |name| (version, *revision, *arch, name))
+                })
             })
         })
+    }
+
+    /// An image, and what comes and goes with it.
+    pub fn with_others<'s>(&'s self, name: &'s FileName) -> impl Iterator<Item = &'s FileName> {
+        std::iter::once(name).chain(self.beside.get(name).into_iter().flatten())
     }
 
     /// The newest version and revision that is there for each of these architectures.

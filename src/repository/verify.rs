@@ -47,6 +47,8 @@ pub struct Target {
 pub struct Expected {
     /// What its images are called.
     pub matcher: Matcher,
+    /// What else may be there: the other files of a version.
+    pub others: Vec<Matcher>,
     /// The name they are merged under.
     pub name: String,
     /// What each version should be there for.
@@ -69,7 +71,7 @@ pub enum Trust {
 }
 
 /// How a repository is verified.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Look<'a> {
     /// For what is asked over HTTP.
     pub client: &'a Client,

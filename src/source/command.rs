@@ -9,14 +9,13 @@ use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
 use serde::Deserialize;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
-use super::kin::{self, Kin};
 use super::{Asset, LONGEST, Listing, Location, MOST, Release, date};
+use crate::child::{self, Group};
 use crate::config::Component;
 use crate::config::source::{CommandRule, HttpUrl};
 use crate::name::Sha256;
@@ -24,10 +23,7 @@ use crate::name::Sha256;
 /// The most that a program may print, in bytes.
 const OUTPUT: u64 = 16 << 20;
 
-/// How much of its messages is shown, in bytes from the end.
-const MESSAGES: usize = 2048;
-
-/// The same, in lines.
+/// How many lines of its messages are shown.
 const LINES: usize = 8;
 
 /// What of our own environment a program is given; the rest may hold secrets that are none of its
@@ -168,7 +164,7 @@ pub(super) async fn poll(
         Err(_) => return Err(CommandError::Slow { program, waited: rule.timeout }),
     };
     if !status.success() {
-        return Err(CommandError::Failed { program, ended: how(status), messages });
+        return Err(CommandError::Failed { program, ended: child::how(status), messages });
     }
     let wrong = |problem| CommandError::Output { program: program.clone(), problem };
     let text = std::str::from_utf8(&output).map_err(|_| wrong("printed no text".to_owned()))?;
@@ -191,63 +187,33 @@ async fn run(
     let path = if program.contains('/') { folder.join(program) } else { PathBuf::from(program) };
     // A path must not become another one where the program starts.
     let path = if program.contains('/') { std::path::absolute(path).map_err(lost)? } else { path };
-    let kin = Kin::default();
-    let child = Command::new(path)
+    let mut command = Command::new(path);
+    command
         .args(rule.run.iter().skip(1))
         .current_dir(folder)
         .env_clear()
         .envs(ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
         .env("PUBLISH_COMPONENT", component.name.as_str())
-        .env(kin::MARK, kin.mark())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .spawn()
+        .stderr(Stdio::piped());
+    let mut group = Group::start(&mut command)
         .map_err(|source| CommandError::Start { program: program.to_owned(), source })?;
-    let mut group = Group::of(child, kin);
-    let (Some(stdout), Some(stderr)) = (group.child.stdout.take(), group.child.stderr.take())
-    else {
+    let child = group.child();
+    let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
         return Err(lost(io::ErrorKind::BrokenPipe.into()));
     };
     let (output, messages) =
-        futures::future::try_join(printed(stdout), last_words(stderr)).await.map_err(lost)?;
+        futures::future::try_join(printed(stdout), child::last_words(stderr, LINES))
+            .await
+            .map_err(lost)?;
     let Some(output) = output else {
         let problem = format!("printed more than {} MiB", OUTPUT >> 20);
         return Err(CommandError::Output { program: program.to_owned(), problem });
     };
     // Who closed both may still run, and is waited for within the time limit.
-    let status = group.child.wait().await.map_err(lost)?;
-    Ok((status, output, messages))
-}
-
-/// A running program and whatever it started: all of it is killed when it is let go of.
-struct Group {
-    child: Child,
-    id: Option<Pid>,
-    kin: Kin,
-}
-
-impl Group {
-    fn of(child: Child, kin: Kin) -> Self {
-        let id = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-        Self { child, id, kin }
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        // Children that outlive a program that ended well are killed too. The group's number is
-        // free for others only after all of them are gone; so this meets nobody else, but for one
-        // that ended and left nothing: then there is, as good as always, no such group.
-        if let Some(id) = self.id {
-            let _ = kill_process_group(id, Signal::KILL);
-        }
-        // And those that left the group.
-        self.kin.kill();
-        // Takes it away, so that no dead process is left behind.
-        let _ = self.child.try_wait();
-    }
+    let status = group.child().wait().await.map_err(lost)?;
+    Ok((status, output, messages.lines().join("; ")))
 }
 
 /// What is printed, unless it is too much.
@@ -255,35 +221,6 @@ async fn printed(from: impl AsyncRead + Unpin) -> io::Result<Option<Vec<u8>>> {
     let mut output = Vec::new();
     from.take(OUTPUT + 1).read_to_end(&mut output).await?;
     Ok(Some(output).filter(|output| output.len() as u64 <= OUTPUT))
-}
-
-/// The end of what is said, fit to be shown.
-async fn last_words(mut from: impl AsyncRead + Unpin) -> io::Result<String> {
-    let (mut said, mut piece, mut all) = (Vec::new(), vec![0; 4096], 0);
-    loop {
-        let length = from.read(&mut piece).await?;
-        if length == 0 {
-            break;
-        }
-        all += length;
-        said.extend_from_slice(&piece[..length]);
-        said.drain(..said.len().saturating_sub(MESSAGES));
-    }
-    let text = String::from_utf8_lossy(&said);
-    // The first line of an end is but the end of a line.
-    let lines = text.lines().skip(usize::from(all > MESSAGES)).map(str::trim_end);
-    let lines: Vec<String> =
-        lines.filter(|line| !line.is_empty()).map(|line| line.escape_debug().to_string()).collect();
-    Ok(lines[lines.len().saturating_sub(LINES)..].join("; "))
-}
-
-fn how(status: ExitStatus) -> String {
-    use std::os::unix::process::ExitStatusExt;
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("ended with exit code {code}"),
-        (None, Some(signal)) => format!("was killed by signal {signal}"),
-        (None, None) => "ended in no known way".to_owned(),
-    }
 }
 
 /// Versions, one a line, or a JSON list.

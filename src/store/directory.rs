@@ -2,9 +2,10 @@
 //!
 //! Owns modes and half-written files. Knows of what is stored only what its files are called.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,7 +13,10 @@ use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 
-use super::{Access, Lock, PRIVATE, Place, Store, StoreError};
+use rustix::fs::{AtFlags, CWD};
+use rustix::io::Errno;
+
+use super::{Access, Created, Lock, PRIVATE, Place, Store, StoreError};
 
 impl Store {
     /// Opens a directory.
@@ -60,6 +64,41 @@ impl Store {
         }
     }
 
+    /// Gives a whole file of this machine a name in the directory, if nothing has it: nothing is copied,
+    /// and nobody ever sees half of it. `None` if that cannot be: in a bucket, or from another file
+    /// system. The file is given back.
+    pub(super) async fn link(
+        &self,
+        path: &str,
+        file: File,
+    ) -> object_store::Result<(Option<Created>, File)> {
+        let Place::Directory(root, true) = &self.place else { return Ok((None, file)) };
+        if self.is_watched {
+            return Ok((None, file));
+        }
+        let to = root.join(path);
+        let linked = tokio::task::spawn_blocking(move || (link(&file, &to), file)).await;
+        let (linked, file) = linked.expect("naming a file does not panic");
+        let failed = |source: io::Error| object_store::Error::Generic {
+            store: "directory",
+            source: Box::new(source),
+        };
+        Ok((linked.map_err(failed)?, file))
+    }
+
+    /// Brings a file onto the disk that will get its name in this directory, so that who publishes need
+    /// not wait for that. Does nothing where it will be copied.
+    pub async fn settle(&self, path: &Path) {
+        let Place::Directory(root, true) = &self.place else { return };
+        let (root, path, is_watched) = (root.clone(), path.to_owned(), self.is_watched);
+        let settled = tokio::task::spawn_blocking(move || {
+            let there = fs::metadata(root)?.dev() == fs::metadata(&path)?.dev();
+            if there && !is_watched { File::open(path)?.sync_all() } else { Ok(()) }
+        });
+        // Whatever is wrong with the file is told when it is published.
+        let _ = settled.await;
+    }
+
     /// Takes away what a killed publisher left half written. Only for who holds the lock.
     ///
     /// The file system backend of `object_store` writes `NAME#N` and renames it. In a bucket nobody
@@ -70,8 +109,11 @@ impl Store {
     /// The folder cannot be read, or such a file not be removed.
     pub fn sweep(&self, folder: &str, _lock: &Lock) -> Result<(), StoreError> {
         let Place::Directory(root, _) = &self.place else { return Ok(()) };
-        let ends: &[&str] =
-            if folder.starts_with(PRIVATE) { &[".json", ".answers"] } else { &[".raw", ".efi"] };
+        let ends: &[&str] = if folder.starts_with(PRIVATE) {
+            &[".json", ".json.zst", ".answers"]
+        } else {
+            &[".raw", ".efi", ".xz", ".gz", ".zst"]
+        };
         let folder = root.join(folder);
         let failed = |error: io::Error| StoreError::new("cannot clean", folder.display(), error);
         let entries = match fs::read_dir(&folder) {
@@ -95,6 +137,23 @@ impl Store {
             }
         }
         Ok(())
+    }
+}
+
+fn link(file: &File, to: &Path) -> io::Result<Option<Created>> {
+    let Some(folder) = to.parent() else { return Ok(None) };
+    fs::create_dir_all(folder)?;
+    // Before it has the name: whoever sees that finds all of it, whatever happens to the machine.
+    file.sync_all()?;
+    let from = format!("/proc/self/fd/{}", file.as_raw_fd());
+    match rustix::fs::linkat(CWD, from, CWD, to, AtFlags::SYMLINK_FOLLOW) {
+        Ok(()) => {
+            File::open(folder)?.sync_all()?;
+            Ok(Some(Created::New))
+        }
+        Err(Errno::EXIST) => Ok(Some(Created::Exists)),
+        // Another file system, or one without links, or a machine without /proc: it can be copied.
+        Err(_) => Ok(None),
     }
 }
 

@@ -74,6 +74,11 @@ impl Store {
             }
         }
         if !lock.is_conditional() {
+            // On one file system a second name is all that a file needs.
+            let (linked, file) = self.link(path, file).await.map_err(failed)?;
+            if let Some(created) = linked {
+                return Ok(created);
+            }
             return self.put_from_file(path, file, sha256).await.map(|()| Created::New);
         }
         if let Some(streaming) = self.streaming(size) {

@@ -11,7 +11,7 @@ use url::Url;
 
 use super::Survey;
 use crate::client::emulate::{self, Misled};
-use crate::client::{Offer, Offered, Trust, butane, ignition, machine, script, transfer};
+use crate::client::{Offer, Offered, Trust, butane, ignition, is_told, machine, script, transfer};
 use crate::config::{Component, Config};
 use crate::image::Image;
 use crate::manifest::Manifest;
@@ -75,7 +75,8 @@ impl<'c> Clients<'c> {
     /// The files of a component. Before anything is published of it, there are none.
     fn files(&self, component: &Component, manifest: &Manifest) -> BTreeMap<FileName, String> {
         let images = emulate::images(component, manifest);
-        let Some(url) = self.url.filter(|_| !images.is_empty()) else { return BTreeMap::new() };
+        let told = is_told(component) && !images.is_empty();
+        let Some(url) = self.url.filter(|_| told) else { return BTreeMap::new() };
         let offer = Offer { component, url, trust: &self.trust, images: &images };
         files(&offer).unwrap_or_default()
     }
@@ -87,7 +88,10 @@ impl<'c> Clients<'c> {
         let is_kept = |(name, text): (&FileName, &String)| {
             clients.get(name).is_some_and(|known| known.sha256 == Sha256::of(text.as_bytes()))
         };
-        self.known && !(files.len() == clients.len() && files.iter().all(is_kept))
+        // Where others sign, their folder is as it is.
+        self.known
+            && !component.is_verbatim()
+            && !(files.len() == clients.len() && files.iter().all(is_kept))
     }
 
     /// Writes the files that differ, and takes away those that are not wanted any more. Gives lines for
@@ -238,6 +242,9 @@ fn check(
     coming: &[(Image, Record)],
 ) -> Vec<Told> {
     let Survey { component, upstream, .. } = survey;
+    if !is_told(component) {
+        return Vec::new();
+    }
     let mut images = emulate::images(component, manifest);
     let all: Vec<Offered> = images.clone();
     images.retain(|image| {

@@ -20,6 +20,7 @@ use crate::repository::commit::InputRecord;
 use crate::repository::seal::Seal;
 use crate::repository::{self, Published};
 use crate::sign::Signer;
+use crate::source::memory::Memory;
 use crate::source::{self, Listing};
 use crate::store::Store;
 use crate::trust::TrustError;
@@ -40,6 +41,8 @@ pub struct Survey {
     pub basis: Basis,
     /// What follows from all of these.
     pub plan: Plan,
+    /// What is remembered of a mirrored repository.
+    pub(super) memory: Memory,
 }
 
 impl Survey {
@@ -167,6 +170,8 @@ impl Look {
             Err(error) => {
                 let error = Told::of(component.name.as_str(), error.as_ref());
                 let published = Published::read(&store, &component.folder).await.ok();
+                // Not what others sign.
+                let signer = signer.filter(|_| !component.is_verbatim());
                 let sign = published.as_ref().zip(signer).and_then(|(published, signer)| {
                     Seal::of(published).due(&signer, Timestamp::now()).ok()?
                 });
@@ -180,7 +185,12 @@ impl Look {
         let Self { component, arches, mut basis, shop, store, reading, signer } = self;
         shop.client.answers().keep_in(&store, repository::ANSWERS);
         let task = shop.progress.begin(Step::Poll, component.name.as_str());
-        let (listing, companions) = poll(&component, &arches, &shop).await?;
+        let memory = match component.mirrored() {
+            Some(_) => store.read(&repository::memory_path(&component.name)).await?,
+            None => None,
+        };
+        let memory = memory.map(|bytes| Memory::load(&bytes)).unwrap_or_default();
+        let (listing, companions) = poll(&component, &arches, &shop, &memory).await?;
         task.finish(0);
         let theirs = companions.iter().flat_map(|listing| &listing.notes);
         for note in listing.notes.iter().chain(theirs) {
@@ -194,9 +204,17 @@ impl Look {
         let published = Published::read(&store, &component.folder).await?;
         published.check_lost(&store, &component).await?;
         basis.overlay = overlay(&component).await?;
-        let (published, plan) =
-            plan_for(&component, &arches, &upstream, published, basis, &store, signer.as_deref())
-                .await?;
+        let (published, plan) = plan_for(
+            &component,
+            &arches,
+            &upstream,
+            published,
+            basis,
+            &store,
+            signer.as_deref(),
+            &memory,
+        )
+        .await?;
         check_first_uses(&component, &published, &shop.guard.ledger)?;
         for (image, problem) in published.unreadable() {
             let record = store.locate(&repository::record_path(&component.folder, image));
@@ -205,7 +223,7 @@ impl Look {
                 component.name
             ));
         }
-        Ok(Survey { component, arches, upstream, published, basis, plan })
+        Ok(Survey { component, arches, upstream, published, basis, plan, memory })
     }
 }
 
@@ -214,8 +232,9 @@ async fn poll(
     component: &Component,
     arches: &[(Arch, String)],
     shop: &Workshop,
+    memory: &Memory,
 ) -> anyhow::Result<(Listing, Vec<Listing>)> {
-    let own = source::poll(component, arches, &shop.client, shop.client.answers());
+    let own = source::poll(component, arches, &shop.client, shop.client.answers(), memory);
     futures::try_join!(async { Ok(own.await?) }, poll_companions(component, arches, shop))
 }
 
@@ -231,7 +250,9 @@ async fn poll_companions(
             |(arch, theirs): &(Arch, String)| (*arch, companion.arch(*arch, theirs).to_owned());
         let arches: Vec<(Arch, String)> = arches.iter().map(theirs).collect();
         polls.push(async move {
-            source::poll(&companion.follows, &arches, &shop.client, shop.client.answers())
+            // No companion is a mirror, of which alone something is remembered.
+            let (client, memory) = (&shop.client, Memory::default());
+            source::poll(&companion.follows, &arches, client, client.answers(), &memory)
                 .await
                 .with_context(|| format!("the companion `{}`", companion.name()))
         });
@@ -239,15 +260,19 @@ async fn poll_companions(
     futures::future::try_join_all(polls).await
 }
 
-/// The digest of a component's overlay.
+/// The digest of a component's overlay; of all that is beside it, where a command may read that.
 async fn overlay(component: &Component) -> anyhow::Result<Option<Sha256>> {
     let Some(folder) = component.overlay.clone() else { return Ok(None) };
-    let kind = component.extension.kind;
-    let digest = tokio::task::spawn_blocking(move || fingerprint::overlay(&folder, kind)).await??;
+    let (kind, whole) = (component.extension.kind, component.build.is_some());
+    let digest = tokio::task::spawn_blocking(move || {
+        if whole { fingerprint::folder(&folder) } else { fingerprint::overlay(&folder, kind) }
+    });
+    let digest = digest.await??;
     Ok(Some(digest))
 }
 
 /// Reads what the plan must know, and plans.
+#[expect(clippy::too_many_arguments, reason = "a plan rests on all of these")]
 pub(super) async fn plan_for(
     component: &Component,
     arches: &[(Arch, String)],
@@ -256,8 +281,17 @@ pub(super) async fn plan_for(
     basis: Basis,
     store: &Store,
     signer: Option<&Signer>,
+    memory: &Memory,
 ) -> anyhow::Result<(Published, Plan)> {
     let now = Timestamp::now();
+    if let (true, Some(theirs)) = (component.is_verbatim(), memory.theirs()) {
+        let folder = &component.folder;
+        repository::verbatim::look(store, &mut published, folder, &theirs).await?;
+        let signatures = repository::verbatim::signatures(store, &published, folder).await?;
+        let plan =
+            plan::verbatim(component, upstream, &theirs, &published, &signatures, basis, now);
+        return Ok((published, plan));
+    }
     let mut names = plan::worth_knowing(component, arches, upstream, &published, basis, now);
     names.extend(clients::strangers(component, &published, upstream));
     published.read_records(store, &component.folder, names).await?;

@@ -10,6 +10,7 @@ use super::Outcome;
 use crate::build::BuildError;
 use crate::config::Component;
 use crate::fetch::FetchError;
+use crate::manifest::Manifest;
 use crate::plan::{Awaited, Build, Plan, Why, awaited};
 use crate::report::Told;
 use crate::repository::Published;
@@ -19,7 +20,11 @@ use crate::trust::TrustError;
 
 /// Whether a build that failed may succeed once upstream has put everything up: a file of a new
 /// version is not there.
-pub(super) fn is_absent(build: &Build, error: &BuildError) -> bool {
+pub(super) fn is_absent(component: &Component, build: &Build, error: &BuildError) -> bool {
+    // Whoever lists a file with its digest has it.
+    if component.mirrored().is_some() {
+        return false;
+    }
     let is_new = matches!(build.why, Why::NewVersion | Why::NewArchitecture);
     is_new && fault(error).is_some_and(|(_, fault)| fault.is_not_found())
 }
@@ -63,6 +68,7 @@ pub(super) fn begin(published: &mut Published, plan: &Plan) -> bool {
 /// catalogue is another one now.
 pub(super) fn tell(
     component: &Component,
+    before: &Manifest,
     absent: &[(&Build, BuildError)],
     published: &mut Published,
     outcome: &mut Outcome,
@@ -73,7 +79,7 @@ pub(super) fn tell(
     for (build, error) in absent {
         let version = &build.version;
         let names = Names::of(component);
-        let listed = published.manifest.files().filter_map(|(name, _)| Some(names.read(name)?.0));
+        let listed = before.files().filter_map(|(name, _)| Some(names.read(name)?.0));
         let may_begin = listed.into_iter().any(|published| published < *version);
         let seen = published.catalogue.waiting.get(version).map(|waiting| waiting.since);
         let lacks = match fault(error) {

@@ -13,6 +13,7 @@ use crate::config::asset::{
     AttestationRule, Builder, ChecksumRule, Fingerprint, GITHUB_ISSUER, Place, Scheme,
     SignatureRule, SignedPart, TrustRule,
 };
+use crate::config::mirror::{RepositoryRule, Trust};
 use crate::config::source::{OwnerRepo, SourceRule};
 use crate::config::trust::Strength;
 use crate::name::Sha256;
@@ -37,6 +38,17 @@ pub struct Vouchers {
     pub first_use: bool,
     /// It lies on this machine: who put it there is no question for a program.
     pub local: bool,
+    /// The list that its digest is from, if it is from one.
+    pub list: Option<List>,
+}
+
+/// A list of digests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum List {
+    /// It is signed by a key of this keyring.
+    Signed(PathBuf),
+    /// It is as good as the server that it is on.
+    Unsigned,
 }
 
 /// A file beside an asset.
@@ -156,6 +168,13 @@ impl Vouchers {
             attestation: rule.attestation.as_ref().and_then(|rule| attestation(rule, source, vars)),
             first_use: rule.first_use,
             local: matches!(at, Location::File(_)),
+            list: match source {
+                SourceRule::Repository(RepositoryRule { trust, .. }) => Some(match trust {
+                    Trust::Keyring(keys) => List::Signed(keys.clone()),
+                    Trust::Unsigned => List::Unsigned,
+                }),
+                _ => None,
+            },
         })
     }
 
@@ -170,7 +189,9 @@ impl Vouchers {
     /// How much they are worth together: as much as the best of them.
     #[must_use]
     pub fn strength(&self) -> Strength {
-        if self.pinned.is_some() || self.signature.is_some() || self.attestation.is_some() {
+        let is_signed = matches!(self.list, Some(List::Signed(_))) && self.release.is_some();
+        let signed = self.signature.is_some() || is_signed;
+        if self.pinned.is_some() || signed || self.attestation.is_some() {
             Strength::Signature
         } else if self.release.is_some() || !self.checksums.is_empty() || self.local {
             Strength::Digest
@@ -189,7 +210,13 @@ impl Vouchers {
             names.push("a file of this machine".to_owned());
         }
         if self.release.is_some() {
-            names.push("the digest of the release".to_owned());
+            names.push(match &self.list {
+                Some(List::Signed(keys)) => {
+                    format!("their SHA256SUMS, signed by keys of {}", keys.display())
+                }
+                Some(List::Unsigned) => "their SHA256SUMS, which is not signed".to_owned(),
+                None => "the digest of the release".to_owned(),
+            });
         }
         if self.pinned.is_some() {
             names.push("its digest in the component's file".to_owned());

@@ -52,7 +52,7 @@ fn a_typo_in_a_key() {
             | ^^^^^
         ");
     insta::assert_snapshot!(component("[source.directry]\npath = \"x\"\n"), @r"
-        error: components/x.toml:1:9: unknown field `directry`, expected one of `github`, `gitlab`, `gitea`, `git`, `http`, `command`, `directory`
+        error: components/x.toml:1:9: unknown field `directry`, expected one of `github`, `gitlab`, `gitea`, `git`, `http`, `command`, `directory`, `repository`
             |
           1 | [source.directry]
             |         ^^^^^^^^
@@ -209,14 +209,14 @@ fn two_sources_or_none() {
         ");
     insta::assert_snapshot!(component("description = \"x\"\n"), @r#"
         error: components/x.toml: it has no source
-          hint: add one of [source.github], [source.gitlab], [source.gitea], [source.git], [source.http], [source.command], [source.directory]
+          hint: add one of [source.github], [source.gitlab], [source.gitea], [source.git], [source.http], [source.command], [source.directory], [source.repository]
         "#);
     insta::assert_snapshot!(component("[source]\n"), @r"
         error: components/x.toml:1:1: no source
             |
           1 | [source]
             | ^^^^^^^^
-          hint: add one of [source.github], [source.gitlab], [source.gitea], [source.git], [source.http], [source.command], [source.directory]
+          hint: add one of [source.github], [source.gitlab], [source.gitea], [source.git], [source.http], [source.command], [source.directory], [source.repository]
         ");
 }
 

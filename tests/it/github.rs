@@ -161,6 +161,36 @@ struct Repo {
     tags: BTreeSet<String>,
     /// Sigstore bundles, by `sha256:…`.
     attestations: BTreeMap<String, Vec<Value>>,
+    /// Workflows that may be started, by the names of their files.
+    workflows: BTreeMap<String, Workflow>,
+    runs: Vec<Run>,
+}
+
+/// A workflow, and what its runs will be like.
+#[derive(Clone)]
+pub struct Workflow {
+    /// The inputs that it declares.
+    pub inputs: Vec<&'static str>,
+    /// Whether the API knows `return_run_details`.
+    pub tells: bool,
+    /// How often its runs are asked after before they are over.
+    pub polls: usize,
+    /// How they end.
+    pub conclusion: &'static str,
+    /// What they leave: names and zips.
+    pub artifacts: Vec<(&'static str, Vec<u8>)>,
+    /// What the API says of the artifacts' digests, if that is not the truth.
+    pub digest: Option<String>,
+}
+
+/// A run of a workflow.
+struct Run {
+    id: u64,
+    file: String,
+    inputs: Value,
+    left: usize,
+    cancelled: bool,
+    artifacts: Vec<u64>,
 }
 
 impl Repo {
@@ -318,6 +348,18 @@ impl GitHub {
         state.repo(repo).releases.retain(|r| r.release.tag != tag);
     }
 
+    /// A workflow that may be started.
+    pub fn workflow(&self, repo: &str, file: &str, workflow: Workflow) {
+        lock(&self.state).repo(repo).workflows.insert(file.to_owned(), workflow);
+    }
+
+    /// The inputs that runs were started with, and whether somebody cancelled them.
+    pub fn runs(&self, repo: &str) -> Vec<(Value, bool)> {
+        let mut state = lock(&self.state);
+        let runs = &state.repo(repo).runs;
+        runs.iter().map(|run| (run.inputs.clone(), run.cancelled)).collect()
+    }
+
     /// A tag without a release.
     pub fn tag(&self, repo: &str, tag: &str) {
         lock(&self.state).repo(repo).tags.insert(tag.to_owned());
@@ -469,6 +511,8 @@ impl State {
             releases: Vec::new(),
             tags: BTreeSet::new(),
             attestations: BTreeMap::new(),
+            workflows: BTreeMap::new(),
+            runs: Vec::new(),
         })
     }
 
@@ -645,6 +689,9 @@ impl State {
         if who == Who::Wrong {
             return message(401, "Bad credentials", DOCS);
         }
+        if let Some(answer) = self.actions(call, who) {
+            return answer;
+        }
         if call.method != Method::GET && call.method != Method::HEAD {
             return not_found();
         }
@@ -738,6 +785,122 @@ impl State {
             }
             _ => not_found(),
         }
+    }
+
+    /// The part about actions, which answers more than GET; `None` for all else.
+    fn actions(&mut self, call: &Call, who: Who) -> Option<Answer> {
+        let parts: Vec<&str> = call.path.trim_matches('/').split('/').collect();
+        let ["repos", owner, name, "actions", rest @ ..] = parts.as_slice() else { return None };
+        let key = format!("{owner}/{name}").to_lowercase();
+        let posts = call.method == Method::POST;
+        if posts && who != Who::Known {
+            return Some(message(401, "Requires authentication", DOCS));
+        }
+        if let (["workflows", file, "dispatches"], true) = (rest, posts) {
+            return Some(self.dispatched(&key, file, call));
+        }
+        let (api, web, storage) = (self.api.clone(), self.web.clone(), self.storage.clone());
+        let Some(repo) = self.repos.get_mut(&key) else { return Some(not_found()) };
+        let root = format!("{api}/repos/{}/actions", repo.full);
+        let (id, full) = (repo.id, repo.full.clone());
+        let shown = |run: &Run, workflow: &Workflow| {
+            let over = run.left == 0;
+            let title = format!("image {}", run.inputs["id"].as_str().unwrap_or_default());
+            json!({
+                "id": run.id, "name": "image", "display_title": title, "event": "workflow_dispatch",
+                "head_branch": "main", "run_number": 1, "run_attempt": 1,
+                "status": if over { "completed" } else { "in_progress" },
+                "conclusion": if over { json!(workflow.conclusion) } else { Value::Null },
+                "url": format!("{root}/runs/{}", run.id),
+                "html_url": format!("{web}/{full}/actions/runs/{}", run.id),
+            })
+        };
+        Some(match rest {
+            ["workflows", file, "runs"] => {
+                let Some(workflow) = repo.workflows.get(*file) else { return Some(not_found()) };
+                let runs = repo.runs.iter().rev().filter(|run| run.file == **file);
+                let runs: Vec<Value> = runs.map(|run| shown(run, workflow)).collect();
+                json_answer(200, &json!({"total_count": runs.len(), "workflow_runs": runs}))
+            }
+            ["runs", number, more @ ..] => {
+                let found = repo.runs.iter_mut().find(|run| run.id.to_string() == *number);
+                let Some(run) = found else { return Some(not_found()) };
+                let workflow = &repo.workflows[&run.file];
+                match more {
+                    [] => {
+                        let answer = json_answer(200, &shown(run, workflow));
+                        run.left = run.left.saturating_sub(1);
+                        answer
+                    }
+                    ["cancel"] if posts => {
+                        run.cancelled = true;
+                        json_answer(202, &json!({}))
+                    }
+                    ["artifacts"] => {
+                        let all = run.artifacts.iter().zip(&workflow.artifacts);
+                        let all: Vec<Value> = all
+                            .map(|(id, (name, bytes))| {
+                                let digest = format!("sha256:{}", sha256(bytes));
+                                json!({
+                                    "id": id, "name": name, "size_in_bytes": bytes.len(), "expired": false,
+                                    "digest": workflow.digest.clone().unwrap_or(digest),
+                                    "archive_download_url": format!("{root}/artifacts/{id}/zip"),
+                                })
+                            })
+                            .collect();
+                        json_answer(200, &json!({"total_count": all.len(), "artifacts": all}))
+                    }
+                    _ => not_found(),
+                }
+            }
+            // Not even those of public repositories are everybody's.
+            ["artifacts", _, "zip"] if who != Who::Known => {
+                message(401, "Requires authentication", DOCS)
+            }
+            ["artifacts", artifact, "zip"] => {
+                let path = storage_path(id, artifact.parse().unwrap_or_default());
+                let sig = &sha256(path.as_bytes())[..32];
+                Answer::new(302, "").with("location", &format!("{storage}{path}?sig={sig}"))
+            }
+            _ => not_found(),
+        })
+    }
+
+    /// A workflow is started.
+    fn dispatched(&mut self, key: &str, file: &str, call: &Call) -> Answer {
+        let (api, web, next) = (self.api.clone(), self.web.clone(), self.next_id + 1);
+        let Some(repo) = self.repos.get_mut(key) else { return not_found() };
+        let (id, full) = (repo.id, repo.full.clone());
+        let Some(workflow) = repo.workflows.get(file).cloned() else { return not_found() };
+        let body: Value = serde_json::from_slice(&call.body).unwrap_or_default();
+        if body["ref"] != "main" {
+            let text = format!("No ref found for: {}", body["ref"].as_str().unwrap_or_default());
+            return message(422, &text, DOCS);
+        }
+        let inputs = body["inputs"].as_object().cloned().unwrap_or_default();
+        let unexpected = |key: &&String| !workflow.inputs.contains(&key.as_str());
+        if let Some(other) = inputs.keys().find(unexpected) {
+            return message(422, &format!("Unexpected inputs provided: [\"{other}\"]"), DOCS);
+        }
+        let artifacts: Vec<u64> = (1..).map(|n| next + n).take(workflow.artifacts.len()).collect();
+        for (artifact, (_, bytes)) in artifacts.iter().zip(&workflow.artifacts) {
+            self.files.put(&storage_path(id, *artifact), bytes.clone().into());
+        }
+        self.next_id += 1 + artifacts.len() as u64;
+        repo.runs.push(Run {
+            id: next,
+            file: file.to_owned(),
+            inputs: inputs.into(),
+            left: workflow.polls,
+            cancelled: false,
+            artifacts,
+        });
+        if !workflow.tells || body["return_run_details"] != true {
+            return Answer::new(204, "");
+        }
+        let run = format!("{api}/repos/{full}/actions/runs/{next}");
+        let page = format!("{web}/{full}/actions/runs/{next}");
+        json_answer(200, &json!({"workflow_run_id": next, "run_url": run, "html_url": page}))
     }
 
     fn paged(&self, call: &Call, who: Who, repo: &Repo, rest: &[&str], all: Vec<Value>) -> Answer {

@@ -68,6 +68,16 @@ impl Gpg {
         line.split(':').nth(9).expect("ten fields").to_owned()
     }
 
+    /// Takes a key back for good, as its owner does.
+    #[track_caller]
+    pub fn revoke(&self, key: &str) {
+        let path = self.home.path().join(format!("openpgp-revocs.d/{key}.rev"));
+        // gpg puts a colon before the block, so that nobody imports it by mistake.
+        let text = fs::read_to_string(&path).unwrap().replace(":-----BEGIN", "-----BEGIN");
+        fs::write(&path, text).unwrap();
+        self.run(&["--import", path.to_str().unwrap()]);
+    }
+
     /// Signs a file into another.
     #[track_caller]
     pub fn sign(&self, file: &Path, to: &Path, more: &[&str]) {

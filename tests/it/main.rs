@@ -18,6 +18,7 @@
 )]
 
 mod bucket;
+mod build_command;
 mod catalog;
 mod client;
 mod command_source;
@@ -25,6 +26,7 @@ mod commands;
 mod companions;
 mod config_errors;
 mod crash;
+mod dispatch;
 mod fears;
 mod forge;
 mod forge_source;
@@ -41,6 +43,7 @@ mod index_source;
 mod left;
 mod lint;
 mod memory;
+mod mirror;
 mod moto;
 mod network;
 mod objects;
@@ -63,6 +66,7 @@ mod status;
 mod store;
 mod tailscale;
 mod tls;
+mod trial;
 mod trust;
 mod upstream;
 mod verify;

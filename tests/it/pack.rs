@@ -55,6 +55,32 @@ impl Tar {
         self
     }
 
+    /// A Debian package that installs it: deb(5) 2.0, an ar(5) archive of three members.
+    pub fn deb(self) -> Vec<u8> {
+        let control = Self::new().file("./control", 0o644, "Package: x\n").gz();
+        let members = [
+            ("debian-binary", b"2.0\n".to_vec()),
+            ("control.tar.gz", control),
+            ("data.tar.gz", self.gz()),
+        ];
+        let mut bytes = b"!<arch>\n".to_vec();
+        for (name, content) in members {
+            let header = format!(
+                "{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n",
+                0,
+                0,
+                0,
+                "100644",
+                content.len()
+            );
+            bytes.extend(header.bytes());
+            let odd = content.len() % 2 == 1;
+            bytes.extend(content);
+            bytes.extend(odd.then_some(b'\n'));
+        }
+        bytes
+    }
+
     pub fn plain(self) -> Vec<u8> {
         self.0.into_inner().unwrap()
     }

@@ -16,9 +16,12 @@ fn page(name: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The examples of a page.
+/// The examples of a page about a source.
 fn examples(name: &str) -> Vec<String> {
-    let page = page(name);
+    examples_in(&page(name))
+}
+
+fn examples_in(page: &str) -> Vec<String> {
     let blocks = page.split("\n```toml\n").skip(1);
     blocks.map(|block| block.split("\n```").next().unwrap_or_default().to_owned()).collect()
 }
@@ -39,6 +42,19 @@ fn every_example_is_a_component() {
         }
     }
     assert!(count > 15, "{count}");
+}
+
+/// The page about `[build]` is as good.
+#[test]
+fn every_example_of_a_command_is_a_component() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/build.md");
+    let examples = examples_in(&fs::read_to_string(path).unwrap());
+    assert!(examples.len() >= 3, "{}", examples.len());
+    for text in examples {
+        let parsed = component::parse("x".parse().unwrap(), Path::new("components/x.toml"), &text);
+        let parsed = parsed.unwrap_or_else(|error| panic!("build.md:\n{error}"));
+        assert!(parsed.build.is_some() || parsed.test.is_some(), "{text}");
+    }
 }
 
 #[test]

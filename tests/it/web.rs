@@ -181,16 +181,19 @@ pub(crate) struct Call {
     /// Path and query, as sent.
     pub(crate) target: String,
     pub(crate) headers: HeaderMap,
+    /// What was sent along.
+    pub(crate) body: Bytes,
 }
 
 impl Call {
-    fn new(method: Method, uri: &Uri, headers: HeaderMap) -> Call {
+    fn new(method: Method, uri: &Uri, headers: HeaderMap, body: Bytes) -> Call {
         Call {
             method,
             path: unescape(uri.path()),
             query: uri.query().unwrap_or_default().to_owned(),
             target: uri.path_and_query().map_or_else(String::new, ToString::to_string),
             headers,
+            body,
         }
     }
 
@@ -292,8 +295,8 @@ impl Port {
         F: Fn(Call) -> Option<Response> + Clone + Send + Sync + 'static,
     {
         let handler =
-            move |ConnectInfo(cut): ConnectInfo<Cut>, method: Method, uri: Uri, headers| {
-                let answered = answer(Call::new(method, &uri, headers));
+            move |ConnectInfo(cut): ConnectInfo<Cut>, method: Method, uri: Uri, headers, body| {
+                let answered = answer(Call::new(method, &uri, headers, body));
                 async move { answered.unwrap_or_else(|| cut.now()) }
             };
         self.serve_app(Router::new().fallback(handler))

@@ -19,18 +19,20 @@
 //! | `node` | a throw-away machine over the prepared root |
 //! | `sysupdate` | systemd-sysupdate on a node |
 //! | `gpg` | gpg of this machine, for keys that are not ours; shared with `tests/it` |
-//! | `client`, `follow`, `signed`, `merge`, `consumers`, `revisions`, `versions` | the tests |
+//! | `client`, `follow`, `mirror`, `signed`, `merge`, `consumers`, `container`, `revisions`, `versions` | the tests |
 //!
 //! `PUBLISH_BIN` names another binary to test, such as a packaged one; `PUBLISH_REAL_ROOT` another
 //! prepared root.
 
 mod client;
 mod consumers;
+mod container;
 mod follow;
 #[path = "../it/gpg.rs"]
 #[expect(dead_code, reason = "here it only makes keys")]
 mod gpg;
 mod merge;
+mod mirror;
 mod node;
 mod revisions;
 mod signed;

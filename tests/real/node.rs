@@ -256,7 +256,7 @@ fn child_of(process: u32) -> Option<String> {
 }
 
 /// The root that `tests/real/setup` made; a failure that says what to do when there is none.
-fn prepared_root() -> PathBuf {
+pub fn prepared_root() -> PathBuf {
     assert!(
         rustix::process::geteuid().is_root(),
         "the tests of the real consumers need root: they mount and chroot"

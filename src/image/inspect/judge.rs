@@ -11,6 +11,25 @@ use crate::lint::{Finding, Lint};
 use crate::name::Arch;
 use crate::recipe::elf::Elf;
 
+/// How an image gets the name under which it is merged.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Merged<'a> {
+    /// It is the file's own, and this one besides.
+    Itself(Option<&'a str>),
+    /// A node links to it by another name: this one, or one that the file's begins with.
+    Linked(&'a str),
+}
+
+impl Merged<'_> {
+    /// Whether an extension-release for `name` lets a file with this stem be merged by a link.
+    fn fits(component: &str, stem: &str, name: &str) -> bool {
+        name == component
+            || stem
+                .strip_prefix(name)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '_']))
+    }
+}
+
 /// What an image extends, as it says or as it looks.
 pub(super) fn kind_of(uses: &BTreeSet<Use>, entries: &[Listed]) -> Kind {
     // An image of etc/ alone is meant for systemd-confext, whether or not it says so.
@@ -48,104 +67,119 @@ pub(super) fn judge_programs(arch: Option<Arch>, programs: &BTreeMap<String, Elf
 /// What systemd-sysext would object to, seen with 252 and 257.
 pub(super) fn judge(
     file: &str,
-    known_as: Option<&str>,
+    merged: Merged<'_>,
     kind: Kind,
     releases: &BTreeMap<String, ExtensionRelease>,
     entries: &[Listed],
 ) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    let (folder, tool) = (
-        kind.release_folder(),
-        match kind {
-            Kind::Sysext => "systemd-sysext",
-            Kind::Confext => "systemd-confext",
-        },
-    );
     let stem = file.strip_suffix(".raw").unwrap_or(file);
-    let mut find_here = |lint, message| findings.push(Finding::of_image(lint, message));
+    let mut findings = Vec::new();
     if stem == file {
-        find_here(
-            Lint::FileName,
-            format!("the file's name does not end in .raw, so it is no image to {tool}"),
+        let message = format!(
+            "the file's name does not end in .raw, so it is no image to {}",
+            tool_for(kind)
         );
+        findings.push(Finding::of_image(Lint::FileName, message));
     }
+    let of_releases = judge_names(stem, merged, kind, releases)
+        .into_iter()
+        .chain(releases.iter().flat_map(|(name, release)| judge_release(stem, kind, name, release)))
+        .map(|message| Finding::of_image(Lint::ExtensionRelease, message));
+    findings.extend(of_releases);
+    findings.extend(entries.iter().flat_map(|entry| judge_entry(kind, entry)));
+    findings
+}
+
+fn tool_for(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Sysext => "systemd-sysext",
+        Kind::Confext => "systemd-confext",
+    }
+}
+
+/// The names that an image must have an extension-release for, and has not.
+fn judge_names(
+    stem: &str,
+    merged: Merged<'_>,
+    kind: Kind,
+    releases: &BTreeMap<String, ExtensionRelease>,
+) -> Vec<String> {
+    let folder = kind.release_folder();
     if releases.is_empty() {
-        find_here(Lint::ExtensionRelease, format!("it has no {folder}/extension-release.{stem}"));
-    } else {
-        for name in [Some(stem), known_as].into_iter().flatten() {
-            if !releases.contains_key(name) {
-                find_here(
-                    Lint::ExtensionRelease,
-                    format!(
-                        "it has no {folder}/extension-release.{name}, so it cannot be merged as {name}.raw"
-                    ),
-                );
+        return vec![format!("it has no {folder}/extension-release.{stem}")];
+    }
+    match merged {
+        Merged::Itself(known_as) => {
+            let names = [Some(stem), known_as].into_iter().flatten();
+            let lacking = names.filter(|name| !releases.contains_key(*name)).map(|name| {
+                format!(
+                    "it has no {folder}/extension-release.{name}, so it cannot be merged as {name}.raw"
+                )
+            });
+            lacking.collect()
+        }
+        Merged::Linked(component) => {
+            if releases.keys().any(|name| Merged::fits(component, stem, name)) {
+                return Vec::new();
             }
+            let names = releases.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+            vec![format!(
+                "its extension-release is for {names}, so it cannot be merged as {stem}.raw, or under a name that this begins with"
+            )]
         }
     }
-    for (name, release) in releases {
-        match release.get("ID") {
-            None | Some("") => {
-                find_here(Lint::ExtensionRelease, format!("extension-release.{name} has no ID="));
-            }
-            Some("_any") => {}
-            Some(id)
-                if release.get(kind.level_key()).is_none()
-                    && release.get("VERSION_ID").is_none() =>
-            {
-                find_here(
-                    Lint::ExtensionRelease,
-                    format!(
-                        "extension-release.{name} has ID={id}, but neither {}= nor VERSION_ID=",
-                        kind.level_key()
-                    ),
-                );
-            }
-            Some(_) => {}
+}
+
+/// What no node takes of an extension-release.
+fn judge_release(stem: &str, kind: Kind, name: &str, release: &ExtensionRelease) -> Vec<String> {
+    let mut problems = Vec::new();
+    let level = kind.level_key();
+    match release.get("ID") {
+        None | Some("") => problems.push(format!("extension-release.{name} has no ID=")),
+        Some("_any") => {}
+        Some(id) if release.get(level).is_none() && release.get("VERSION_ID").is_none() => {
+            problems.push(format!(
+                "extension-release.{name} has ID={id}, but neither {level}= nor VERSION_ID="
+            ));
         }
-        if let Some(arch) = release.get("ARCHITECTURE").filter(|arch| *arch != "_any") {
-            match arch.parse::<Arch>() {
-                Err(error) => find_here(
-                    Lint::ExtensionRelease,
-                    format!(
-                        "extension-release.{name}: {}",
-                        error.to_string().replace("\nhint: ", "; ")
-                    ),
-                ),
-                // Only a name that ends like ours says what it is for.
-                Ok(_) if !Arch::ALL.iter().any(|known| stem.ends_with(&format!("-{known}"))) => {}
-                Ok(arch) if !stem.ends_with(&format!("-{arch}")) => {
-                    find_here(
-                        Lint::ExtensionRelease,
-                        format!(
-                            "extension-release.{name} says ARCHITECTURE={arch}, but the file's name says otherwise"
-                        ),
-                    );
-                }
-                Ok(_) => {}
-            }
+        Some(_) => {}
+    }
+    if let Some(arch) = release.get("ARCHITECTURE").filter(|arch| *arch != "_any") {
+        match arch.parse::<Arch>() {
+            Err(error) => problems.push(format!(
+                "extension-release.{name}: {}",
+                error.to_string().replace("\nhint: ", "; ")
+            )),
+            // Only a name that ends like ours says what it is for.
+            Ok(_) if !Arch::ALL.iter().any(|known| stem.ends_with(&format!("-{known}"))) => {}
+            Ok(arch) if !stem.ends_with(&format!("-{arch}")) => problems.push(format!(
+                "extension-release.{name} says ARCHITECTURE={arch}, but the file's name says otherwise"
+            )),
+            Ok(_) => {}
         }
     }
-    for entry in entries {
-        let path = entry.path.as_str();
-        let mut find = |lint, message| findings.push(Finding::of_file(lint, path, message));
-        match path.split('/').next() {
-            Some(top) if kind.tops().contains(&top) => {}
-            _ if path.contains('/') => {}
-            _ => {
-                let tops = kind.tops().join("/ and ");
-                find(Lint::Outside, format!("is outside {tops}/ and would not be seen"));
-            }
+    problems
+}
+
+/// What should not be where it is.
+fn judge_entry(kind: Kind, entry: &Listed) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let path = entry.path.as_str();
+    let mut find = |lint, message| findings.push(Finding::of_file(lint, path, message));
+    match path.split('/').next() {
+        Some(top) if kind.tops().contains(&top) => {}
+        _ if path.contains('/') => {}
+        _ => {
+            let tops = kind.tops().join("/ and ");
+            find(Lint::Outside, format!("is outside {tops}/ and would not be seen"));
         }
-        if path == "usr/lib/os-release" {
-            find(
-                Lint::OsRelease,
-                format!("is for an operating system, so {tool} refuses the image"),
-            );
-        }
-        if matches!(entry.kind, 'c' | 'b' | 'p' | 's') {
-            find(Lint::SpecialFile, "is a device, a pipe or a socket".to_owned());
-        }
+    }
+    if path == "usr/lib/os-release" {
+        let tool = tool_for(kind);
+        find(Lint::OsRelease, format!("is for an operating system, so {tool} refuses the image"));
+    }
+    if matches!(entry.kind, 'c' | 'b' | 'p' | 's') {
+        find(Lint::SpecialFile, "is a device, a pipe or a socket".to_owned());
     }
     findings
 }

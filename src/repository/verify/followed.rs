@@ -4,7 +4,7 @@ use url::Url;
 
 use super::{Expected, Origin, Verified};
 use crate::client::emulate::{self, images};
-use crate::client::{Offer, Trust};
+use crate::client::{Offer, Trust, is_told};
 use crate::manifest::Manifest;
 use crate::name::Arch;
 use crate::repository::MANIFEST;
@@ -19,6 +19,9 @@ pub(super) async fn check(
     manifest: &Manifest,
     verified: &mut Verified,
 ) {
+    if !is_told(&expected.component) {
+        return;
+    }
     let images = images(&expected.component, manifest);
     // Where it is served is nothing that a pattern has in it.
     let url = Url::parse("https://localhost/").expect("a literal URL");

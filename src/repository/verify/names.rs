@@ -79,6 +79,10 @@ pub(super) fn check(listing: &Listing, expected: Option<&Expected>, verified: &m
             }),
             None => guess(&name),
         };
+        let mut others = expected.iter().flat_map(|expected| &expected.others);
+        if parts.is_none() && others.any(|other| other.captures(&name).is_some()) {
+            continue;
+        }
         let Some((component, version, arch)) = parts else {
             verified.warning(
                 &name,
