@@ -200,7 +200,7 @@ pub fn load(file: &Path) -> Result<Config, ConfigError> {
     check_named(file, &text, &base, &document)?;
     document.network.relative_to(&base);
     let folder = base.join(&document.repository.components);
-    let mut components = Vec::new();
+    let mut files = Vec::new();
     let entries = fs::read_dir(&folder).map_err(|error| {
         ConfigError::new(file, format!("the folder of components, {}: {error}", folder.display()))
             .with_hint("[repository] components names it, relative to this file")
@@ -208,14 +208,40 @@ pub fn load(file: &Path) -> Result<Config, ConfigError> {
     for entry in entries {
         let path = entry.map_err(|error| ConfigError::new(&folder, error.to_string()))?.path();
         if path.extension().is_some_and(|ending| ending == "toml") {
-            components.push(Arc::new(load_component(&path)?));
+            files.push(path);
         }
     }
+    // So that of several mistakes it is always the same one that is told.
+    files.sort_unstable();
+    let mut components = load_components(&files)?;
     components.sort_by(|a, b| a.name.cmp(&b.name));
     check_folders(&components)?;
     let config = Config { file: file.to_owned(), document, components, whole: true };
     check_store(&config, &folder)?;
     Ok(config)
+}
+
+/// Reads components, on all cores where they are many.
+fn load_components(files: &[PathBuf]) -> Result<Vec<Arc<Component>>, ConfigError> {
+    /// Fewer are not worth a thread.
+    const A_THREADS: usize = 64;
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let load = |files: &[PathBuf]| -> Result<Vec<Arc<Component>>, ConfigError> {
+        files.iter().map(|file| load_component(file).map(Arc::new)).collect()
+    };
+    let share = files.len().div_ceil(cores).max(A_THREADS);
+    let loaded: Result<Vec<Vec<_>>, _> = std::thread::scope(|scope| {
+        let mut shares = files.chunks(share);
+        let own = shares.next().unwrap_or_default();
+        let others: Vec<_> = shares.map(|share| scope.spawn(move || load(share))).collect();
+        let own = std::iter::once_with(|| load(own));
+        let others = others.into_iter().map(|other| match other.join() {
+            Ok(loaded) => loaded,
+            Err(panic) => std::panic::resume_unwind(panic),
+        });
+        own.chain(others).collect()
+    });
+    Ok(loaded?.into_iter().flatten().collect())
 }
 
 fn read(file: &Path) -> Result<String, ConfigError> {

@@ -272,8 +272,9 @@ fn is_packaging(pre: &semver::Prerelease) -> bool {
 /// The version of which `1.2.3-1` is the packager's first.
 #[must_use]
 pub fn packaged(version: &str) -> Option<&str> {
+    let (first, _) = version.split_once('-')?;
     semver_of(version).filter(|semver| is_packaging(&semver.pre))?;
-    version.split('-').next()
+    Some(first)
 }
 
 /// What upstreams write where a pre-release begins, as a word of its own: `1.0rc1`, `1.0.beta`.
@@ -307,8 +308,10 @@ const NUMBERED_PRE_RELEASES: [&str; 4] = ["a", "b", "c", "m"];
 /// by the words that upstreams use where it is not.
 #[must_use]
 pub fn final_of(version: &str) -> Option<&str> {
-    if precedence(version).is_some_and(|semver| !semver.pre.is_empty()) {
-        return version.split('-').next();
+    if let Some((last, _)) = version.split_once('-')
+        && precedence(version).is_some_and(|semver| !semver.pre.is_empty())
+    {
+        return Some(last);
     }
     let bytes = version.as_bytes();
     let mut at = 0;

@@ -57,7 +57,7 @@ pub(super) async fn run(
         survey.published.manifest.files().map(|(name, _)| name.clone()).collect();
     let listed = listed.into_iter().filter(|name| names.read(name).is_some());
     survey.published.read_records(&store, &component.folder, listed).await?;
-    let shelf = Shelf::new(component, &survey.published, &survey.upstream.versions());
+    let shelf = Shelf::new(component, &survey.published, survey.upstream.versions());
     let is_meant = |release: &Version, revision: u32| {
         release.revised(revision).is_ok_and(|shown| shown.as_str() == version)
     };

@@ -250,7 +250,7 @@ fn text_of_left(left: &Left, now: Timestamp) -> String {
 
 fn status(survey: &Survey, limit: Limit, now: Timestamp) -> Status {
     let Survey { component, arches, published, plan, basis, .. } = survey;
-    let shelf = repository::shelf::Shelf::new(component, published, &survey.upstream.versions());
+    let shelf = repository::shelf::Shelf::new(component, published, survey.upstream.versions());
     let newest = shelf.slots.values().next_back().and_then(|slot| slot.values().next_back());
     let missing_architectures = newest.map_or_else(Vec::new, |files| {
         let lacks = arches.iter().filter(|(arch, _)| !files.contains_key(arch));

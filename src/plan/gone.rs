@@ -4,7 +4,7 @@
 //! retention here decides for itself. A version that is missing among others, or was the newest, was
 //! taken out on purpose, or an old state is served. That is never followed without a word.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::{Judged, Refusal, Upstream, assets, vars};
 use crate::config::Component;
@@ -33,7 +33,7 @@ pub(super) fn gone(
     most: usize,
 ) -> Gone {
     let Some(rule) = component.mirrored() else { return Gone::default() };
-    let versions: BTreeSet<Version> = upstream.versions();
+    let versions = upstream.versions();
     let judged = upstream.judged.iter();
     let upstream: BTreeMap<&Version, &Judged> =
         judged.filter_map(|judged| Some((judged.version.as_ref()?, judged))).collect();

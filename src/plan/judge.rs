@@ -3,7 +3,7 @@
 //! Owns reading versions out of tags. Knows nothing of what is published.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -25,6 +25,8 @@ pub struct Upstream {
     pub companions: Vec<Vec<Judged>>,
     /// Whether the component's own are all that there are: a listing may be cut.
     pub complete: bool,
+    /// See [`Upstream::versions`].
+    versions: OnceLock<BTreeSet<Version>>,
 }
 
 /// A release, and what is to be said of it alone.
@@ -102,6 +104,7 @@ impl Upstream {
                 })
                 .collect(),
             complete: true,
+            versions: OnceLock::new(),
         }
     }
 
@@ -121,13 +124,15 @@ impl Upstream {
     pub fn by(&self, component: &Component, now: Timestamp) -> Self {
         let releases = self.judged.iter().map(|judged| judged.release.clone()).collect();
         let judged = judge_all(component, releases, now);
-        Self { judged, companions: self.companions.clone(), complete: self.complete }
+        let (companions, complete) = (self.companions.clone(), self.complete);
+        Self { judged, companions, complete, versions: OnceLock::new() }
     }
 
     /// The versions of these releases, wanted or not.
     #[must_use]
-    pub fn versions(&self) -> BTreeSet<Version> {
-        self.judged.iter().filter_map(|judged| judged.version.clone()).collect()
+    pub fn versions(&self) -> &BTreeSet<Version> {
+        let versions = || self.judged.iter().filter_map(|judged| judged.version.clone()).collect();
+        self.versions.get_or_init(versions)
     }
 }
 

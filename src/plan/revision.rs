@@ -52,7 +52,7 @@ impl<'a> Planner<'a> {
         basis: Basis,
         now: Timestamp,
     ) -> Self {
-        let all = Shelf::new(component, published, &upstream.versions());
+        let all = Shelf::new(component, published, upstream.versions());
         let shelf = all.without_yanked(&published.catalogue);
         Self { component, arches, upstream, published, basis, now, all, shelf }
     }

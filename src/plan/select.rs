@@ -165,6 +165,9 @@ impl Selection {
     /// `1.2.3-1` is mostly a packager's: newer than `1.2.3`, as clients have it. But where `1.2.3` came
     /// later, it was a pre-release of that.
     fn without_early_packages(&mut self, wanted: Wanted) -> Wanted {
+        if !wanted.iter().any(|(_, candidate)| version::packaged(&candidate.upstream).is_some()) {
+            return wanted;
+        }
         let dates: BTreeMap<String, Timestamp> = wanted
             .iter()
             .filter_map(|(_, candidate)| {

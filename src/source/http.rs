@@ -146,10 +146,10 @@ fn near(page: &Url, link: Url) -> Result<Url, SourceError> {
 fn links(follow: &PagePattern, page: &Url, body: &[u8]) -> Result<BTreeSet<Url>, SourceError> {
     let text = String::from_utf8_lossy(body);
     let mut found = BTreeSet::new();
-    for captures in follow.0.captures_iter(&text) {
-        let Some(link) = captures.name("page") else { continue };
+    for [link] in follow.0.matches(&text, ["page"]) {
+        let Some(link) = link else { continue };
         // In HTML an ampersand is written so.
-        let link = link.as_str().replace("&amp;", "&");
+        let link = link.replace("&amp;", "&");
         let Ok(mut url) = page.join(&link) else { continue };
         url.set_fragment(None);
         // `../`, as listings of folders have it, and the page itself.
@@ -213,12 +213,12 @@ fn read(reading: &Reading, from: &Url, body: &[u8]) -> Result<Versions, SourceEr
 fn matches(pattern: &VersionPattern, body: &[u8]) -> Versions {
     let text = String::from_utf8_lossy(body);
     let mut versions = Versions::default();
-    for captures in pattern.0.captures_iter(&text) {
-        let Some(version) = captures.name("version").map(|found| found.as_str()) else { continue };
+    for [version, date] in pattern.0.matches(&text, ["version", "date"]) {
+        let Some(version) = version else { continue };
         if version.is_empty() || version.len() > LONGEST_MATCH || versions.0.len() > MOST {
             continue;
         }
-        let at = captures.name("date").and_then(|found| date::read(found.as_str()));
+        let at = date.and_then(date::read);
         versions.add(version.to_owned(), at);
     }
     versions

@@ -220,33 +220,26 @@ async fn let_in(
     {
         return Ok(Accepted { manifest, signatures, signed });
     }
-    let signatures = ask(rule, client, cache).await?;
+    let signatures = ask(rule, client).await?;
     if let Ok(signed) = verified(&manifest, &signatures) {
         return Ok(Accepted { manifest, signatures, signed });
     }
     // Perhaps they published between the one and the other.
-    for name in [FILE].into_iter().chain(SIGNATURES) {
-        cache.ask_again(join(&rule.url.0, name).as_str(), &HeaderMap::new());
-    }
-    let (manifest, signatures) = (read().await?, ask(rule, client, cache).await?);
+    cache.ask_again(join(&rule.url.0, FILE).as_str(), &HeaderMap::new());
+    let (manifest, signatures) = (read().await?, ask(rule, client).await?);
     let signed = verified(&manifest, &signatures)?;
     Ok(Accepted { manifest, signatures, signed })
 }
 
 /// The signatures that are served: the one that a client would find, or, where all are published again,
-/// every one.
-async fn ask(
-    rule: &RepositoryRule,
-    client: &Client,
-    cache: &Cache,
-) -> Result<Signatures, FetchError> {
+/// every one. They are remembered with the manifest that they vouch for, and asked for only where it is
+/// new: not kept among the answers, where one that is not asked for in a run is let go.
+async fn ask(rule: &RepositoryRule, client: &Client) -> Result<Signatures, FetchError> {
+    let limit = u64::try_from(LARGEST_SIGNATURE).unwrap_or(u64::MAX);
     let mut found = Signatures::new();
     for name in SIGNATURES {
-        match client.document(&join(&rule.url.0, name), HeaderMap::new(), cache).await {
-            Ok(document) => {
-                // Far larger ones are none, and are not worth remembering.
-                let length = document.body.len().min(LARGEST_SIGNATURE + 1);
-                let bytes = document.body.slice(..length);
+        match client.bytes(join(&rule.url.0, name).as_str(), HeaderMap::new(), limit).await {
+            Ok(bytes) => {
                 found.insert(name.to_owned(), bytes.to_vec());
                 if !rule.verbatim {
                     break;

@@ -75,7 +75,7 @@ pub(super) async fn attempt<'s>(
 
     // What became surplus goes by what is published now: a version that could not be built pushes
     // nothing out.
-    let removed = retire(component, arches, &upstream.versions(), place, &mut published).await;
+    let removed = retire(component, arches, upstream.versions(), place, &mut published).await;
     // Files last, when nothing that is listed can need them any more.
     let due: Vec<FileName> = plan.deletions().cloned().collect();
     let told = limit.exceeded(&component.name).filter(|_| !due.is_empty());
@@ -86,7 +86,7 @@ pub(super) async fn attempt<'s>(
         _ => Ok(Vec::new()),
     };
     if removed.is_ok() {
-        let kept = kept(component, &plan, &published, &upstream.versions());
+        let kept = kept(component, &plan, &published, upstream.versions());
         let keep = plan::worth_remembering(component, arches, upstream, &kept);
         shop.guard.ledger.retain(&component.name, keep)?;
         remember(shop).await?;

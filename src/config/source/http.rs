@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use regex::Regex;
+use regex_automata::meta::Regex as Compiled;
 use serde::de::value::SeqAccessDeserializer;
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -135,7 +135,7 @@ pub struct VersionPattern(pub Regex);
 
 impl VersionPattern {
     fn tells_dates(&self) -> bool {
-        has_group(&self.0, "date")
+        self.0.has_group("date")
     }
 }
 
@@ -158,20 +158,61 @@ impl TryFrom<String> for PagePattern {
     }
 }
 
+/// A regular expression, without the table of all its states: a run reads one or two pages by it, and a
+/// table takes ten times as long to make as they take to be read.
+#[derive(Debug, Clone)]
+pub struct Regex {
+    text: String,
+    compiled: Compiled,
+}
+
+impl Regex {
+    fn new(text: &str) -> Result<Self, String> {
+        let settings = Compiled::config().dfa(false);
+        match Compiled::builder().configure(settings).build(text) {
+            Ok(compiled) => Ok(Self { text: text.to_owned(), compiled }),
+            Err(error) => {
+                // The other crate shows where in the text it is.
+                let error = match regex::Regex::new(text) {
+                    Err(shown) => shown.to_string(),
+                    Ok(_) => error.to_string(),
+                };
+                let reason = error.lines().last().unwrap_or_default().trim();
+                Err(format!("not a regular expression: {reason}"))
+            }
+        }
+    }
+
+    /// As it is written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// For every place in a text that matches, what these named groups matched there.
+    pub fn matches<'t, const N: usize>(
+        &'t self,
+        text: &'t str,
+        groups: [&'t str; N],
+    ) -> impl Iterator<Item = [Option<&'t str>; N]> {
+        self.compiled.captures_iter(text).map(move |captures| {
+            groups.map(|group| captures.get_group_by_name(group).map(|span| &text[span.range()]))
+        })
+    }
+
+    fn has_group(&self, group: &str) -> bool {
+        let names = self.compiled.group_info().pattern_names(regex_automata::PatternID::ZERO);
+        names.flatten().any(|name| name == group)
+    }
+}
+
 fn with_group(text: &str, group: &str, example: &str) -> Result<Regex, String> {
-    let regex = Regex::new(text).map_err(|error| {
-        let reason = error.to_string();
-        format!("not a regular expression: {}", reason.lines().last().unwrap_or_default().trim())
-    })?;
-    if has_group(&regex, group) {
+    let regex = Regex::new(text)?;
+    if regex.has_group(group) {
         Ok(regex)
     } else {
         Err(format!("the regular expression has no group `{group}`\nhint: write `{example}"))
     }
-}
-
-fn has_group(regex: &Regex, group: &str) -> bool {
-    regex.capture_names().flatten().any(|name| name == group)
 }
 
 /// Places in a JSON document: a JSON pointer (RFC 6901) in which `*` stands for every element of an
