@@ -111,7 +111,7 @@ enum Command {
         #[arg(long)]
         arch: Vec<Arch>,
         /// The folder for the images
-        #[arg(long, value_name = "DIR", default_value = ".", conflicts_with = "check")]
+        #[arg(short, long, value_name = "DIR", default_value = ".", conflicts_with = "check")]
         output: PathBuf,
         /// Build a published version again, and compare; nothing is kept
         #[arg(long, requires = "version")]

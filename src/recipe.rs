@@ -142,6 +142,7 @@ impl RecipeError {
             Self::NotOne(_) => Some("pick one with a line of [asset.files]: \"image.raw\" = \"PATH\"".to_owned()),
             Self::Delete(_) => Some("the content changed upstream, or the path is wrong".to_owned()),
             Self::Lint(error) => error.hint(),
+            Self::Tree(TreeError::Folder { .. }) => Some("a pattern such as `**` puts every file that it matches right into the folder: a folder is taken with all that is in it by its name, \"usr\" = \"usr\"".to_owned()),
             Self::Glob { .. } | Self::Tree(_) | Self::Disk { .. } | Self::Special { .. } => None,
         }
     }
