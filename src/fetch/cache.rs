@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use bytes::Bytes;
 use futures::StreamExt;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
+use jiff::fmt::rfc2822::DateTimeParser;
 use tokio::sync::OnceCell;
 use url::Url;
 
@@ -43,9 +44,11 @@ impl Entry {
     #[must_use]
     pub fn new(headers: &HeaderMap, body: &[u8]) -> Self {
         let text = |name: HeaderName| headers.get(name)?.to_str().ok().map(str::to_owned);
+        let date = text(header::DATE);
         Self {
             etag: text(header::ETAG),
-            last_modified: text(header::LAST_MODIFIED),
+            last_modified: text(header::LAST_MODIFIED)
+                .filter(|modified| is_settled(modified, date.as_deref())),
             link: text(header::LINK),
             length: body.len(),
             packed: shard::pack(body),
@@ -125,6 +128,15 @@ impl std::fmt::Debug for Flight {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Flight").finish_non_exhaustive()
     }
+}
+
+/// Whether a date tells of the next change. What changed in the second of the answer may change again in
+/// that second, and would have the same date (RFC 9110 §8.8.2.2).
+fn is_settled(modified: &str, answered: Option<&str>) -> bool {
+    let parser = DateTimeParser::new();
+    let at = |text: &str| parser.parse_timestamp(text).ok();
+    let answered = answered.and_then(at);
+    at(modified).zip(answered).is_none_or(|(modified, answered)| modified < answered)
 }
 
 /// The name of an answer. Not the URL itself: it may have a password in it.
@@ -372,6 +384,20 @@ mod tests {
         assert_eq!(next("</api/x>; rel=\"prev\", <?page=2>; title=x; rel=next"), second);
         assert_eq!(next("<https://e.org/x>; rel=\"last\""), None);
         assert_eq!(next("nonsense"), None);
+    }
+
+    #[test]
+    fn a_date_of_the_very_second_tells_nothing() {
+        let entry = |modified: &'static str| {
+            let pairs = [
+                (header::LAST_MODIFIED, HeaderValue::from_static(modified)),
+                (header::DATE, HeaderValue::from_static("Mon, 01 Jan 2024 00:00:03 GMT")),
+            ];
+            Entry::new(&HeaderMap::from_iter(pairs), b"").last_modified
+        };
+        assert!(entry("Mon, 01 Jan 2024 00:00:02 GMT").is_some());
+        assert_eq!(entry("Mon, 01 Jan 2024 00:00:03 GMT"), None);
+        assert_eq!(entry("Mon, 01 Jan 2024 00:00:09 GMT"), None);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 
 use super::catalogue::Removed;
 use super::commit::{CommitError, Gone, Record, put_image};
-use super::{MANIFEST, Place, Published, path, retention};
+use super::{MANIFEST, Place, Published, path, record_path, retention};
 use crate::image::Image;
 use crate::name::{FileName, Folder};
 use crate::source::memory::{Signatures, Theirs};
@@ -85,6 +85,19 @@ pub async fn put(
     image: &(Image, Record),
 ) -> Result<(), CommitError> {
     let Place { store, lock, folder, .. } = *place;
+    let put = put_image(store, lock, folder, published, image).await;
+    let Err(CommitError::Taken { there, .. }) = put else { return put };
+    // Left by a run that could not have all of it, before they put another file there. No line ever
+    // named it, so nobody has it; what we did not put there stays.
+    let name = &image.0.name;
+    let record = store.read(&record_path(folder, name)).await?;
+    let record = record.and_then(|record| Record::read(&record).ok());
+    let is_listed =
+        published.manifest.get(name).is_some() || published.catalogue.removed.contains_key(name);
+    if is_listed || record.is_none_or(|record| record.sha256 != there) {
+        return put;
+    }
+    store.delete(&path(folder, name.as_str())).await?;
     put_image(store, lock, folder, published, image).await
 }
 

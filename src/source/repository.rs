@@ -26,6 +26,9 @@ use crate::sign::keyring::LARGEST_SIGNATURE;
 use crate::sign::{Keyring, KeyringError, SignatureError, SignedBy, freshness};
 use crate::template::Vars;
 
+/// What is read of a signature at most, in bytes: of a page in its place, enough to say that it is none.
+const SIGNATURE: u64 = 1 << 20;
+
 /// The names of a signature, in the order in which systemd 262 asks for them; it goes on to the next
 /// only if there is none.
 pub const SIGNATURES: [&str; 4] =
@@ -77,6 +80,14 @@ pub enum MirrorError {
         /// What is wrong with it.
         source: ManifestError,
     },
+    /// It lists itself, or what signs it.
+    #[error("{url} lists {name}, which is what lists files or signs the list")]
+    Itself {
+        /// Their manifest.
+        url: String,
+        /// What it lists.
+        name: FileName,
+    },
     /// It lists nothing that the component wants.
     #[error("{problem}")]
     Nothing {
@@ -110,6 +121,9 @@ impl MirrorError {
             }
             Self::Unusable { .. } => {
                 "leave `verbatim` out: what is right of it is published then, with a manifest of ours"
+            }
+            Self::Itself { .. } => {
+                "no node could believe that: leave `verbatim` out, and its other files are published with a manifest of ours"
             }
             Self::Nothing { hint, .. } => hint,
         };
@@ -148,6 +162,13 @@ pub(super) async fn poll(
     if rule.verbatim {
         Manifest::parse(&manifest)
             .map_err(|source| MirrorError::Unusable { url: shown.clone(), source })?;
+        // As a file of theirs it would take the place of the manifest that names it.
+        let itself =
+            |name: &&FileName| name.as_str() == FILE || SIGNATURES.contains(&name.as_str());
+        if let Some(name) = lines.files().map(|(name, _)| name).find(itself) {
+            let (url, name) = (shown, name.clone());
+            return Err(MirrorError::Itself { url, name }.into());
+        }
     }
     let found = if rule.verbatim {
         lines.files().map(|(name, sha256)| whole(rule, component, name, sha256)).collect()
@@ -235,11 +256,12 @@ async fn let_in(
 /// every one. They are remembered with the manifest that they vouch for, and asked for only where it is
 /// new: not kept among the answers, where one that is not asked for in a run is let go.
 async fn ask(rule: &RepositoryRule, client: &Client) -> Result<Signatures, FetchError> {
-    let limit = u64::try_from(LARGEST_SIGNATURE).unwrap_or(u64::MAX);
     let mut found = Signatures::new();
     for name in SIGNATURES {
-        match client.bytes(join(&rule.url.0, name).as_str(), HeaderMap::new(), limit).await {
+        match client.bytes(join(&rule.url.0, name).as_str(), HeaderMap::new(), SIGNATURE).await {
             Ok(bytes) => {
+                // Far larger ones are none, and are not worth remembering.
+                let bytes = bytes.slice(..bytes.len().min(LARGEST_SIGNATURE + 1));
                 found.insert(name.to_owned(), bytes.to_vec());
                 if !rule.verbatim {
                     break;

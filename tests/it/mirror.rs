@@ -827,6 +827,10 @@ fn a_verbatim_mirror_takes_all_or_nothing() {
     mirror.refuses(&["error: k k-v1.0-arm64.raw: upstream replaced it"]);
     mirror.serve(format!("{good}x\n"));
     mirror.refuses(&["cannot be published as it is", "leave `verbatim` out"]);
+    for name in ["SHA256SUMS", "SHA256SUMS.gpg"] {
+        mirror.serve(format!("{good}{}  {name}\n", sha256(b"x")));
+        mirror.refuses(&[&format!("SHA256SUMS lists {name}, which is"), "leave `verbatim` out"]);
+    }
     mirror.files.clear();
     for number in 0..30 {
         mirror.files.insert(format!("n{number}.raw"), vec![number]);
@@ -839,6 +843,29 @@ fn a_verbatim_mirror_takes_all_or_nothing() {
     mirror.files.insert("n1.raw".to_owned(), vec![1]);
     mirror.publish();
     mirror.refuses(&["and 28 more", "too much to follow at once"]);
+}
+
+#[test]
+fn what_half_a_run_left_gives_way_to_what_they_have_now() {
+    let Some(mut mirror) = verbatim() else { return };
+    mirror.versions(&["1.0"]);
+    mirror.repo.sync().ok();
+    mirror.versions(&["1.0", "1.1"]);
+    mirror.web.remove("/k/k-v1.1-arm64.raw");
+    mirror.repo.sync().code(3).says(&["k-v1.1-arm64.raw: cannot fetch"]);
+    assert!(mirror.repo.path("public/k/k-v1.1-x86-64.raw").exists());
+    // They make the whole release anew.
+    for arch in ["x86-64", "arm64"] {
+        mirror.files.insert(format!("k-v1.1-{arch}.raw"), format!("anew {arch}").into());
+    }
+    mirror.publish();
+    mirror.repo.sync().ok();
+    mirror.is_served_as_theirs();
+    // A file that nobody knows of stays, and stops them.
+    mirror.files.insert("k-v1.2-arm64.raw".to_owned(), b"theirs".to_vec());
+    mirror.publish();
+    mirror.repo.write("public/k/k-v1.2-arm64.raw", "somebody's");
+    mirror.repo.sync().code(3).says(&["k-v1.2-arm64.raw is there already"]);
 }
 
 #[test]
