@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Context, Ended, print, print_json};
+use super::{Context, Ended, Usage, print, print_json};
 use crate::build::Bench;
 use crate::config::Component;
 use crate::config::Count;
@@ -68,10 +68,16 @@ pub(super) async fn run(
     let test = match (base, &component.test) {
         (None, _) => None,
         (Some(base), Some(rule)) => Some((base, rule)),
-        (Some(_), None) => bail!(
-            "{name} has no [test]\nhint: add one to its file: [test] run = [\"usr/bin/{name}\", \"--version\"]"
-        ),
+        (Some(_), None) => {
+            return Err(Usage(format!(
+                "{name} has no [test]\nhint: add one to its file: [test] run = [\"usr/bin/{name}\", \"--version\"]"
+            ))
+            .into());
+        }
     };
+    if let Some((base, _)) = test {
+        check_base(base)?;
+    }
     let shop = sync::workshop(&config, &context.progress)?;
     let store = Store::configured(&config, Access::Read)?;
     let survey = sync::survey(&config, component, &shop, &store, None)
@@ -161,6 +167,21 @@ pub(super) async fn run(
         print(&out)?;
     }
     Ok(if failed { Ended::Partly } else { Ended::Well })
+}
+
+/// Looks at what images are to be tried over, before any is built.
+fn check_base(base: &Path) -> anyhow::Result<()> {
+    let problem = match fs::metadata(base) {
+        Err(error) => error.to_string(),
+        Ok(found) if !found.is_dir() => "it is not a folder".to_owned(),
+        Ok(_) if !base.join("usr").is_dir() => "it has no usr/".to_owned(),
+        Ok(_) => return Ok(()),
+    };
+    let base = base.display();
+    Err(Usage(format!(
+        "{base}: nothing to try an image over: {problem}\nhint: --base takes the root of a system, such as one that debootstrap made; left out, it is this machine's own"
+    ))
+    .into())
 }
 
 /// The release that somebody asks for. Who names a version may want one that retention would not
