@@ -44,7 +44,7 @@ impl Group {
         // The kernel takes the end of the thread that forked for the end of a parent; so that thread
         // stays for as long as this does, and is none of those that come and go.
         let (starter, dropped) = mpsc::channel::<()>();
-        let (started, child) = mpsc::sync_channel(1);
+        let (outcome, child) = mpsc::sync_channel(1);
         let runtime = Handle::current();
         thread::Builder::new().name("starter".to_owned()).spawn(move || {
             let child = {
@@ -53,7 +53,7 @@ impl Group {
             };
             // It holds ends of pipes.
             drop(command);
-            let _ = started.send(child);
+            let _ = outcome.send(child);
             let _ = dropped.recv();
         })?;
         let child = child.recv().map_err(io::Error::other)??;

@@ -177,10 +177,11 @@ pub async fn try_out(
 fn in_image(tree: &Path, program: &str) -> io::Result<Option<PathBuf>> {
     let folder = File::open(tree)?;
     let path = program.trim_start_matches('/');
-    let places: &[&str] = match program.contains('/') {
+    let places: &[&str] = if program.contains('/') {
         // A node has links at its root: `bin` is `usr/bin`.
-        true => &["", "usr"],
-        false => &["usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin"],
+        &["", "usr"]
+    } else {
+        &["usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin"]
     };
     for place in places {
         let at = Path::new(place).join(path);
