@@ -4,15 +4,19 @@
 //! Owns groups of processes and the end of what they say. Refuses to know what a program is run for.
 
 use std::collections::VecDeque;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::process::{ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::unix::pipe::Receiver;
 use tokio::process::{Child, Command};
+use tokio::runtime::Handle;
+use tokio::sync::OnceCell;
 
 use crate::source::kin::{self, Kin};
 
@@ -25,6 +29,8 @@ pub struct Group {
     child: Child,
     id: Option<Pid>,
     kin: Kin,
+    /// Lets go of the thread that started it.
+    _starter: mpsc::Sender<()>,
 }
 
 impl Group {
@@ -32,11 +38,27 @@ impl Group {
     ///
     /// # Errors
     /// It does not start.
-    pub fn start(command: &mut Command) -> io::Result<Self> {
+    pub fn start(mut command: Command) -> io::Result<Self> {
         let kin = Kin::default();
-        let child = command.env(kin::MARK, kin.mark()).process_group(0).spawn()?;
+        command.env(kin::MARK, kin.mark()).process_group(0);
+        // The kernel takes the end of the thread that forked for the end of a parent; so that thread
+        // stays for as long as this does, and is none of those that come and go.
+        let (starter, dropped) = mpsc::channel::<()>();
+        let (outcome, child) = mpsc::sync_channel(1);
+        let runtime = Handle::current();
+        thread::Builder::new().name("starter".to_owned()).spawn(move || {
+            let child = {
+                let _inside = runtime.enter();
+                command.spawn()
+            };
+            // It holds ends of pipes.
+            drop(command);
+            let _ = outcome.send(child);
+            let _ = dropped.recv();
+        })?;
+        let child = child.recv().map_err(io::Error::other)??;
         let id = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-        Ok(Self { child, id, kin })
+        Ok(Self { child, id, kin, _starter: starter })
     }
 
     /// The program itself.
@@ -85,7 +107,7 @@ impl Followed {
         let (reader, writer) = io::pipe()?;
         command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
         let said = Receiver::from_owned_fd(reader.into())?;
-        let group = Group::start(&mut command)?;
+        let group = Group::start(command)?;
         Ok(Self { group, said })
     }
 
@@ -147,11 +169,41 @@ pub fn path() -> OsString {
     std::env::var_os("PATH").unwrap_or_else(|| usual.into())
 }
 
+/// Ends at once if whoever asked for it is gone already, before the kernel was told whose end counts.
+const TIED: &str = "[ \"$PPID\" = \"$1\" ] || exit 1; shift; unset PWD OLDPWD SHLVL; exec \"$@\"";
+
+/// A program, to be given its arguments, that is killed when we are, be it by a signal that nobody can
+/// answer. That takes `setpriv` of util-linux; without it, it lives on.
+pub async fn tied(program: impl AsRef<OsStr>) -> Command {
+    static CAN: OnceCell<bool> = OnceCell::const_new();
+    let tie = ["--pdeathsig", "KILL", "sh", "-c"];
+    let can = CAN.get_or_init(async || {
+        let mut command = Command::new("setpriv");
+        command.args(tie).arg("exit 0").env_clear().env("PATH", path()).stdin(Stdio::null());
+        command.kill_on_drop(true).output().await.is_ok_and(|output| output.status.success())
+    });
+    if !*can.await {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command.args(tie).args([TIED, "publish", &std::process::id().to_string()]).arg(program);
+    command
+}
+
+/// For a shell that is the first process of a namespace, which no signal of its own kind reaches: it
+/// runs what it is given as its child, which is a process like any other, and says nothing itself.
+pub const FIRST: &str =
+    "unset PWD OLDPWD SHLVL; exec 3>&2 2>/dev/null; (exec \"$@\" 2>&3 3>&-); exit $?";
+
 /// How a program ended: the rest of a sentence that begins with its name.
 #[must_use]
 pub fn how(status: ExitStatus) -> String {
     use std::os::unix::process::ExitStatusExt;
     match (status.code(), status.signal()) {
+        // So a shell tells of it.
+        (Some(code @ 129..=192), _) => {
+            format!("was ended by signal {} (exit code {code})", code - 128)
+        }
         (Some(code), _) => format!("ended with exit code {code}"),
         (None, Some(signal)) => format!("was killed by signal {signal}"),
         (None, None) => "ended in no known way".to_owned(),
@@ -201,9 +253,17 @@ impl LastWords {
     #[must_use]
     pub fn lines(mut self) -> Vec<String> {
         let text = String::from_utf8_lossy(self.kept.make_contiguous());
-        // The first line of an end is but the end of a line.
-        let lines = text.lines().skip(usize::from(self.cut)).map(str::trim_end);
-        let lines = lines.filter(|line| !line.is_empty());
+        let text = text.trim_end();
+        // The first line of an end is but the end of a line. It counts where it is all that there is.
+        let text = match text.split_once('\n') {
+            Some((_, rest)) if self.cut => rest,
+            None if self.cut => {
+                let from = text.char_indices().rev().take(OF_A_LINE).last();
+                from.map_or("", |(from, _)| &text[from..])
+            }
+            _ => text,
+        };
+        let lines = text.lines().map(str::trim_end).filter(|line| !line.is_empty());
         let mut lines: Vec<String> = lines.map(|line| line.escape_debug().to_string()).collect();
         lines.drain(..lines.len().saturating_sub(self.most));
         lines
@@ -238,5 +298,17 @@ mod tests {
         let lines = words.lines();
         assert_eq!((lines.len(), lines[0].as_str()), (8, "line 993"));
         assert_eq!(lines[7], "\\u{1b}[2J \u{fffd} last");
+    }
+
+    #[test]
+    fn of_a_line_without_an_end_the_last_is_shown() {
+        for after in ["", "\n"] {
+            let mut words = LastWords::new(8);
+            words.hear("ä".repeat(5000).as_bytes());
+            words.hear(format!("the end{after}").as_bytes());
+            let lines = words.lines();
+            assert_eq!((lines.len(), lines[0].chars().count()), (1, OF_A_LINE));
+            assert!(lines[0].ends_with("ääthe end"), "{lines:?}");
+        }
     }
 }

@@ -3,12 +3,14 @@
 //! Owns the world that it runs in, and what counts as well. It is no prison: what is tried here runs as
 //! root on every node anyway. Refuses to know how images are made.
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
+use rustix::io::Errno;
 use serde::Serialize;
 use thiserror::Error;
-use tokio::process::Command;
 
 use crate::child::{self, Followed, LastWords, at_the_end};
 use crate::config::build::TestRule;
@@ -39,6 +41,9 @@ pub enum TrialError {
         /// The end of what it said.
         said: Vec<String>,
     },
+    /// There is no such program in it, whatever the base has.
+    #[error("the image has no program `{0}`")]
+    Missing(String),
     /// It ran, but said something else.
     #[error("`{program}` said nothing that matches `{expected}`{}", at_the_end(said))]
     Unexpected {
@@ -64,6 +69,9 @@ impl TrialError {
         match self {
             Self::Failed { .. } => Some(
                 "a library that it needs may be missing on the base, too: --base DIR takes another; `timeout` in [test] gives it longer",
+            ),
+            Self::Missing(_) => Some(
+                "`run` in [test] names a program of the image itself: `publish inspect -l IMAGE` lists what it has",
             ),
             Self::Unexpected { .. } => {
                 Some("`expect` is a regular expression, and finds its text anywhere")
@@ -112,11 +120,18 @@ pub async fn try_out(
     });
     unpacked.await.map_err(io::Error::other)??;
     let ready = home.join("ready");
-    let program = in_image(rule.run.program());
-    let mut command = Command::new("unshare");
+    let named = rule.run.program().escape_debug().to_string();
+    let program = match in_image(&tree, rule.run.program()) {
+        Ok(Some(program)) => program,
+        Ok(None) => return Err(TrialError::Missing(named)),
+        Err(error) => {
+            return Ok(Tried::Skipped(format!("this machine cannot look for it: {error}")));
+        }
+    };
+    let mut command = child::tied("unshare").await;
     command
         .args(["--user", "--map-root-user", "--mount", "--net", "--pid", "--fork"])
-        .args(["--kill-child", "--", "sh", "-c", WORLD, "world.sh"])
+        .args(["--kill-child", "--", "sh", "-c", WORLD, "publish"])
         .args([&tree, &std::path::absolute(base)?, &world, &ready])
         .arg(&program)
         .args(rule.run.arguments())
@@ -142,7 +157,7 @@ pub async fn try_out(
         let why = said.last().map_or("it does not say why", String::as_str);
         return Ok(Tried::Skipped(format!("this machine makes no room for it: {why}")));
     }
-    let program = rule.run.program().escape_debug().to_string();
+    let program = named;
     let ended = match ended {
         Some(status) if status.success() => match &rule.expect {
             Some(expected) if !expected.is_in(String::from_utf8_lossy(&text).trim_end()) => {
@@ -157,7 +172,27 @@ pub async fn try_out(
     Err(TrialError::Failed { program, ended, said })
 }
 
-/// Paths are those of the image; a name alone is looked for as on a node.
-fn in_image(program: &str) -> PathBuf {
-    if program.contains('/') { Path::new("/").join(program) } else { PathBuf::from(program) }
+/// Where an unpacked image has a program, as a path from its root. A name alone is looked for where a
+/// node would, and links lead nowhere but within the image: the base has programs of its own.
+fn in_image(tree: &Path, program: &str) -> io::Result<Option<PathBuf>> {
+    let folder = File::open(tree)?;
+    let path = program.trim_start_matches('/');
+    let places: &[&str] = if program.contains('/') {
+        // A node has links at its root: `bin` is `usr/bin`.
+        &["", "usr"]
+    } else {
+        &["usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin"]
+    };
+    for place in places {
+        let at = Path::new(place).join(path);
+        let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        match openat2(&folder, &at, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), within) {
+            Ok(found) if FileType::from_raw_mode(fstat(&found)?.st_mode).is_file() => {
+                return Ok(Some(Path::new("/").join(at)));
+            }
+            Ok(_) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(None)
 }

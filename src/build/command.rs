@@ -59,6 +59,9 @@ pub enum CommandError {
         /// What to do about it.
         hint: String,
     },
+    /// The folder that it was to fill is another thing now.
+    #[error("`{0}` left no folder where PUBLISH_ROOT was")]
+    Root(String),
     /// This machine cannot keep it from the network.
     #[error("this machine does not let a command run without the network: {0}")]
     Network(String),
@@ -91,6 +94,9 @@ impl CommandError {
                 _ => "run it by hand",
             },
             Self::Failed { hint, .. } => hint,
+            Self::Root(_) => {
+                "fill the folder and let it stay: a link or a file in its place is not followed"
+            }
             Self::Network(_) => {
                 "allow user namespaces, build in a `container`, or let it have the network: network = true"
             }
@@ -178,6 +184,10 @@ impl Bench<'_> {
             self.shop.progress.begin(Step::Run, &format!("{} for {}", rule.shown(), build.image));
         let log = Log::new(&self.component.name, build.image.stem());
         attend(rule, limit, build.arch, &place, log).await?;
+        if !fs::symlink_metadata(&place.root).is_ok_and(|found| found.is_dir()) {
+            let program = rule.command.program().escape_debug().to_string();
+            return Err(CommandError::Root(program).into());
+        }
         task.finish(0);
         Ok(workplace)
     }

@@ -8,10 +8,10 @@ use anyhow::{Context as _, bail};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Context, Ended, print, print_json};
+use super::{Context, Ended, Usage, print, print_json};
 use crate::build::Bench;
-use crate::config::Component;
-use crate::config::Count;
+use crate::config::build::TestRule;
+use crate::config::{Component, Count};
 use crate::image::Image;
 use crate::lint::Finding;
 use crate::name::{Arch, ComponentName, Sha256};
@@ -65,13 +65,7 @@ pub(super) async fn run(
     let mut config = context.load()?;
     config.document.trust.locked |= locked;
     let component = config.component(name)?;
-    let test = match (base, &component.test) {
-        (None, _) => None,
-        (Some(base), Some(rule)) => Some((base, rule)),
-        (Some(_), None) => bail!(
-            "{name} has no [test]\nhint: add one to its file: [test] run = [\"usr/bin/{name}\", \"--version\"]"
-        ),
-    };
+    let test = base.as_ref().map(|base| over(base, component)).transpose()?;
     let shop = sync::workshop(&config, &context.progress)?;
     let store = Store::configured(&config, Access::Read)?;
     let survey = sync::survey(&config, component, &shop, &store, None)
@@ -161,6 +155,28 @@ pub(super) async fn run(
         print(&out)?;
     }
     Ok(if failed { Ended::Partly } else { Ended::Well })
+}
+
+/// What images are tried over and how, looked at before any is built.
+fn over<'a>(base: &'a Path, component: &'a Component) -> anyhow::Result<(&'a Path, &'a TestRule)> {
+    let name = &component.name;
+    let Some(rule) = &component.test else {
+        return Err(Usage(format!(
+            "{name} has no [test]\nhint: add one to its file: [test] run = [\"usr/bin/{name}\", \"--version\"]"
+        ))
+        .into());
+    };
+    let problem = match fs::metadata(base) {
+        Err(error) => error.to_string(),
+        Ok(found) if !found.is_dir() => "it is not a folder".to_owned(),
+        Ok(_) if !base.join("usr").is_dir() => "it has no usr/".to_owned(),
+        Ok(_) => return Ok((base, rule)),
+    };
+    let base = base.display();
+    Err(Usage(format!(
+        "{base}: nothing to try an image over: {problem}\nhint: --base takes the root of a system, such as one that debootstrap made; left out, it is this machine's own"
+    ))
+    .into())
 }
 
 /// The release that somebody asks for. Who names a version may want one that retention would not

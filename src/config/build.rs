@@ -5,7 +5,8 @@
 use std::time::Duration;
 
 use regex::Regex;
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
 use super::quantity;
 use super::source::OwnerRepo;
@@ -236,12 +237,27 @@ impl Engine {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct TestRule {
     /// The program, as a path in the image, and its arguments.
+    #[serde(deserialize_with = "of_an_image")]
     pub run: Words,
     /// What it must print.
     pub expect: Option<Expected>,
     /// How long it may take.
     #[serde(default = "a_minute", deserialize_with = "quantity::duration")]
     pub timeout: Duration,
+}
+
+/// Words whose first is the plain path of a program in an image, or the name of one.
+fn of_an_image<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Words, D::Error> {
+    let words = Words::deserialize(deserializer)?;
+    let program = words.program();
+    let path = program.strip_prefix('/').unwrap_or(program);
+    if path.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        return Err(D::Error::custom(format!(
+            "`{}` is not the plain path of a program in the image\nhint: without `.`, `..` and doubled slashes, such as \"usr/bin/x\"",
+            program.escape_debug()
+        )));
+    }
+    Ok(words)
 }
 
 fn an_hour() -> Duration {

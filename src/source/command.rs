@@ -197,7 +197,7 @@ async fn run(
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    let mut group = Group::start(&mut command)
+    let mut group = Group::start(command)
         .map_err(|source| CommandError::Start { program: program.to_owned(), source })?;
     let child = group.child();
     let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {

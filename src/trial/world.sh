@@ -1,7 +1,7 @@
 # Makes the world that an image is tried in, and runs a program there: the image's folders over those
 # of the base, as systemd-sysext merges them, and nothing else of this machine but a few devices.
 #
-#   sh world.sh IMAGE BASE WORLD READY PROGRAM [ARGUMENT]…
+#   sh -c THIS publish IMAGE BASE WORLD READY PROGRAM [ARGUMENT]…
 #
 # In namespaces of its own, in which it is root. READY is made once the world is: what goes wrong later
 # is the program's own.
@@ -52,10 +52,17 @@ umount -l .image .base
 : >"$ready"
 # As on a node, whatever this machine has.
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+# This is the first process of its namespace, which no signal of its own kind reaches: the program is its
+# child, and a process like any other. What a shell says of how that ended is nobody's.
 if pivot_root . .old 2>/dev/null; then
     cd /
     # A base may have no such program; then the old world stays in a corner.
     umount -l /.old 2>/dev/null || :
-    exec "$@"
+else
+    set -- chroot . "$@"
 fi
-exec chroot . "$@"
+set +e
+unset PWD OLDPWD SHLVL
+exec 3>&2 2>/dev/null
+(exec "$@" 2>&3 3>&-)
+exit $?

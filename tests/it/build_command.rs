@@ -182,6 +182,7 @@ fn a_failure_is_told_with_the_end_of_what_was_said() {
     );
     assert!(!ran.stderr.contains('\u{1b}'), "{ran}");
     fails("false", &["ended with exit code 1, and said nothing"]);
+    fails("head -c 3000000 /dev/zero | tr '\\0' x; printf END; exit 1", &["xxxEND\n"]);
     let ran = fails("yes noise | head -n 200000; exit 1", &["    | noise\n"]);
     assert!(ran.stderr.len() < 2_000, "{}", ran.stderr.len());
 }
@@ -195,6 +196,9 @@ fn what_it_must_not_leave_is_refused() {
     fails(&left("touch 'a\nb'"), &["has a control character in its path"]);
     fails(&left("mkdir ../../etc; echo > ../../etc/x"), &["`etc` would not be seen on a node"]);
     fails("true", &["the command left nothing in PUBLISH_ROOT"]);
+    let gone = "`./build.sh` left no folder where PUBLISH_ROOT was";
+    fails("rmdir $PUBLISH_ROOT", &[gone, "hint: fill the folder and let it stay"]);
+    fails("rmdir $PUBLISH_ROOT; ln -s /usr $PUBLISH_ROOT", &[gone]);
     let repo = scripted(&left("truncate -s 3M a"), "");
     let config = fs::read_to_string(repo.path("publish.toml")).unwrap();
     repo.write("publish.toml", format!("{config}[limits]\nunpacked = \"2MiB\"\n"));
@@ -207,6 +211,10 @@ fn a_command_that_cannot_be_run() {
     let script = repo.path("components/x/build.sh");
     fs::set_permissions(&script, fs::Permissions::from_mode(0o644)).unwrap();
     repo.sync().code(3).says(&["cannot run `./build.sh`", "hint: make it executable"]);
+    let text = fs::read_to_string(repo.path("components/x.toml")).unwrap();
+    repo.component("x", &text.replace("./build.sh", "nothing-like-it"));
+    repo.sync().code(3).says(&["cannot run `nothing-like-it`", "is looked for in PATH"]);
+    repo.component("x", &text);
     fs::remove_file(&script).unwrap();
     repo.sync().code(3).says(&["cannot run `./build.sh`", "beside the component's file"]);
 }
@@ -282,6 +290,33 @@ fn an_interrupt_kills_it_with_its_children() {
         until("the end of the children", || !lives(&repo));
         assert_eq!(repo.temporary(), Vec::<String>::new(), "temporary files are left");
     }
+}
+
+/// Nobody can answer that signal, and a machine that runs out of memory sends it.
+#[test]
+fn a_command_does_not_outlive_a_publish_that_is_killed() {
+    for network in ["", "network = true"] {
+        let repo = scripted(CHILDREN, network);
+        let mut command = repo.command(&["sync"]);
+        let running = Running::start(command.stdout(Stdio::null()).stderr(Stdio::null()));
+        until("the start", || repo.path("components/x/started").exists());
+        assert!(lives(&repo));
+        running.signal(rustix::process::Signal::KILL);
+        running.wait();
+        until("the end of the command", || !lives(&repo));
+        // Nobody was left to take them away.
+        repo.clean_up();
+    }
+}
+
+/// What is killed, by itself or by others, has made nothing.
+#[test]
+fn a_command_that_a_signal_ends_has_failed() {
+    fails(
+        &format!("{INSTALL}; kill -9 $$"),
+        &["`./build.sh` was ended by signal 9 (exit code 137)"],
+    );
+    fails(&format!("{INSTALL}; kill $$"), &["`./build.sh` was ended by signal 15", "said nothing"]);
 }
 
 /// Whoever stays behind is not waited for, and does not survive.

@@ -70,13 +70,71 @@ fn what_does_not_go_well_is_told_and_the_exit_code_is_3() {
     tried("sleep 1000", &format!("{RUN}\ntimeout = \"1s\""))
         .code(3)
         .says(&["took longer than 1 s"]);
-    tried("echo", "run = [\"usr/bin/y\"]").code(3).says(&["`usr/bin/y` ended with exit code 127"]);
+    tried("echo so far; kill -9 $$; echo further", RUN)
+        .code(3)
+        .says(&["`usr/bin/x` was ended by signal 9 (exit code 137); the end of what it said:\n    | so far\n"]);
+    tried("kill $$", RUN).code(3).says(&["`usr/bin/x` was ended by signal 15"]);
     // Where the base has no shell, a script does not run.
     let repo = scripted("echo x", RUN);
     fs::create_dir_all(repo.path("base/usr/bin")).unwrap();
     repo.publish(&["build", "x", "--test", "--base", "base", "--output", "out"])
         .code(3)
         .says(&["`usr/bin/x` ended with exit code"]);
+}
+
+/// What the base has, or a way out of the image leads to, is no program of the image's.
+#[test]
+fn only_a_program_of_the_image_is_tried() {
+    if !is_possible() {
+        return;
+    }
+    for path in ["usr/bin/id", "/bin/sh", "id", "usr/bin", "usr/bin/x/y", "bin/out", "usr/bin/loop"]
+    {
+        let repo = scripted("echo x", &format!("run = [\"{path}\"]"));
+        let links = "\"usr/bin/out\" = { symlink = \"id\" }\n\"usr/bin/loop\" = { symlink = \"loop\" }\n[test]";
+        let text = fs::read_to_string(repo.path("components/x.toml")).unwrap();
+        repo.component("x", &text.replace("[test]", links));
+        repo.publish(&["build", "x", "--test", "--output", "out"])
+            .code(3)
+            .prints(&["  the test failed\n"])
+            .says(&[
+                &format!("the test: the image has no program `{path}`"),
+                "hint: `run` in [test]",
+            ]);
+    }
+    for path in ["/usr/bin/x", "x", "bin/x"] {
+        tried("echo x", &format!("run = [\"{path}\"]")).ok().prints(&["  tested: x\n"]);
+    }
+}
+
+#[test]
+fn a_path_that_leads_elsewhere_is_refused() {
+    for path in
+        ["../../bin/sh", "usr/bin/../../../bin/true", "./usr/bin/x", "usr//bin/x", "..", "/"]
+    {
+        tried("echo x", &format!("run = [\"{path}\"]")).code(4).says(&[
+            "components/x.toml:",
+            &format!("`{path}` is not the plain path of a program in the image\n"),
+            "| run = [",
+            "|         ^",
+            "hint: without",
+        ]);
+    }
+}
+
+#[test]
+fn a_base_that_is_none_is_told_before_anything_is_built() {
+    let repo = scripted("echo x", RUN);
+    fs::create_dir_all(repo.path("hollow")).unwrap();
+    repo.write("file", "");
+    for (base, why) in [("typo", "No such file"), ("file", "not a folder"), ("hollow", "no usr/")] {
+        repo.publish(&["build", "x", "--test", "--base", base, "--output", "out"]).code(2).says(&[
+            &format!("error: {base}: nothing to try an image over: "),
+            why,
+            "hint: --base",
+        ]);
+        assert!(!repo.path("out").exists());
+    }
 }
 
 #[test]
@@ -119,6 +177,6 @@ fn a_component_without_a_test_is_not_tested() {
     let repo = Repo::new();
     repo.simple("x");
     repo.release("x", "1.0", "x");
-    repo.publish(&["build", "x", "--test"]).code(1).says(&["x has no [test]", "hint: add one"]);
+    repo.publish(&["build", "x", "--test"]).code(2).says(&["x has no [test]", "hint: add one"]);
     assert!(!repo.path("x-1.0-x86-64.raw").exists());
 }

@@ -5,6 +5,7 @@
 //! network namespace runs no command that must not have the network.
 
 use std::ffi::OsString;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -92,16 +93,17 @@ async fn on_this_machine(rule: &CommandRule, place: &Place) -> Result<Command, C
             access(&path, Access::EXEC_OK).map_err(|error| start(error.into()))?;
             path
         }
-        name => PathBuf::from(name),
+        name if is_in_path(name) => PathBuf::from(name),
+        _ => return Err(start(io::ErrorKind::NotFound.into())),
     };
     let walls = namespaces(rule.network).await?;
     let mut command = match walls {
         Some(options) => {
-            let mut command = Command::new("unshare");
-            command.args(options).arg("--").arg(program);
+            let mut command = child::tied("unshare").await;
+            command.args(options).args(["--", "sh", "-c", child::FIRST, "publish"]).arg(program);
             command
         }
-        None => Command::new(program),
+        None => child::tied(program).await,
     };
     command
         .args(words.arguments())
@@ -162,10 +164,7 @@ async fn try_out(options: &[&str]) -> Result<(), String> {
 
 /// What runs containers here.
 fn engine(asked: Option<Engine>) -> Result<Engine, CommandError> {
-    let is_here = |engine: &Engine| {
-        let at = |folder: PathBuf| access(folder.join(engine.program()), Access::EXEC_OK).is_ok();
-        std::env::split_paths(&child::path()).any(at)
-    };
+    let is_here = |engine: &Engine| is_in_path(engine.program());
     match asked {
         Some(engine) if is_here(&engine) => Ok(engine),
         Some(engine) => Err(CommandError::Engine(engine.program().to_owned())),
@@ -174,6 +173,12 @@ fn engine(asked: Option<Engine>) -> Result<Engine, CommandError> {
             .find(is_here)
             .ok_or_else(|| CommandError::Engine("podman and no docker".to_owned())),
     }
+}
+
+/// Whether there is a program of this name.
+fn is_in_path(name: &str) -> bool {
+    let at = |folder: PathBuf| access(folder.join(name), Access::EXEC_OK).is_ok();
+    std::env::split_paths(&child::path()).any(at)
 }
 
 /// What podman and docker understand alike.
