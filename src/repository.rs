@@ -20,6 +20,7 @@ use crate::sign::Signer;
 use crate::store::{Lock, PRIVATE, Seen, Store, StoreError};
 
 pub mod catalogue;
+pub mod clients;
 pub mod commit;
 pub mod left;
 pub mod retention;
@@ -207,7 +208,19 @@ impl Published {
         let (gpg, asc) = futures::try_join!(gpg, asc)?;
         let (signatures, records) = ([gpg, asc], BTreeMap::new());
         let (sizes, unreadable) = (sizes.unwrap_or_default(), BTreeMap::new());
-        Ok(Self { manifest, catalogue, served, signatures, remembered, sizes, records, unreadable })
+        let clients: Vec<FileName> = catalogue.clients.keys().cloned().collect();
+        let mut published = Self {
+            manifest,
+            catalogue,
+            served,
+            signatures,
+            remembered,
+            sizes,
+            records,
+            unreadable,
+        };
+        published.read_sizes(store, folder, &clients).await?;
+        Ok(published)
     }
 
     /// Tells of a manifest that somebody took away: to start over would forget every older version. One

@@ -98,7 +98,7 @@ pub async fn sync_to(
     let limit = Limit { due, most: config.document.retention.max_delete };
     if run == Run::Dry || !work {
         let mut outcomes: Vec<Outcome> =
-            surveys.iter().map(|survey| planned(survey, limit)).collect();
+            surveys.iter().map(|survey| planned(survey, &store, limit)).collect();
         if run == Run::Real
             && let Some(told) = keep_answers(config, &shop, &store, &surveys).await
         {
@@ -236,13 +236,15 @@ async fn keep_answers(
 }
 
 /// What a dry run tells.
-fn planned(survey: &Result<Survey, Unsurveyed>, limit: Limit) -> Outcome {
+fn planned(survey: &Result<Survey, Unsurveyed>, store: &Store, limit: Limit) -> Outcome {
     let mut outcome = Outcome::new(survey);
     if let Err(failed) = survey {
         outcome.signed = failed.sign;
     }
     if let Ok(survey) = survey {
         let plan = &survey.plan;
+        outcome.warnings = clients::warnings(store, &survey.component, &survey.published);
+        outcome.warnings.extend(verbatim::given_up(&survey.component, &survey.published, plan));
         outcome.published = plan.builds().map(PublishedImage::planned).collect();
         outcome.removed = plan.removals().cloned().collect();
         outcome.deleted = plan.deletions().cloned().collect();
@@ -323,6 +325,7 @@ async fn carry_out_plan(
     // Nobody who had the lock before us gave this component work.
     let (_, clients) = rules;
     if survey.plan.actions.is_empty() && !clients.is_due(&survey.component, &survey.published) {
+        outcome.warnings = clients::warnings(place.store, &survey.component, &survey.published);
         outcome.errors.extend(clients::misled(survey, &survey.published.manifest));
         return Ok(());
     }
@@ -331,8 +334,7 @@ async fn carry_out_plan(
         let theirs = survey.memory.theirs().filter(|_| survey.component.is_verbatim());
         let attempted = match theirs {
             Some(theirs) => {
-                let (limit, _) = rules;
-                let attempt = verbatim::attempt(survey, &theirs, shop, place, limit, outcome);
+                let attempt = verbatim::attempt(survey, &theirs, shop, place, rules, outcome);
                 attempt.await.map(|()| false)
             }
             None => attempt(survey, shop, place, rules, &mut made, outcome).await,

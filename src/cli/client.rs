@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 use url::Url;
 
-use super::{Context, Ended, print, print_json};
+use super::{Context, Ended, Usage, print, print_json};
 use crate::client::butane::Variant;
 use crate::client::machine::Machine;
 use crate::client::{
@@ -19,6 +19,7 @@ use crate::client::{
 use crate::config::{Component, Config};
 use crate::manifest::Manifest;
 use crate::name::{Arch, ComponentName};
+use crate::report::say;
 use crate::repository::{self, MANIFEST, SnapshotError};
 use crate::sign::{self, KEYRING, Signer};
 use crate::store::{Access, Store};
@@ -102,11 +103,23 @@ pub(super) async fn run(context: &Context, args: &Args) -> anyhow::Result<Ended>
         vec![config.component(name)?]
     } else {
         let all = config.components.iter().map(|component| &**component);
-        all.filter(|component| is_told(component)).collect()
+        let (told, others): (Vec<_>, Vec<_>) = all.partition(|component| is_told(component));
+        for component in others {
+            say(&format!(
+                "warning: {} is left out: {}\n",
+                component.name,
+                ClientError::Theirs(component.name.to_string())
+            ));
+        }
+        told
     };
     if let Some(theirs) = components.iter().find(|component| !is_told(component)) {
         let error = ClientError::Theirs(theirs.name.to_string());
         bail!("{error}\nhint: {}", error.hint());
+    }
+    if let Some(url) = args.url.as_ref().filter(|url| !matches!(url.scheme(), "http" | "https")) {
+        let what = format!("--url `{url}`: nodes know http and https alone");
+        return Err(Usage(what).into());
     }
     let Some(url) = args.url.as_ref().or(config.document.repository.url.as_ref()) else {
         bail!(
@@ -115,7 +128,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> anyhow::Result<Ended>
         );
     };
     if args.base.is_some() && args.format != Format::Butane {
-        bail!("--base goes with --format butane");
+        return Err(Usage("--base goes with --format butane".to_owned()).into());
     }
     let store = Store::configured(&config, Access::Read)?;
     let trust = trust(&config, &store).await?;
@@ -127,7 +140,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> anyhow::Result<Ended>
         .iter()
         .map(|Known { component, images }| Offer { component, url, trust: &trust, images })
         .collect();
-    let files = files(&offers, args)?;
+    let files = files(&offers, args).map_err(|error| asked_for(error, &offers, args))?;
     match &args.output {
         Some(folder) => {
             write_all(folder, &files)?;
@@ -141,10 +154,32 @@ pub(super) async fn run(context: &Context, args: &Args) -> anyhow::Result<Ended>
         None => match &files[..] {
             [file] => print(&file.text)?,
             [] => bail!("there is no component"),
-            _ => bail!("these are {} files\nhint: --output names a folder for them", files.len()),
+            _ => {
+                let hint = "hint: --output names a folder for them";
+                return Err(Usage(format!("these are {} files\n{hint}", files.len())).into());
+            }
         },
     }
     Ok(Ended::Well)
+}
+
+/// What is not there, but was named on the command line, is a mistake there.
+fn asked_for(error: anyhow::Error, offers: &[Offer<'_>], args: &Args) -> anyhow::Error {
+    match error.downcast_ref() {
+        Some(wrong @ ClientError::NoBranch { .. }) => {
+            Usage(format!("{wrong}\nhint: {}", wrong.hint())).into()
+        }
+        Some(wrong @ ClientError::NoImage { component, .. }) if args.arch.is_some() => {
+            let offer = offers.iter().find(|offer| offer.component.name.as_str() == component);
+            let arches = offer.map(Offer::arches).unwrap_or_default();
+            let there: Vec<&str> = arches.iter().map(|arch| arch.as_str()).collect();
+            if there.is_empty() {
+                return error;
+            }
+            Usage(format!("{wrong}\nhint: there are: {}", there.join(", "))).into()
+        }
+        _ => error,
+    }
 }
 
 /// Who vouches for the repository: by the key, if it is here, or else by the keyring that is given out.

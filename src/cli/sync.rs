@@ -37,6 +37,9 @@ pub(super) async fn run(
     let run = if dry_run { Run::Dry } else { Run::Real };
     let store = Store::configured(&config, Access::Read)?;
     let outcomes = sync::sync_to(store.clone(), &config, run, &context.progress).await?;
+    for warning in outcomes.iter().flat_map(|outcome| &outcome.warnings) {
+        say(&format!("{warning}\n"));
+    }
     for told in outcomes.iter().flat_map(|outcome| &outcome.errors) {
         say(&told.text());
     }

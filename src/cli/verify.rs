@@ -259,6 +259,11 @@ fn sealed(seal: &verify::Seal) -> String {
     out
 }
 
+/// How many files for nodes were looked at as well.
+fn for_nodes(files: usize) -> String {
+    if files == 0 { String::new() } else { format!(", {} for nodes", count(files, "file")) }
+}
+
 fn text(result: &Result) -> String {
     let mut out = String::new();
     for folder in &result.folders {
@@ -269,10 +274,11 @@ fn text(result: &Result) -> String {
         };
         let _ = writeln!(
             out,
-            "{}: {}, {}{}, {state}",
+            "{}: {}, {}{}{}, {state}",
             shown(&folder.folder),
             count(folder.files, "file"),
             human_size(folder.bytes),
+            for_nodes(folder.clients),
             sealed(&folder.seal),
         );
         for finding in &folder.problems {

@@ -4,6 +4,8 @@
 //! it must say all that the base said, in its order, and what was added, and nothing else. What cannot be
 //! put in that way is refused, by the name of what is in its way.
 
+use std::collections::BTreeSet;
+
 use thiserror::Error;
 
 use super::butane::{self, Variant, indented};
@@ -30,6 +32,12 @@ pub enum BaseError {
     /// It is written so that no line can be put into it.
     #[error("`{0}` is written in a way that nothing can be added to")]
     Closed(String),
+    /// A key that only one of its values would count for.
+    #[error("`{0}` is there twice")]
+    Twice(String),
+    /// Lines would be added that end otherwise.
+    #[error("its lines end with CRLF")]
+    Crlf,
     /// What came out does not say what it should.
     #[error("the lines that would be added change what is there")]
     Unproved,
@@ -50,6 +58,8 @@ impl BaseError {
             Self::Closed(_) => {
                 "write it as a block, one item a line, without brackets, braces or anchors"
             }
+            Self::Twice(_) => "make one of both: whoever reads the file would see one alone",
+            Self::Crlf => "end them with LF alone, as `sed 's/\\r$//'` does",
             Self::Unproved => {
                 "merge the two by hand: without --base, the file has all that is needed"
             }
@@ -103,7 +113,11 @@ pub fn merge(base: &str, machine: &Machine, variant: Variant) -> Result<String, 
         return Err(BaseError::Variant { found, wanted });
     }
     let root = yaml::read(base)?;
-    if root.at.flow || base.contains('\r') {
+    if base.contains('\r') {
+        return Err(BaseError::Crlf);
+    }
+    check_keys(&root, "")?;
+    if root.at.flow {
         return Err(BaseError::Closed("the whole file".to_owned()));
     }
     let mut work = Work { goal: root.clone(), base: root, insertions: Vec::new() };
@@ -333,6 +347,30 @@ impl Work {
         out
     }
 }
+
+/// Refuses what would hide lines that are there: a key that stands twice; and one that brings others
+/// from elsewhere, wherever lines may be added.
+fn check_keys(node: &Node, path: &str) -> Result<(), BaseError> {
+    let Value::Map(entries) = &node.value else {
+        return node.items().iter().try_for_each(|item| check_keys(item, path));
+    };
+    let mut seen = BTreeSet::new();
+    for (key, value) in entries {
+        let Some(key) = key.text() else { continue };
+        let at = if path.is_empty() { key.to_owned() } else { format!("{path} {key}") };
+        if !seen.insert(key) {
+            return Err(BaseError::Twice(at));
+        }
+        if key == "<<" && MERGED.contains(&path) {
+            return Err(BaseError::Closed(at));
+        }
+        check_keys(value, &at)?;
+    }
+    Ok(())
+}
+
+/// Where keys are added, the items of a list being where the list is.
+const MERGED: [&str; 4] = ["", "storage", "systemd", "systemd units"];
 
 /// The only item of a list that is written as these lines.
 fn item(lines: &[String]) -> Result<Node, BaseError> {

@@ -7,7 +7,7 @@
 //!
 //! Knows nothing of upstreams, and decides nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -60,13 +60,26 @@ pub struct Catalogue {
 }
 
 /// A file that tells nodes how to follow the component.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientFile {
     /// What ours is.
     pub sha256: Sha256,
     /// Whether somebody else's has its place, which stays.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub theirs: bool,
+    /// While ours is being written: what else of ours may have its place. A run that is killed leaves
+    /// one of them or the other, and neither is somebody else's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writing: Option<BTreeSet<Sha256>>,
+}
+
+impl ClientFile {
+    /// Whether bytes of this digest are ours.
+    #[must_use]
+    pub fn is_ours(&self, sha256: Sha256) -> bool {
+        self.sha256 == sha256
+            || self.writing.as_ref().is_some_and(|before| before.contains(&sha256))
+    }
 }
 
 /// A version that is waited for.

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::commit::{CommitError, Gone, Removal};
 use super::shelf::Shelf;
-use super::{Place, Published, catalogue, retention};
+use super::{Place, Published, catalogue, clients, retention};
 use crate::name::{FileName, Folder};
 use crate::store::{Store, StoreError};
 
@@ -56,6 +56,12 @@ pub async fn retire(place: &Place<'_>, now: Timestamp) -> Result<Retired, Commit
         images.iter().map(|name| Removal { name: name.clone(), why: Gone::Retired }).collect();
     if !removals.is_empty() {
         retention::retire(place, &mut published, &Shelf::default(), &removals, now).await?;
+    }
+    // They would set nodes up for what is not there.
+    let clients: Vec<FileName> = published.catalogue.clients.keys().cloned().collect();
+    if !clients.is_empty() {
+        clients::take_away(place, &mut published, &clients).await?;
+        published.keep_catalogue(place).await?;
     }
     Ok(Retired { images, strangers })
 }

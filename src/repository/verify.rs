@@ -25,6 +25,7 @@ use crate::template::Matcher;
 mod file;
 mod followed;
 mod names;
+mod nodes;
 mod origin;
 mod signature;
 
@@ -120,6 +121,8 @@ pub struct Verified {
     pub files: usize,
     /// Their bytes, as far as they could be read.
     pub bytes: u64,
+    /// How many files for nodes lie beside them, where that is known: no manifest lists them.
+    pub clients: usize,
     /// Who signed it, and until when it may be believed.
     pub seal: Seal,
     /// What is wrong.
@@ -160,6 +163,7 @@ pub async fn verify(
     let mut verified = Verified {
         folder: folder.clone(),
         files: 0,
+        clients: 0,
         bytes: 0,
         seal: Seal::default(),
         problems: Vec::new(),
@@ -187,6 +191,7 @@ pub async fn verify(
     }
     check_files(origin, target, &listing, look, &mut verified).await?;
     strays(origin, folder, &listing, &mut verified).await?;
+    nodes::check(origin, folder, look, &mut verified).await?;
     verified.problems.sort();
     verified.warnings.sort();
     Ok(verified)

@@ -99,6 +99,13 @@ impl Store {
         let _ = settled.await;
     }
 
+    /// Whether something that is no file has the place of one, such as a folder. Never in a bucket.
+    #[must_use]
+    pub fn is_blocked(&self, path: &str) -> bool {
+        let Place::Directory(root, _) = &self.place else { return false };
+        fs::metadata(root.join(path)).is_ok_and(|metadata| !metadata.is_file())
+    }
+
     /// Takes away what a killed publisher left half written. Only for who holds the lock.
     ///
     /// The file system backend of `object_store` writes `NAME#N` and renames it. In a bucket nobody
@@ -112,7 +119,7 @@ impl Store {
         let ends: &[&str] = if folder.starts_with(PRIVATE) {
             &[".json", ".json.zst", ".answers"]
         } else {
-            &[".raw", ".efi", ".xz", ".gz", ".zst"]
+            &[".raw", ".efi", ".xz", ".gz", ".zst", ".transfer", ".bu", ".ign", ".sh"]
         };
         let folder = root.join(folder);
         let failed = |error: io::Error| StoreError::new("cannot clean", folder.display(), error);

@@ -98,8 +98,8 @@ pub(super) async fn attempt<'s>(
     } else if !outcome.published.is_empty() {
         outcome.errors.extend(clients::read_back(survey, place, &published).await?);
     }
-    for note in clients.keep(component, place, &mut published).await? {
-        shop.progress.line(&note);
+    if !component.is_verbatim() {
+        outcome.warnings = clients.keep(component, place, &mut published).await?;
     }
     outcome.removed.extend(removed?);
     outcome.deleted.extend(deleted?);

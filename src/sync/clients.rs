@@ -19,9 +19,11 @@ use crate::name::{Arch, FileName, Sha256};
 use crate::plan::Upstream;
 use crate::report::Told;
 use crate::repository::catalogue::ClientFile;
+use crate::repository::clients::take_away;
 use crate::repository::commit::{CommitError, Record};
 use crate::repository::{self, MANIFEST, Place, Published};
 use crate::sign::{Keyring, Signer};
+use crate::store::{Seen, Store};
 use crate::version::Version;
 
 /// What all files for nodes are made of, besides their component.
@@ -83,19 +85,17 @@ impl<'c> Clients<'c> {
 
     /// Whether a file lacks, is another one than was written, or is not wanted any more.
     pub(super) fn is_due(&self, component: &Component, published: &Published) -> bool {
-        let clients = &published.catalogue.clients;
         let files = self.files(component, &published.manifest);
-        let is_kept = |(name, text): (&FileName, &String)| {
-            clients.get(name).is_some_and(|known| known.sha256 == Sha256::of(text.as_bytes()))
-        };
-        // Where others sign, their folder is as it is.
         self.known
-            && !component.is_verbatim()
-            && !(files.len() == clients.len() && files.iter().all(is_kept))
+            && !(files.len() == published.catalogue.clients.len()
+                && files.iter().all(|(name, text)| is_kept(published, name, text)))
     }
 
-    /// Writes the files that differ, and takes away those that are not wanted any more. Gives lines for
-    /// people.
+    /// Writes the files that differ, and takes away those that are not wanted any more. Gives warnings
+    /// for people.
+    ///
+    /// The catalogue learns what will be written before that is, and afterwards that it was: whenever a
+    /// run is killed, what it leaves is known to be ours.
     ///
     /// # Errors
     /// The store cannot be read or written; or [`CommitError::Raced`].
@@ -105,47 +105,84 @@ impl<'c> Clients<'c> {
         place: &Place<'_>,
         published: &mut Published,
     ) -> Result<Vec<String>, CommitError> {
-        let mut notes = Vec::new();
-        if !self.is_due(component, published) {
-            return Ok(notes);
-        }
         let Place { store, lock, folder, .. } = *place;
+        if !self.is_due(component, published) {
+            return Ok(warnings(store, component, published));
+        }
         let raced = || CommitError::Raced { folder: folder.clone() };
         let files = self.files(component, &published.manifest);
-        let before = std::mem::take(&mut published.catalogue.clients);
+        let before = published.catalogue.clients.clone();
+        let mut due = Vec::new();
         for (name, text) in &files {
-            let sha256 = Sha256::of(text.as_bytes());
-            let known = before.get(name).copied();
-            let mut theirs = known.is_some_and(|known| known.theirs);
-            if known.is_none_or(|known| known.sha256 != sha256) {
-                let path = repository::path(folder, name.as_str());
-                let seen = store.look(&path).await?;
-                let there = seen.bytes().map(|bytes| Sha256::of(bytes));
-                let ours =
-                    |there| there == sha256 || known.is_some_and(|known| known.sha256 == there);
-                theirs = there.is_some_and(|there| !ours(there));
-                if theirs {
-                    notes.push(format!(
-                        "warning: {} is somebody else's, and stays\n  hint: move it away, or set client-files = false in [repository]",
-                        store.locate(&path)
-                    ));
-                } else if there != Some(sha256) {
-                    let bytes = Bytes::copy_from_slice(text.as_bytes());
-                    store.replace(&path, bytes, &seen, lock).await?.ok_or_else(raced)?;
-                }
+            if is_kept(published, name, text) {
+                continue;
             }
-            published.catalogue.clients.insert(name.clone(), ClientFile { sha256, theirs });
-        }
-        for (name, known) in before.iter().filter(|(name, _)| !files.contains_key(*name)) {
+            let known = before.get(name);
             let path = repository::path(folder, name.as_str());
-            let there = store.read(&path).await?.map(|bytes| Sha256::of(&bytes));
-            if there == Some(known.sha256) {
-                store.delete(&path).await?;
+            let is_blocked = store.is_blocked(&path);
+            let seen = if is_blocked { Seen::default() } else { store.look(&path).await? };
+            let sha256 = Sha256::of(text.as_bytes());
+            let ours = match seen.bytes() {
+                None => !is_blocked,
+                // An empty one, or the beginning of ours, is what a disk makes of it, and nobody's work.
+                Some(bytes) => {
+                    text.as_bytes().starts_with(bytes)
+                        || known.is_some_and(|known| known.is_ours(Sha256::of(bytes)))
+                }
+            };
+            let is_written = seen.bytes().is_some_and(|bytes| **bytes == *text.as_bytes());
+            let writing = (ours && !is_written).then(|| {
+                let former = known.into_iter().flat_map(|known| {
+                    known.writing.iter().flatten().copied().chain([known.sha256])
+                });
+                former.collect()
+            });
+            if writing.is_some() {
+                due.push((name, path, Bytes::copy_from_slice(text.as_bytes()), seen));
+            }
+            let file = ClientFile { sha256, theirs: !ours, writing };
+            published.catalogue.clients.insert(name.clone(), file);
+        }
+        if published.catalogue.clients != before {
+            published.keep_catalogue(place).await?;
+        }
+        for (name, path, bytes, seen) in &due {
+            store.replace(path, bytes.clone(), seen, lock).await?.ok_or_else(raced)?;
+            if let Some(file) = published.catalogue.clients.get_mut(*name) {
+                file.writing = None;
             }
         }
-        published.keep_catalogue(place).await?;
-        Ok(notes)
+        let unwanted = before.into_keys().filter(|name| !files.contains_key(name));
+        let unwanted: Vec<FileName> = unwanted.collect();
+        take_away(place, published, &unwanted).await?;
+        if !due.is_empty() || !unwanted.is_empty() {
+            published.keep_catalogue(place).await?;
+        }
+        Ok(warnings(store, component, published))
     }
+}
+
+/// Whether a file is as it was written last, as far as its length tells; or somebody else's, as before.
+fn is_kept(published: &Published, name: &FileName, text: &str) -> bool {
+    let there = published.size(name);
+    let is_whole = there == Some(text.len() as u64);
+    published.catalogue.clients.get(name).is_some_and(|known| {
+        let is_right = if known.theirs { there.is_some() && !is_whole } else { is_whole };
+        known.sha256 == Sha256::of(text.as_bytes()) && known.writing.is_none() && is_right
+    })
+}
+
+/// What people should know of files for nodes: which of them are somebody else's.
+pub(super) fn warnings(store: &Store, component: &Component, published: &Published) -> Vec<String> {
+    let theirs = published.catalogue.clients.iter().filter(|(_, file)| file.theirs);
+    let told = theirs.map(|(name, _)| {
+        let path = repository::path(&component.folder, name.as_str());
+        format!(
+            "warning: {} is somebody else's, and stays\n  hint: move it away, or set client-files = false in [repository]",
+            store.locate(&path)
+        )
+    });
+    told.collect()
 }
 
 /// Every file for nodes: transfers, the installer, and for each architecture a whole node.

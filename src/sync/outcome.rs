@@ -34,6 +34,9 @@ pub struct Outcome {
     /// What is wanted, but not all there yet.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub waiting: Vec<Awaited>,
+    /// What people should know of the files for nodes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// What went wrong.
     pub errors: Vec<Told>,
 }
@@ -110,6 +113,7 @@ impl Outcome {
             deleted: Vec::new(),
             signed: None,
             waiting: Vec::new(),
+            warnings: Vec::new(),
             errors: Vec::new(),
         }
     }

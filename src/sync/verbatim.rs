@@ -6,10 +6,11 @@
 use futures::StreamExt;
 use jiff::Timestamp;
 
-use super::{Limit, Outcome, PublishedImage, Survey, is_raced, plan_for};
+use super::{Clients, Limit, Outcome, PublishedImage, Survey, is_raced, plan_for};
 use crate::build::{Bench, Workshop};
+use crate::config::Component;
 use crate::name::FileName;
-use crate::plan::Build;
+use crate::plan::{Build, Plan};
 use crate::report::{Step, Told};
 use crate::repository::{Place, Published, retention, verbatim};
 use crate::source::memory::Theirs;
@@ -23,7 +24,7 @@ pub(super) async fn attempt(
     theirs: &Theirs,
     shop: &Workshop,
     place: &Place<'_>,
-    limit: Limit,
+    (limit, clients): (Limit, &Clients<'_>),
     outcome: &mut Outcome,
 ) -> anyhow::Result<()> {
     let Survey { component, arches, upstream, basis, memory, .. } = survey;
@@ -54,6 +55,7 @@ pub(super) async fn attempt(
     if outcome.errors.len() > errors {
         return Ok(());
     }
+    let given_up = given_up(component, &published, &plan);
     if let Some(why) = plan.sign() {
         let task = shop.progress.begin(Step::Publish, component.name.as_str());
         verbatim::serve(place, &mut published, theirs, Timestamp::now()).await?;
@@ -63,6 +65,9 @@ pub(super) async fn attempt(
             outcome.signed = Some(why);
         }
     }
+    // What we told nodes of it does not fit any more.
+    outcome.warnings = clients.keep(component, place, &mut published).await?;
+    outcome.warnings.extend(given_up);
     arrived.sort_by(|a: &PublishedImage, b| a.image.cmp(&b.image));
     outcome.published.extend(arrived);
     let due: Vec<FileName> = plan.deletions().cloned().collect();
@@ -72,6 +77,22 @@ pub(super) async fn attempt(
     }
     outcome.errors.extend(told);
     Ok(())
+}
+
+/// What people should know before their signature takes the place of ours.
+pub(super) fn given_up(
+    component: &Component,
+    published: &Published,
+    plan: &Plan,
+) -> Option<String> {
+    let is_ours = component.is_verbatim() && !published.catalogue.verbatim;
+    let is_signed = published.signatures().any(|(_, signature)| signature.is_some());
+    (is_ours && is_signed && plan.sign().is_some()).then(|| {
+        format!(
+            "warning: {}: with `verbatim`, the signature of {}/ is no longer ours but theirs: nodes that trust the keys of [signing] alone refuse it\n  hint: give nodes their keyring; without `verbatim`, `publish sync --adopt` goes back",
+            component.name, component.folder
+        )
+    })
 }
 
 /// Brings one file into the store, unless an earlier run did.

@@ -53,6 +53,9 @@ fn every_format_is_what_lies_beside_the_images() {
     assert_eq!(client(&["--format", "butane"]), beside(&repo, "x.bu"));
     assert_eq!(client(&["--format", "ignition"]), beside(&repo, "x.ign"));
     assert_eq!(client(&["--format", "script"]), beside(&repo, "x.sh"));
+    repo.publish(&["client", "x", "--format", "butane", "--arch", "riscv64"])
+        .code(2)
+        .says(&["nothing is published of x for riscv64", "there are: x86-64, arm64"]);
     let arm = client(&["--format", "butane", "--arch", "arm64"]);
     assert_eq!(arm, beside(&repo, "x-arm64.bu"));
     assert!(arm.contains("source: https://files.example.com/x/x-1.0-arm64.raw\n"), "{arm}");
@@ -89,10 +92,11 @@ fn what_cannot_be_made_says_why() {
         .says(&["error: nothing is published of x for x86-64", "hint: `publish sync` first"]);
     repo.publish(&["client", "y"]).code(2).says(&["no component `y`", "there are: x"]);
     repo.publish(&["client"]).code(2);
-    repo.publish(&["client", "x", "--branch", "1.0"]).code(1).says(&["has no branch `1.0`"]);
-    repo.publish(&["client", "x", "--base", "x"]).code(1).says(&["--base goes with"]);
+    repo.publish(&["client", "x", "--branch", "1.0"]).code(2).says(&["has no branch `1.0`"]);
+    repo.publish(&["client", "x", "--base", "x"]).code(2).says(&["--base goes with"]);
     repo.simple("y");
-    repo.publish(&["client", "--all"]).code(1).says(&["these are 2 files", "--output"]);
+    repo.publish(&["client", "--all"]).code(2).says(&["these are 2 files", "--output"]);
+    repo.publish(&["client", "x", "--url", "javascript:x"]).code(2).says(&["http and https"]);
     repo.write("publish.toml", "[repository]\n");
     repo.publish(&["client", "x"]).code(1).says(&["add `url` to [repository]", "--url"]);
     repo.publish(&["client", "x", "--url", "https://e.org/"]).ok().prints(&["Verify=no"]);
@@ -120,6 +124,24 @@ fn a_base_keeps_its_lines() {
         "`storage.files /etc/sysupdate.x.d/x.transfer` is there already",
         "hint:",
     ]);
+}
+
+#[test]
+fn a_base_that_nothing_can_be_put_into_is_refused_by_name() {
+    let repo = published();
+    let head = "variant: flatcar\nversion: 1.0.0\n";
+    let refused = |base: &str, says: &[&str]| {
+        repo.write("base.bu", base);
+        repo.publish(&["client", "x", "--format", "butane", "--base", "base.bu"])
+            .code(1)
+            .says(says);
+    };
+    let files = "  files:\n    - path: /etc/mine\n";
+    let merged = format!("{head}x-any: &any\n{files}storage:\n  <<: *any\n");
+    refused(&merged, &["`storage <<` is written in a way that nothing can be added to"]);
+    let twice = format!("{head}storage:\n{files}storage:\n  links: []\n");
+    refused(&twice, &["`storage` is there twice"]);
+    refused(&head.replace('\n', "\r\n"), &["its lines end with CRLF", "hint: "]);
 }
 
 #[test]
@@ -164,14 +186,67 @@ fn somebody_elses_file_stays() {
         .says(&["warning: public/x/x.sh is somebody else's, and stays", "client-files"]);
     assert_eq!(beside(&repo, "x.sh"), "mine\n");
     assert!(beside(&repo, "x.transfer").contains("Verify=yes"));
+    // It is said in every run, whatever the run does.
     let before = repo.snapshot();
-    repo.sync().ok();
+    repo.sync().ok().says(&["x.sh is somebody else's"]);
+    repo.publish(&["-q", "sync"]).ok().says(&["x.sh is somebody else's"]);
     assert_eq!(repo.snapshot(), before);
     // Neither is one that was ours.
     repo.write("public/x/x.bu", "edited\n");
     repo.release("x", "1.1", "x 1.1");
-    repo.sync().ok().says(&["x.bu is somebody else's"]);
+    let ran = repo.sync().ok().says(&["x.bu is somebody else's"]);
+    assert_eq!(ran.stderr.matches("warning: ").count(), 2, "{ran}");
     assert_eq!(beside(&repo, "x.bu"), "edited\n");
+    repo.publish(&["verify"]).ok().prints(&["warning: x.bu: is somebody else's"]);
+    // Once it is moved away, ours is written.
+    fs::remove_file(repo.path("public/x/x.bu")).unwrap();
+    assert!(!repo.sync().ok().stderr.contains("x.bu"));
+    assert!(beside(&repo, "x.bu").contains("x-1.1-x86-64.raw"));
+}
+
+#[test]
+fn a_folder_in_the_place_of_a_file_stays_and_keeps_no_other_from_its_place() {
+    let repo = signed();
+    fs::create_dir_all(repo.path("public/x/x.bu/mine")).unwrap();
+    for _ in 0..2 {
+        repo.sync().ok().says(&["warning: public/x/x.bu is somebody else's, and stays"]);
+        assert!(repo.path("public/x/x.bu/mine").exists());
+        assert!(repo.path("public/x/x.transfer").exists());
+        assert!(repo.path("public/x/x-arm64.ign").exists());
+    }
+}
+
+#[test]
+fn what_is_gone_or_cut_short_is_written_again() {
+    let repo = published();
+    let whole = repo.snapshot();
+    fs::remove_file(repo.path("public/x/x.transfer")).unwrap();
+    repo.write("public/x/x.ign", "");
+    repo.write("public/x/x.sh", &whole["x/x.sh"].0[..100]);
+    repo.publish(&["verify"]).code(3).prints(&[
+        "error: x.transfer: was written for nodes, but is not there",
+        "error: x.ign: has other bytes",
+        "error: x.sh: has other bytes",
+        "it is not right",
+    ]);
+    repo.publish(&["verify", "--quick"]).code(3).prints(&["error: x.transfer: was written"]);
+    let ran = repo.sync().ok();
+    assert!(!ran.stderr.contains("warning"), "{ran}");
+    repo.publish(&["verify"]).ok().prints(&["6 files for nodes, signed by", "every byte is right"]);
+    for name in ["x.transfer", "x.ign", "x.sh"] {
+        let name = format!("x/{name}");
+        assert_eq!(repo.snapshot()[&name].0, whole[&name].0, "{name}");
+    }
+}
+
+#[test]
+fn the_files_of_a_retired_folder_go_with_it() {
+    let repo = published();
+    repo.write("public/x/x.sh", "mine\n");
+    fs::remove_file(repo.path("components/x.toml")).unwrap();
+    repo.publish(&["retire", "x"]).ok();
+    let names = repo.snapshot().into_keys().filter(|name| name.starts_with("x/x."));
+    assert_eq!(names.collect::<Vec<_>>(), ["x/x.sh"], "what is somebody else's stays");
 }
 
 #[test]

@@ -18,6 +18,7 @@ use publish::image::Image;
 use publish::name::{Folder, Sha256};
 use publish::report::Progress;
 use publish::repository::Published;
+use publish::repository::catalogue::ClientFile;
 use publish::repository::commit::{self, Change, CommitError, Record};
 use publish::sign::key::Kind;
 use publish::sign::{Signer, SigningKey};
@@ -320,6 +321,56 @@ fn every_crash_of_letting_go(name: &str, before: &Before) {
     };
     let wanted = BTreeMap::from([("x", vec![file("1.2")])]);
     break_everywhere(name, before, &wanted, &[&file("1.1")], work, heal);
+}
+
+/// A sync that writes the files for nodes anew, and after it one that would write others: whatever is
+/// left of the first is never taken for somebody else's.
+fn every_crash_of_files_for_nodes(name: &str, before: &Before) {
+    let repo = Repo::new();
+    let at = |host: &str| {
+        let text = format!(
+            "[repository]\nurl = \"https://{host}.example.com/\"\narchitectures = [\"x86-64\"]\n"
+        );
+        repo.write("publish.toml", text);
+    };
+    at("one");
+    repo.simple("x");
+    repo.release("x", "1.0", "x");
+    let store = match before {
+        Before::Bucket(objects) => Store::with_objects(Arc::new(objects.clone())),
+        Before::Directory(folder) => Store::directory(folder.path(), Access::Write).unwrap(),
+    };
+    assert_eq!(alone(sync_to(&repo, store)), 0);
+    at("two");
+    let work = async |store| {
+        sync_to(&repo, store).await;
+    };
+    let heal = async |store: Store| {
+        at("three");
+        assert_eq!(sync_to(&repo, store.clone()).await, 0);
+        at("two");
+        for file in ["x.transfer", "x.bu", "x.ign", "x.sh"] {
+            let bytes = store.read(&format!("x/{file}")).await.unwrap().unwrap();
+            let text = String::from_utf8(bytes.to_vec()).unwrap();
+            assert!(text.contains("https://three.example.com/"), "{file}: {text}");
+        }
+        let published = Published::read(&store, &"x".parse().unwrap()).await.unwrap();
+        let is_settled = |file: &ClientFile| !file.theirs && file.writing.is_none();
+        assert!(published.catalogue.clients.values().all(is_settled));
+    };
+    let wanted = BTreeMap::from([("x", vec!["x-1.0-x86-64.raw".to_owned()])]);
+    break_everywhere(name, before, &wanted, &[], work, heal);
+}
+
+#[test]
+fn every_crash_of_files_for_nodes_in_a_bucket() {
+    every_crash_of_files_for_nodes("files in a bucket", &Before::Bucket(InMemory::new()));
+}
+
+#[test]
+fn every_crash_of_files_for_nodes_in_a_directory() {
+    let folder = tempfile::Builder::new().prefix("publish-it-").tempdir().unwrap();
+    every_crash_of_files_for_nodes("files in a directory", &Before::Directory(folder));
 }
 
 #[test]

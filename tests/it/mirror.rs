@@ -939,9 +939,17 @@ fn a_verbatim_folder_becomes_ours_only_if_somebody_says_so() {
     gpgv(&path("import-pubring.gpg"), &path("k/SHA256SUMS.gpg"), &path("k/SHA256SUMS")).unwrap();
     mirror.repo.publish(&["verify"]).ok();
     mirror.repo.sync().ok().prints(&["nothing to do"]);
-    // And back: what we promised is not theirs, and goes with our signature.
+    // And back: what we promised is not theirs, and goes with our signature; so do files for nodes.
+    assert!(path("k/k.transfer").exists());
     mirror.component(theirs);
-    mirror.repo.sync().ok();
+    let loud = "warning: k: with `verbatim`, the signature of k/ is no longer ours but theirs";
+    mirror.repo.publish(&["sync", "--dry-run"]).ok().says(&[loud]);
+    mirror.repo.sync().ok().says(&[loud, "hint: give nodes their keyring"]);
+    let ran = mirror.repo.sync().ok().prints(&["nothing to do"]);
+    assert!(!ran.stderr.contains("warning"), "{ran}");
+    let left = fs::read_dir(path("k")).unwrap().flatten().map(|entry| entry.file_name());
+    let is_ours = |name: &std::ffi::OsString| name.to_str().unwrap().starts_with("k.");
+    assert_eq!(left.filter(is_ours).count(), 0);
     mirror.is_served_as_theirs();
     assert!(catalogue(&mirror).contains("\"verbatim\": true"));
     mirror.repo.publish(&["restore", "k", "1.0"]).code(1).says(&["its manifest is its upstream's"]);

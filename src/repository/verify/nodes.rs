@@ -1,0 +1,66 @@
+//! The files for nodes beside the images, which no manifest lists: checked against the catalogue, where
+//! that is at hand. A web server does not give it out.
+
+use bytes::Bytes;
+
+use super::{Look, Origin, Verified, VerifyError};
+use crate::name::{Folder, Sha256};
+use crate::repository::catalogue::{self, Catalogue, ClientFile};
+
+/// Looks at each file that was written for nodes.
+///
+/// # Errors
+/// The folder cannot be read.
+pub(super) async fn check(
+    origin: &Origin,
+    folder: &str,
+    look: &Look<'_>,
+    verified: &mut Verified,
+) -> Result<(), VerifyError> {
+    let Ok(known_as) = folder.parse::<Folder>() else { return Ok(()) };
+    if matches!(origin, Origin::Url(_)) {
+        return Ok(());
+    }
+    // Who may not read what publish keeps for itself verifies what is served all the same.
+    let read = origin.read("", &catalogue::path(&known_as), look.client).await;
+    let Some(bytes) = read.ok().flatten() else { return Ok(()) };
+    let catalogue: Catalogue = match serde_json::from_slice(&bytes) {
+        Ok(catalogue) => catalogue,
+        Err(error) => {
+            let path = catalogue::path(&known_as);
+            verified.warning(&path, format!("cannot be read: {error}"));
+            return Ok(());
+        }
+    };
+    let names = origin.list(folder).await?;
+    for (name, known) in &catalogue.clients {
+        let name = name.as_str();
+        verified.clients += 1;
+        let is_there = names.iter().any(|there| there == name);
+        if !is_there {
+            verified
+                .problem(name, "was written for nodes, but is not there: `publish sync` writes it");
+        } else if known.theirs {
+            verified.warning(name, "is somebody else's, and what nodes would need is not there");
+        } else if !look.quick {
+            match origin.read(folder, name, look.client).await {
+                Ok(bytes) => judge(name, known, bytes.as_ref(), verified),
+                Err(error) => verified.problem(name, error.to_string()),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn judge(name: &str, known: &ClientFile, bytes: Option<&Bytes>, verified: &mut Verified) {
+    let digest = bytes.map(|bytes| Sha256::of(bytes));
+    if digest == Some(known.sha256) {
+        return;
+    }
+    if digest.is_some_and(|digest| known.is_ours(digest)) {
+        verified
+            .warning(name, "is the one before: a sync was cut short, and the next one writes it");
+    } else {
+        verified.problem(name, "has other bytes than were written for nodes: delete it, and `publish sync` writes it again");
+    }
+}
