@@ -71,7 +71,7 @@ impl TrialError {
                 "a library that it needs may be missing on the base, too: --base DIR takes another; `timeout` in [test] gives it longer",
             ),
             Self::Missing(_) => Some(
-                "`run` in [test] names a program of the image itself: `publish inspect -l IMAGE` lists what it has",
+                "`run` in [test] names a program of the image itself: `publish inspect --list IMAGE` lists what it has",
             ),
             Self::Unexpected { .. } => {
                 Some("`expect` is a regular expression, and finds its text anywhere")
