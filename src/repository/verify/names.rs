@@ -189,6 +189,7 @@ mod tests {
         let mut verified = Verified {
             folder: String::new(),
             files: 0,
+            clients: 0,
             bytes: 0,
             seal: Seal::default(),
             problems: Vec::new(),
