@@ -548,7 +548,9 @@ impl Job {
         let Some(codec) = image::packed(component.image.format) else {
             let mut intake = Intake::on_disk(folder);
             let (file, newest) = recipe::whole(component, &vars, &inputs, limits, &mut intake)?;
-            return Ok((image::copy(&file, &build.image, &path)?, date(build, newest)));
+            let mut image = image::copy(&file, &build.image, &path)?;
+            image.findings = judge::judge_whole(component, &image)?;
+            return Ok((image, date(build, newest)));
         };
         let mut draft = Draft::new(codec, build.arch, &self.pool, &path, progress)?;
         let mut keep = |reader: &mut dyn Read| draft.take(reader);

@@ -43,6 +43,8 @@ pub enum Lint {
     HidesFolder,
     /// A device, a pipe or a socket.
     SpecialFile,
+    /// An extended attribute that means something to overlayfs.
+    OverlayAttribute,
     /// A symlink is longer than readers of images take.
     LongSymlink,
     /// A unit that is to be enabled is not there.
@@ -87,7 +89,7 @@ pub enum Level {
 
 impl Lint {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Empty,
         Self::FileName,
         Self::ExtensionRelease,
@@ -95,6 +97,7 @@ impl Lint {
         Self::OsRelease,
         Self::HidesFolder,
         Self::SpecialFile,
+        Self::OverlayAttribute,
         Self::LongSymlink,
         Self::MissingUnit,
         Self::MissingPath,
@@ -123,6 +126,7 @@ impl Lint {
             Self::OsRelease => "os-release",
             Self::HidesFolder => "hides-folder",
             Self::SpecialFile => "special-file",
+            Self::OverlayAttribute => "overlay-attribute",
             Self::LongSymlink => "long-symlink",
             Self::MissingUnit => "missing-unit",
             Self::MissingPath => "missing-path",
@@ -168,21 +172,22 @@ impl Lint {
 
 impl Lint {
     /// Whether nodes do not merge an image with it, or break when they do, whoever made it.
-    fn stops_nodes(self) -> bool {
+    pub(crate) fn stops_nodes(self) -> bool {
         match self {
             Self::Empty
             | Self::FileName
             | Self::ExtensionRelease
             | Self::OsRelease
             | Self::HidesFolder
+            | Self::SpecialFile
+            | Self::OverlayAttribute
+            | Self::FolderMode
             | Self::MissingPath => true,
             Self::Outside
-            | Self::SpecialFile
             | Self::LongSymlink
             | Self::MissingUnit
             | Self::ElfArch
             | Self::CutProgram
-            | Self::FolderMode
             | Self::MissingInterpreter
             | Self::MissingLibrary
             | Self::MissingProgram

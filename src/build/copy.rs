@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::wanted::Wanted;
 use super::{Bench, BuildError, record};
+use crate::client;
 use crate::config::Component;
 use crate::image::Image;
 use crate::image::inspect;
@@ -72,14 +73,15 @@ fn look_into(
     if !wanted || path.extension().is_none_or(|ending| ending != "raw") {
         return Ok(Vec::new());
     }
-    let looked = inspect::inspect_others(path, component.name.as_str())
+    let looked = inspect::inspect_others(path, component.name.as_str(), client::is_told(component))
         .map_err(|source| BuildError::Unreadable { name: name.clone(), source })?;
     let Some(looked) = looked else { return Ok(Vec::new()) };
-    let found = lint::of_others(looked.findings);
-    if let Some(problem) = lint::refusal(&found) {
+    let findings = lint::settle(lint::of_others(looked.findings), &component.lint, &[]);
+    let stops = |finding: &&Finding| finding.lint.stops_nodes();
+    let stopping: Vec<_> = findings.iter().filter(stops).cloned().collect();
+    if let Some(problem) = lint::refusal(&stopping) {
         return Err(BuildError::Unfit { name: name.clone(), problem });
     }
-    let findings = lint::settle(found, &component.lint, &[]);
     match lint::refusal(&findings) {
         Some(problem) => Err(BuildError::Denied { name: name.clone(), problem }),
         None => Ok(findings),

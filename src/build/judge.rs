@@ -30,6 +30,28 @@ pub(super) fn judge(component: &Component, image: &Image) -> Result<Vec<Finding>
     }
 }
 
+/// The same of a file that is published as it is: of what is no extension, nothing is said, and how it
+/// is to be merged is the node's business.
+///
+/// # Errors
+/// Nobody should have it.
+pub(super) fn judge_whole(
+    component: &Component,
+    image: &Image,
+) -> Result<Vec<Finding>, BuildError> {
+    let looked = match inspect::inspect_others(&image.path, component.name.as_str(), false) {
+        Ok(Some(looked)) if !looked.releases.is_empty() => looked,
+        _ => return Ok(Vec::new()),
+    };
+    let mut findings = lint::of_others(looked.findings);
+    findings.retain(|finding| !matches!(finding.lint, Lint::ExtensionRelease | Lint::FileName));
+    let findings = lint::settle(findings, &component.lint, &[]);
+    match lint::refusal(&findings) {
+        Some(errors) => Err(BuildError::Lint { errors, hint: way_out(&findings) }),
+        None => Ok(findings),
+    }
+}
+
 /// What to do about the first error: it depends on who calls it one.
 fn way_out(findings: &[Finding]) -> String {
     let lint = findings.iter().find(|finding| finding.level == Level::Error);

@@ -17,12 +17,15 @@ use crate::config::extension::Kind;
 use crate::lint::{self, Evidence, Finding, Level, Lint};
 use crate::recipe::elf::{self, Elf};
 
+mod attributes;
 mod bounds;
 mod closely;
 mod judge;
+mod magic;
 
+use attributes::Attributes;
 use closely::Close;
-use judge::{Merged, judge, judge_programs, kind_of, machine_of};
+use judge::{Merged, judge, judge_attributes, judge_programs, kind_of, machine_of};
 
 /// The first bytes of squashfs 4.0, little-endian.
 const MAGIC: &[u8] = b"hsqs";
@@ -64,6 +67,14 @@ pub enum InspectError {
         path: PathBuf,
         /// What the reader said.
         problem: String,
+    },
+    /// It begins like nothing that a node could mount.
+    #[error("{path} is no image: it {}", if *.empty { "is empty" } else { "begins like no file system and no disk" }, path = path.display())]
+    Unknown {
+        /// The file.
+        path: PathBuf,
+        /// Whether there is nothing in it.
+        empty: bool,
     },
     /// One of its files cannot be read.
     #[error("cannot read `{file}` in {path}", path = path.display())]
@@ -169,20 +180,26 @@ pub fn inspect_closely(path: &Path, known_as: Option<&str>) -> Result<Inspection
 }
 
 /// Looks closely at somebody's system extension, which nodes follow by a link: it may be for a name that
-/// its file's begins with, or for `component`. `None` of what is no extension: another file system, or
-/// one with an operating system in it.
+/// its file's begins with, or for `component`; if nodes are `told` how to make the link, only for the
+/// latter. `None` of what is no extension: another file system, or one with an operating system in it.
 ///
 /// # Errors
 /// As [`inspect`].
-pub fn inspect_others(path: &Path, component: &str) -> Result<Option<Inspection>, InspectError> {
-    let mut magic = Vec::new();
+pub fn inspect_others(
+    path: &Path,
+    component: &str,
+    told: bool,
+) -> Result<Option<Inspection>, InspectError> {
+    let mut head = Vec::new();
     let disk = |source| InspectError::Disk { path: path.to_owned(), source };
-    let begin = File::open(path).and_then(|file| file.take(4).read_to_end(&mut magic));
+    let begin = File::open(path).and_then(|file| file.take(magic::HEAD).read_to_end(&mut head));
     begin.map_err(disk)?;
-    if magic != MAGIC {
-        return Ok(None);
+    if !head.starts_with(MAGIC) {
+        let unknown = || InspectError::Unknown { path: path.to_owned(), empty: head.is_empty() };
+        return if magic::is_known(&head) { Ok(None) } else { Err(unknown()) };
     }
-    let image = look(path, Merged::Linked(component), Some(Close::default()))?;
+    let merged = if told { Merged::LinkedAs(component) } else { Merged::Linked(component) };
+    let image = look(path, merged, Some(Close::default()))?;
     let os_release = ["usr/lib/os-release", "etc/os-release"];
     let has_os = image.entries.iter().any(|entry| os_release.contains(&entry.path.as_str()));
     Ok(Some(image).filter(|image| !(image.releases.is_empty() && has_os)))
@@ -193,9 +210,10 @@ fn look(
     merged: Merged<'_>,
     mut close: Option<Close>,
 ) -> Result<Inspection, InspectError> {
-    let (image, size) = open(path)?;
+    let (image, size, attributes) = open_with_attributes(path)?;
     let mut releases = BTreeMap::new();
     let mut programs = BTreeMap::new();
+    let mut loose = 0;
     let mut uses = BTreeSet::new();
     let mut os_release = None;
     let mut findings = Vec::new();
@@ -209,8 +227,9 @@ fn look(
         }
         if let Some((kind, name)) = release_name(&at) {
             let node = Some(node).filter(|node| of_releases.allows(node));
-            match node.and_then(|node| read_release(&image, node)) {
-                Some(release) => {
+            match node.and_then(|node| Some((node, read_release(&image, node)?))) {
+                Some((node, release)) => {
+                    loose += usize::from(attributes.is_loose(node));
                     uses.insert(match kind {
                         Kind::Sysext => Use::Sysext,
                         Kind::Confext => Use::Confext,
@@ -247,7 +266,8 @@ fn look(
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let kind = kind_of(&uses, &entries);
     let arch = machine_of(&name, &releases);
-    findings.extend(judge(&name, merged, kind, &releases, &entries));
+    findings.extend(judge(&name, merged, kind, &releases, loose, &entries));
+    findings.extend(judge_attributes(&attributes));
     findings.extend(judge_programs(arch, &programs));
     if let Some(Close { programs, scripts, units, .. }) = &close {
         let id = releases.values().find_map(|release| release.get("ID")).unwrap_or_default();
@@ -316,6 +336,12 @@ impl Budget {
 
 /// Opens an image; its length in bytes, too.
 pub(super) fn open(path: &Path) -> Result<(FilesystemReader<'static>, u64), InspectError> {
+    open_with_attributes(path).map(|(image, size, _)| (image, size))
+}
+
+fn open_with_attributes(
+    path: &Path,
+) -> Result<(FilesystemReader<'static>, u64, Attributes), InspectError> {
     let disk = |source| InspectError::Disk { path: path.to_owned(), source };
     // Before it is opened, because opening a pipe waits for somebody to write.
     let metadata = std::fs::metadata(path).map_err(disk)?;
@@ -332,7 +358,7 @@ pub(super) fn open(path: &Path) -> Result<(FilesystemReader<'static>, u64), Insp
     if magic != MAGIC {
         return Err(format("it does not begin like one".to_owned()));
     }
-    bounds::check(&file, size).map_err(disk)?.map_err(format)?;
+    let attributes = bounds::check(&file, size).map_err(disk)?.map_err(format)?;
     let reader = BufReader::with_capacity(128 << 10, file);
     let kind = backhand::kind::Kind::new_v4(&bounds::BOUNDED);
     // The reader calls itself for every folder in a folder, so it gets a stack for the deepest tree.
@@ -343,7 +369,7 @@ pub(super) fn open(path: &Path) -> Result<(FilesystemReader<'static>, u64), Insp
     });
     let image = read.map_err(disk)?.join();
     let image = image.map_err(|_| format("it cannot be made sense of".to_owned()))?;
-    Ok((image.map_err(format)?, size))
+    Ok((image.map_err(format)?, size, attributes))
 }
 
 /// How an image's blocks are compressed.

@@ -10,6 +10,8 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 
 use crate::gpg::{Gpg, gpgv};
+use crate::pack::Tar;
+use crate::recipe::Bench;
 use crate::repo::{Ran, Repo};
 use crate::web::{Fault, Web, sha256};
 
@@ -72,7 +74,7 @@ impl Mirror {
         for version in versions {
             for arch in ["x86-64", "arm64"] {
                 let name = format!("k-v{version}-{arch}.raw");
-                self.files.insert(name, format!("{version} for {arch}").into_bytes());
+                self.files.insert(name, disk(&format!("{version} for {arch}")));
             }
         }
         self.publish();
@@ -111,6 +113,10 @@ impl Mirror {
 
     /// An image that somebody made with tools of theirs: an extension-release, and a program of this mode.
     fn image(&self, release: &str, text: &str, mode: u32) -> Vec<u8> {
+        self.image_with(release, text, mode, &[])
+    }
+
+    fn image_with(&self, release: &str, text: &str, mode: u32, more: &[&str]) -> Vec<u8> {
         let tree = self.repo.path("tree");
         let _ = fs::remove_dir_all(&tree);
         let release = format!("tree/usr/lib/extension-release.d/extension-release.{release}");
@@ -121,7 +127,8 @@ impl Mirror {
         let to = self.repo.path("image");
         let _ = fs::remove_file(&to);
         let mut make = Command::new("mksquashfs");
-        let ran = make.arg(&tree).arg(&to).args(["-quiet", "-all-root"]).output().unwrap();
+        let ran =
+            make.arg(&tree).arg(&to).args(["-quiet", "-all-root"]).args(more).output().unwrap();
         assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
         fs::read(to).unwrap()
     }
@@ -148,6 +155,14 @@ impl Mirror {
     }
 }
 
+/// What begins like a disk, as far as anybody looks.
+fn disk(text: &str) -> Vec<u8> {
+    let mut bytes = text.as_bytes().to_vec();
+    bytes.resize(510, 0);
+    bytes.extend(b"\x55\xaa");
+    bytes
+}
+
 fn names(versions: &[&str]) -> Vec<String> {
     versions.iter().map(|version| format!("k-v{version}-x86-64.raw")).collect()
 }
@@ -159,7 +174,7 @@ fn what_is_wanted_comes_over_as_it_is_and_nothing_comes_twice() {
     let ran = mirror.repo.sync().ok();
     assert_eq!(mirror.repo.listed("k"), names(&["1.10", "1.2"]), "{ran}");
     let image = fs::read(mirror.repo.path("public/k/k-v1.10-x86-64.raw")).unwrap();
-    assert_eq!(image, b"1.10 for x86-64");
+    assert_eq!(image, disk("1.10 for x86-64"));
     mirror.asked();
 
     // Nothing new: one question, and nothing is written.
@@ -387,7 +402,7 @@ fn other_bytes_under_a_published_name_are_an_alarm() {
     let mut mirror = Mirror::unsigned("");
     mirror.versions(&["1.0"]);
     mirror.repo.sync().ok();
-    mirror.files.insert("k-v1.0-x86-64.raw".to_owned(), b"other".to_vec());
+    mirror.files.insert("k-v1.0-x86-64.raw".to_owned(), disk("other"));
     mirror.publish();
     mirror.refuses(&["upstream replaced k-v1.0-x86-64.raw", "accept = {"]);
     // Wherever it comes from, and whether or not anybody knows how it was made.
@@ -403,7 +418,7 @@ fn other_bytes_under_a_published_name_are_an_alarm() {
     );
     mirror.repo.component("k", &text);
     mirror.refuses(&["upstream replaced"]);
-    let accept = format!("[versions.accept]\n\"1.0\" = [\"{}\"]\n", sha256(b"other"));
+    let accept = format!("[versions.accept]\n\"1.0\" = [\"{}\"]\n", sha256(&disk("other")));
     mirror.repo.component("k", &format!("{text}{accept}"));
     mirror.repo.sync().ok();
     assert_eq!(mirror.repo.listed("k"), ["k-v1.0-r1-x86-64.raw"]);
@@ -583,23 +598,105 @@ fn an_image_that_would_stop_nodes_is_refused() {
         ("k-v1.3-x86-64.raw".to_owned(), image("k", "ID=_any\nARCHITECTURE=arm64\n")),
         ("k-v1.4-x86-64.raw".to_owned(), image("k", "ID=flatcar\n")),
         ("k-v1.5-x86-64.raw".to_owned(), b"hsqs, and no more".to_vec()),
-        ("k-v1.6-x86-64.raw".to_owned(), b"another file system".to_vec()),
+        ("k-v1.6-x86-64.raw".to_owned(), disk("another file system")),
     ]);
     mirror.files = images;
     mirror.component(&format!("{UNSIGNED}\n[versions]\nnewest = 9\n"));
     mirror.publish();
     let ran = mirror.repo.sync().code(3).says(&[
-        "error: k 1.2 x86-64: k-v1.2-x86-64.raw of their repository would stop nodes: its extension-release is for other",
+        "error: k 1.2 x86-64: k-v1.2-x86-64.raw of their repository would stop nodes: its extension-release is for other, but nodes link to it as k.raw",
+        "call the component other: its file is other.toml",
+        "error: k 1.1 x86-64",
         "error: k 1.3 x86-64",
         "error: k 1.4 x86-64",
         "neither SYSEXT_LEVEL= nor VERSION_ID=",
         "error: k 1.5 x86-64",
         "inspect = false",
     ]);
-    assert_eq!(mirror.repo.listed("k"), names(&["1.0", "1.1", "1.6"]), "{ran}");
+    assert_eq!(mirror.repo.listed("k"), names(&["1.0", "1.6"]), "{ran}");
     mirror.component(&format!("{UNSIGNED}\ninspect = false\n[versions]\nnewest = 9\n"));
     mirror.repo.sync().ok();
     assert_eq!(mirror.repo.listed("k").len(), 7);
+}
+
+#[test]
+fn an_image_that_would_take_files_from_the_host_is_refused() {
+    if !has_mksquashfs() {
+        return;
+    }
+    let mut mirror = Mirror::unsigned("[versions]\nnewest = 9\n");
+    let any = "ID=_any\nARCHITECTURE=x86-64\n";
+    for (version, pseudo) in [
+        ("1.0", "usr/lib/k d 755 0 0"),
+        ("1.1", "usr/bin/gone c 644 0 0 0 0"),
+        ("1.2", "usr m 000 0 0"),
+        ("1.3", "usr/share s 777 0 0 /nowhere"),
+        ("1.4", "usr/lib/systemd f 644 0 0 true"),
+    ] {
+        let image = mirror.image_with("k", any, 0o755, &["-p", pseudo]);
+        mirror.files.insert(format!("k-v{version}-x86-64.raw"), image);
+    }
+    mirror.publish();
+    mirror.repo.sync().code(3).says(&[
+        "error: k 1.1 x86-64: k-v1.1-x86-64.raw of their repository would stop nodes: `usr/bin/gone` is a device",
+        "error: k 1.2 x86-64",
+        "[folder-mode]",
+        "error: k 1.3 x86-64",
+        "`usr/share` is no folder: merged, it would hide",
+        "error: k 1.4 x86-64",
+        "`usr/lib/systemd` is no folder",
+    ]);
+    assert_eq!(mirror.repo.listed("k"), names(&["1.0"]));
+    let image = &mirror.files["k-v1.3-x86-64.raw"];
+    mirror.repo.write("k.raw", image);
+    mirror.repo.publish(&["inspect", "k.raw"]).code(3).prints(&["problem", "[hides-folder]"]);
+    // A mode that is meant.
+    let allow =
+        format!("{UNSIGNED}\n[versions]\nrequire = \"=1.2\"\n[lint]\nallow = [\"folder-mode\"]\n");
+    mirror.component(&allow);
+    mirror.repo.sync().ok();
+    // An image that is published as it is, is looked into, too.
+    let sections = "[image]\nformat = \"none\"\n";
+    let pick = "[asset.files]\n\"image.raw\" = \"it.raw\"\n";
+    for (version, says) in [("1.1", "[special-file]"), ("1.3", "[hides-folder]")] {
+        let image = &mirror.files[&format!("k-v{version}-x86-64.raw")];
+        let tar = Tar::new().file("it.raw", 0o644, image).gz();
+        Bench::with(sections, "it.tgz", tar, pick).refuses(&[says]);
+    }
+}
+
+#[test]
+fn what_is_no_image_is_not_published_as_one() {
+    let mut mirror = Mirror::unsigned("[versions]\nnewest = 9\n");
+    let mut old = b"hsqs".to_vec();
+    old.resize(28, 0);
+    old.extend([3, 0, 1, 0]);
+    old.resize(4096, 0);
+    for (version, bytes) in [
+        ("1.0", disk("a disk")),
+        ("1.1", b"<!DOCTYPE html>".to_vec()),
+        ("1.2", Vec::new()),
+        ("1.3", old),
+    ] {
+        mirror.files.insert(format!("k-v{version}-x86-64.raw"), bytes);
+    }
+    mirror.publish();
+    mirror.repo.sync().code(3).says(&[
+        "error: k 1.1 x86-64",
+        "begins like no file system and no disk",
+        "error: k 1.2 x86-64",
+        "it is empty",
+        "error: k 1.3 x86-64",
+        "it is of version 3.1, not 4.0",
+        "inspect = false",
+    ]);
+    assert_eq!(mirror.repo.listed("k"), names(&["1.0"]));
+    let Some(mut mirror) = verbatim() else { return };
+    mirror.versions(&["1.0"]);
+    mirror.repo.sync().ok();
+    mirror.files.insert("k-v1.1-x86-64.raw".to_owned(), b"an error\n".to_vec());
+    mirror.publish();
+    mirror.refuses(&["error: k k-v1.1-x86-64.raw", "begins like no file system and no disk"]);
 }
 
 #[test]
@@ -637,6 +734,7 @@ fn what_is_odd_about_an_image_of_theirs_is_told_and_may_be_denied() {
     // What they made of another size is worth a word, too.
     let large: Vec<u8> =
         (0..200_000_u32).flat_map(|n| n.wrapping_mul(0x9e37_79b1).to_le_bytes()).collect();
+    let large = [disk("large"), large].concat();
     mirror.files.insert("k-v1.3-x86-64.raw".to_owned(), large);
     mirror.publish();
     mirror.repo.sync().ok().says(&["warning: k 1.3 x86-64: the image grew from", "[size-changed]"]);
@@ -822,7 +920,7 @@ fn a_verbatim_mirror_takes_all_or_nothing() {
     assert_eq!(fetched, ["/k/k-v1.1-arm64.raw"]);
 
     let good = mirror.manifest();
-    mirror.files.insert("k-v1.0-arm64.raw".to_owned(), b"other".to_vec());
+    mirror.files.insert("k-v1.0-arm64.raw".to_owned(), disk("other"));
     mirror.publish();
     mirror.refuses(&["error: k k-v1.0-arm64.raw: upstream replaced it"]);
     mirror.serve(format!("{good}x\n"));
@@ -833,14 +931,14 @@ fn a_verbatim_mirror_takes_all_or_nothing() {
     }
     mirror.files.clear();
     for number in 0..30 {
-        mirror.files.insert(format!("n{number}.raw"), vec![number]);
+        mirror.files.insert(format!("n{number}.raw"), disk(&number.to_string()));
     }
     mirror.publish();
     mirror.repo.component("k", &fs::read_to_string(mirror.repo.path("components/k.toml")).unwrap());
     mirror.repo.sync().code(0);
     mirror.is_served_as_theirs();
     mirror.files.clear();
-    mirror.files.insert("n1.raw".to_owned(), vec![1]);
+    mirror.files.insert("n1.raw".to_owned(), disk("1"));
     mirror.publish();
     mirror.refuses(&["and 28 more", "too much to follow at once"]);
 }

@@ -12,6 +12,8 @@ use std::os::unix::fs::FileExt;
 use backhand::compression::{CompressionAction, Compressor, DefaultCompressor};
 use backhand::{BackhandError, FilesystemCompressor, SuperBlock};
 
+use super::attributes::{self, Attributes};
+
 /// The most entries of an image, and the most inodes.
 const MOST_ENTRIES: usize = 500_000;
 /// The most bytes that all their paths may have together, and all their lists of blocks.
@@ -68,7 +70,7 @@ impl CompressionAction for Bounded {
 }
 
 /// Refuses an image that would cost more than an honest one. `size` is the file's length.
-pub(super) fn check(file: &File, size: u64) -> io::Result<Result<(), String>> {
+pub(super) fn check(file: &File, size: u64) -> io::Result<Result<Attributes, String>> {
     let mut bytes = [0; SUPERBLOCK];
     match file.read_exact_at(&mut bytes, 0) {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
@@ -78,7 +80,7 @@ pub(super) fn check(file: &File, size: u64) -> io::Result<Result<(), String>> {
     }
     let image = Image { file, size, superblock: Fields { bytes: &bytes, at: 0 } };
     match image.check() {
-        Ok(()) => Ok(Ok(())),
+        Ok(attributes) => Ok(Ok(attributes)),
         Err(Refused::Because(why)) => Ok(Err(why)),
         Err(Refused::Disk(error)) => Err(error),
     }
@@ -88,7 +90,7 @@ const CUT: &str = "it is cut short";
 const BROKEN_INODE: &str = "an inode is broken";
 const BROKEN_FOLDER: &str = "a folder is broken";
 
-enum Refused {
+pub(super) enum Refused {
     Because(String),
     Disk(io::Error),
 }
@@ -99,16 +101,16 @@ impl From<&str> for Refused {
     }
 }
 
-struct Image<'f> {
+pub(super) struct Image<'f> {
     file: &'f File,
     size: u64,
     superblock: Fields<'f>,
 }
 
 /// An unpacked table, and where in it each metadata block begins that begins there on the disk.
-struct Table {
-    bytes: Vec<u8>,
-    starts: HashMap<u64, usize>,
+pub(super) struct Table {
+    pub(super) bytes: Vec<u8>,
+    pub(super) starts: HashMap<u64, usize>,
 }
 
 /// What matters of an inode.
@@ -124,13 +126,20 @@ enum Inode {
 }
 
 impl Image<'_> {
-    fn check(&self) -> Result<(), Refused> {
+    fn check(&self) -> Result<Attributes, Refused> {
         let mut fields = self.superblock;
         let mut field = |width| fields.number(width).unwrap_or_default();
         let [_magic, inodes, _time, block_size, fragments] = [(); 5].map(|()| field(4));
-        let [compressor, block_log, flags, _ids, _major, _minor] = [(); 6].map(|()| field(2));
-        let [root, _used, ids_at, _xattrs, inodes_at, folders_at, fragments_at, export_at] =
+        let [compressor, block_log, flags, _ids, major, minor] = [(); 6].map(|()| field(2));
+        let [root, used, ids_at, xattrs_at, inodes_at, folders_at, fragments_at, export_at] =
             [(); 8].map(|()| field(8));
+        // The kernel mounts no other.
+        if (major, minor) != (4, 0) {
+            return Err(Refused::Because(format!("it is of version {major}.{minor}, not 4.0")));
+        }
+        if used > self.size {
+            return Err(CUT.into());
+        }
         if !block_size.is_power_of_two() || u64::from(block_size.ilog2()) != block_log {
             return Err("its block size is none".into());
         }
@@ -174,17 +183,26 @@ impl Image<'_> {
         let mut row = [0; 8];
         self.read(behind, &mut row)?;
         let folders = self.table(folders_at, u64::from_le_bytes(row), compressor)?;
-        walk(root, &known, &folders)
+        walk(root, &known, &folders)?;
+        if xattrs_at == NO_TABLE {
+            return Ok(Attributes::default());
+        }
+        attributes::read(self, xattrs_at, compressor)
     }
 
-    fn read(&self, at: u64, into: &mut [u8]) -> Result<(), Refused> {
+    pub(super) fn read(&self, at: u64, into: &mut [u8]) -> Result<(), Refused> {
         if at.checked_add(into.len() as u64).is_none_or(|end| end > self.size) {
             return Err(CUT.into());
         }
         self.file.read_exact_at(into, at).map_err(Refused::Disk)
     }
 
-    fn table(&self, from: u64, to: u64, compressor: Compressor) -> Result<Table, Refused> {
+    pub(super) fn table(
+        &self,
+        from: u64,
+        to: u64,
+        compressor: Compressor,
+    ) -> Result<Table, Refused> {
         let length = to.checked_sub(from).ok_or("its tables are out of order")?;
         if length > MOST_BLOCKS * (METADATA + HEADER) as u64 {
             return Err("a table is larger than any honest one".into());
@@ -289,29 +307,29 @@ fn walk(root: (u32, Inode), known: &HashMap<u32, Inode>, folders: &Table) -> Res
 
 /// Reads little-endian fields one after another.
 #[derive(Clone, Copy)]
-struct Fields<'b> {
-    bytes: &'b [u8],
-    at: usize,
+pub(super) struct Fields<'b> {
+    pub(super) bytes: &'b [u8],
+    pub(super) at: usize,
 }
 
 impl<'b> Fields<'b> {
-    fn take(&mut self, length: usize) -> Option<&'b [u8]> {
+    pub(super) fn take(&mut self, length: usize) -> Option<&'b [u8]> {
         let taken = self.bytes.get(self.at..self.at.checked_add(length)?)?;
         self.at += length;
         Some(taken)
     }
 
     /// A number of so many bytes, at most eight.
-    fn number(&mut self, width: usize) -> Option<u64> {
+    pub(super) fn number(&mut self, width: usize) -> Option<u64> {
         let bytes = self.take(width)?;
         Some(bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)))
     }
 
-    fn short(&mut self) -> Option<u16> {
+    pub(super) fn short(&mut self) -> Option<u16> {
         u16::try_from(self.number(2)?).ok()
     }
 
-    fn word(&mut self) -> Option<u32> {
+    pub(super) fn word(&mut self) -> Option<u32> {
         u32::try_from(self.number(4)?).ok()
     }
 

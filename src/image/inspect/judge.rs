@@ -3,13 +3,16 @@
 //! Refuses to read images.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 
+use super::attributes::Attributes;
 use super::{Listed, Use};
 use crate::config::extension::Kind;
 use crate::image::release::ExtensionRelease;
 use crate::lint::{Finding, Lint};
-use crate::name::Arch;
+use crate::name::{Arch, ComponentName};
 use crate::recipe::elf::Elf;
+use crate::recipe::lint::FOLDERS;
 
 /// How an image gets the name under which it is merged.
 #[derive(Debug, Clone, Copy)]
@@ -18,6 +21,8 @@ pub(super) enum Merged<'a> {
     Itself(Option<&'a str>),
     /// A node links to it by another name: this one, or one that the file's begins with.
     Linked(&'a str),
+    /// What nodes are told makes this link, and no other.
+    LinkedAs(&'a str),
 }
 
 impl Merged<'_> {
@@ -64,12 +69,24 @@ pub(super) fn judge_programs(arch: Option<Arch>, programs: &BTreeMap<String, Elf
     found.collect()
 }
 
+/// Attributes that make overlayfs take files for others, or hide the host's.
+pub(super) fn judge_attributes(attributes: &Attributes) -> Vec<Finding> {
+    let found = attributes.overlay.iter().map(|name| {
+        let message = format!(
+            "it has files with the attribute {name}: merged, they would hide or change the host's"
+        );
+        Finding::of_image(Lint::OverlayAttribute, message)
+    });
+    found.collect()
+}
+
 /// What systemd-sysext would object to, seen with 252 and 257.
 pub(super) fn judge(
     file: &str,
     merged: Merged<'_>,
     kind: Kind,
     releases: &BTreeMap<String, ExtensionRelease>,
+    loose: usize,
     entries: &[Listed],
 ) -> Vec<Finding> {
     let stem = file.strip_suffix(".raw").unwrap_or(file);
@@ -81,7 +98,7 @@ pub(super) fn judge(
         );
         findings.push(Finding::of_image(Lint::FileName, message));
     }
-    let of_releases = judge_names(stem, merged, kind, releases)
+    let of_releases = judge_names(stem, merged, kind, releases, loose)
         .into_iter()
         .chain(releases.iter().flat_map(|(name, release)| judge_release(stem, kind, name, release)))
         .map(|message| Finding::of_image(Lint::ExtensionRelease, message));
@@ -103,10 +120,15 @@ fn judge_names(
     merged: Merged<'_>,
     kind: Kind,
     releases: &BTreeMap<String, ExtensionRelease>,
+    loose: usize,
 ) -> Vec<String> {
     let folder = kind.release_folder();
     if releases.is_empty() {
         return vec![format!("it has no {folder}/extension-release.{stem}")];
+    }
+    // One that says so fits every name.
+    if loose == 1 {
+        return Vec::new();
     }
     match merged {
         Merged::Itself(known_as) => {
@@ -117,6 +139,21 @@ fn judge_names(
                 )
             });
             lacking.collect()
+        }
+        Merged::LinkedAs(component) => {
+            if releases.contains_key(component) {
+                return Vec::new();
+            }
+            let names = releases.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+            let mut message = format!(
+                "its extension-release is for {names}, but nodes link to it as {component}.raw, and would merge no extension at all"
+            );
+            // One with a version in it fits no link that stays.
+            let name = releases.keys().find(|name| *name != stem && !name.contains('.'));
+            if let Some(name) = name.filter(|name| name.parse::<ComponentName>().is_ok()) {
+                let _ = write!(message, "; call the component {name}: its file is {name}.toml");
+            }
+            vec![message]
         }
         Merged::Linked(component) => {
             if releases.keys().any(|name| Merged::fits(component, stem, name)) {
@@ -180,6 +217,14 @@ fn judge_entry(kind: Kind, entry: &Listed) -> Vec<Finding> {
     }
     if matches!(entry.kind, 'c' | 'b' | 'p' | 's') {
         find(Lint::SpecialFile, "is a device, a pipe or a socket".to_owned());
+    }
+    let is_merged = path.split('/').next().is_some_and(|top| kind.tops().contains(&top));
+    // In these, other units have what they want.
+    let gathers = [".wants", ".requires", ".upholds"].iter().any(|end| path.ends_with(end))
+        && path.strip_prefix(kind.units()).is_some_and(|rest| rest.starts_with('/'));
+    if is_merged && entry.kind != 'd' && (gathers || FOLDERS.contains(&path)) {
+        let message = "is no folder: merged, it would hide the host's own and all that is in it";
+        find(Lint::HidesFolder, message.to_owned());
     }
     findings
 }
