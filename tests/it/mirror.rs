@@ -116,7 +116,7 @@ impl Mirror {
         self.image_with(release, text, mode, &[])
     }
 
-    fn image_with(&self, release: &str, text: &str, mode: u32, more: &[&str]) -> Vec<u8> {
+    fn image_with(&self, release: &str, text: &str, mode: u32, arguments: &[&str]) -> Vec<u8> {
         let tree = self.repo.path("tree");
         let _ = fs::remove_dir_all(&tree);
         let release = format!("tree/usr/lib/extension-release.d/extension-release.{release}");
@@ -127,8 +127,13 @@ impl Mirror {
         let to = self.repo.path("image");
         let _ = fs::remove_file(&to);
         let mut make = Command::new("mksquashfs");
-        let ran =
-            make.arg(&tree).arg(&to).args(["-quiet", "-all-root"]).args(more).output().unwrap();
+        let ran = make
+            .arg(&tree)
+            .arg(&to)
+            .args(["-quiet", "-all-root"])
+            .args(arguments)
+            .output()
+            .unwrap();
         assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
         fs::read(to).unwrap()
     }
