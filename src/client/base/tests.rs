@@ -136,7 +136,7 @@ fn what_is_in_the_way_is_named() {
     assert!(matches!(merged("variant: fcos\nversion: 1.5.0\n"), Err(BaseError::Variant { .. })));
     assert!(matches!(merged("a: 1\n"), Err(BaseError::Variant { .. })));
     assert!(matches!(merged("a: [\n"), Err(BaseError::Yaml(_))));
-    assert!(matches!(merged("variant: flatcar\r\nversion: 1.0.0\r\n"), Err(BaseError::Closed(_))));
+    assert!(matches!(merged("variant: flatcar\r\nversion: 1.0.0\r\n"), Err(BaseError::Crlf)));
 }
 
 proptest::proptest! {
