@@ -73,7 +73,7 @@ pub(super) fn judge_programs(arch: Option<Arch>, programs: &BTreeMap<String, Elf
 pub(super) fn judge_attributes(attributes: &Attributes) -> Vec<Finding> {
     let found = attributes.overlay.iter().map(|name| {
         let message = format!(
-            "it has files with the attribute {name}: merged, they would hide or change the host's"
+            "it has files with the attribute {name}: merged, they would hide or change files of the host"
         );
         Finding::of_image(Lint::OverlayAttribute, message)
     });
@@ -223,7 +223,7 @@ fn judge_entry(kind: Kind, entry: &Listed) -> Vec<Finding> {
     let gathers = [".wants", ".requires", ".upholds"].iter().any(|end| path.ends_with(end))
         && path.strip_prefix(kind.units()).is_some_and(|rest| rest.starts_with('/'));
     if is_merged && entry.kind != 'd' && (gathers || FOLDERS.contains(&path)) {
-        let message = "is no folder: merged, it would hide the host's own and all that is in it";
+        let message = "is no folder: merged, it would hide that of the host and all that is in it";
         find(Lint::HidesFolder, message.to_owned());
     }
     findings
