@@ -66,6 +66,8 @@ impl Folder {
         for number in 0..FILES {
             let mut bytes = vec![0; each];
             random.fill_bytes(&mut bytes);
+            // A disk: what begins like no image is not mirrored as one.
+            bytes[510..512].copy_from_slice(b"\x55\xaa");
             let arch = if number % 2 == 0 { "x86-64" } else { "arm64" };
             let name = format!("m-{}.0-{arch}.raw", number / 2);
             let _ = writeln!(manifest, "{}  {name}", Sha256::of(&bytes));

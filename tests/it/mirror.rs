@@ -959,13 +959,13 @@ fn what_half_a_run_left_gives_way_to_what_they_have_now() {
     assert!(mirror.repo.path("public/k/k-v1.1-x86-64.raw").exists());
     // They make the whole release anew.
     for arch in ["x86-64", "arm64"] {
-        mirror.files.insert(format!("k-v1.1-{arch}.raw"), format!("anew {arch}").into());
+        mirror.files.insert(format!("k-v1.1-{arch}.raw"), disk(&format!("anew {arch}")));
     }
     mirror.publish();
     mirror.repo.sync().ok();
     mirror.is_served_as_theirs();
     // A file that nobody knows of stays, and stops them.
-    mirror.files.insert("k-v1.2-arm64.raw".to_owned(), b"theirs".to_vec());
+    mirror.files.insert("k-v1.2-arm64.raw".to_owned(), disk("theirs"));
     mirror.publish();
     mirror.repo.write("public/k/k-v1.2-arm64.raw", "somebody's");
     mirror.repo.sync().code(3).says(&["k-v1.2-arm64.raw is there already"]);
