@@ -6,9 +6,11 @@
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
+use jiff::Timestamp;
 
 use crate::build::Workshop;
 use crate::config::source::SourceRule;
@@ -53,6 +55,9 @@ pub enum Run {
 
 /// How often a component is planned anew because another publisher was faster.
 pub(crate) const ATTEMPTS: usize = 5;
+
+/// The same in a sync: several publishers that begin at once each write more than once.
+const PLANS: u32 = 16;
 
 /// Brings the repository up to date.
 ///
@@ -330,25 +335,32 @@ async fn carry_out_plan(
         return Ok(());
     }
     let mut made = Made::default();
-    for _ in 0..ATTEMPTS {
+    for attempted in 1..=PLANS {
         let theirs = survey.memory.theirs().filter(|_| survey.component.is_verbatim());
-        let attempted = match theirs {
+        let done = match theirs {
             Some(theirs) => {
                 let attempt = verbatim::attempt(survey, &theirs, shop, place, rules, outcome);
                 attempt.await.map(|()| false)
             }
             None => attempt(survey, shop, place, rules, &mut made, outcome).await,
         };
-        match attempted {
+        match done {
             Err(error) if is_raced(&error) => {
                 let component = survey.component.name.as_str();
                 tracing::debug!(component, "another publisher was faster");
+                stand_back(attempted).await;
             }
             Ok(true) => {}
             done => return done.map(drop),
         }
     }
     Err(CommitError::Raced { folder: place.folder.clone() }.into())
+}
+
+/// Waits for a moment that grows, so that publishers that met do not meet again.
+async fn stand_back(attempt: u32) {
+    let moment = Timestamp::now().subsec_nanosecond().unsigned_abs() / 1000 % 50;
+    tokio::time::sleep(Duration::from_millis(u64::from(moment * attempt))).await;
 }
 
 fn is_raced(error: &anyhow::Error) -> bool {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use url::Url;
 
-use super::Survey;
+use super::{Survey, stand_back};
 use crate::client::emulate::{self, Misled};
 use crate::client::{Offer, Offered, Trust, butane, ignition, is_told, machine, script, transfer};
 use crate::config::{Component, Config};
@@ -25,6 +25,9 @@ use crate::repository::{self, MANIFEST, Place, Published};
 use crate::sign::{Keyring, Signer};
 use crate::store::{Seen, Store};
 use crate::version::Version;
+
+/// How often files for nodes are tried where another publisher writes them, too.
+const KEEP: u32 = 8;
 
 /// What all files for nodes are made of, besides their component.
 #[derive(Debug)]
@@ -89,6 +92,29 @@ impl<'c> Clients<'c> {
         self.known
             && !(files.len() == published.catalogue.clients.len()
                 && files.iter().all(|(name, text)| is_kept(published, name, text)))
+    }
+
+    /// The same where other publishers may be at it: what they wrote is read, and it is tried again. Whoever
+    /// is last has the newest manifest; if that is never us, the next sync sees what is due.
+    ///
+    /// # Errors
+    /// The store cannot be read or written.
+    pub(super) async fn keep_in_turn(
+        &self,
+        component: &Component,
+        place: &Place<'_>,
+        published: &mut Published,
+    ) -> Result<Vec<String>, CommitError> {
+        for attempt in 1..=KEEP {
+            match self.keep(component, place, published).await {
+                Err(CommitError::Raced { .. }) => {}
+                done => return done,
+            }
+            stand_back(attempt).await;
+            *published = Published::read(place.store, place.folder).await?;
+        }
+        tracing::debug!(component = component.name.as_str(), "others keep the files for nodes");
+        Ok(Vec::new())
     }
 
     /// Writes the files that differ, and takes away those that are not wanted any more. Gives warnings
