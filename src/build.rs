@@ -254,13 +254,12 @@ impl<'w> Bench<'w> {
     /// There is no folder for temporary files.
     pub fn new<'b>(
         shop: &'w Workshop,
-        component: &Component,
+        component: &Arc<Component>,
         builds: impl IntoIterator<Item = &'b Build>,
     ) -> Result<Self, BuildError> {
         let folder = Scratch::new()
             .map_err(|source| BuildError::Disk { path: std::env::temp_dir(), source })?;
-        let component = Arc::new(component.clone());
-        let shared = Mutex::default();
+        let (component, shared) = (component.clone(), Mutex::default());
         let bench = Self { shop, component, folder, shared, beside: Mutex::default() };
         for build in builds {
             // What is wrong with a build is told when its turn comes.

@@ -18,7 +18,9 @@ use tokio::process::{Child, Command};
 use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 
-use crate::source::kin::{self, Kin};
+mod kin;
+
+use kin::Kin;
 
 /// How much of what is said is kept for each line that is shown, in bytes.
 const OF_A_LINE: usize = 256;

@@ -15,6 +15,7 @@
 //! | [`inert`] | texts made harmless |
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use thiserror::Error;
 use url::Url;
@@ -217,6 +218,15 @@ pub fn is_told(component: &Component) -> bool {
 }
 
 impl<'a> Offer<'a> {
+    /// An offer to be tried on a manifest: where it is and who vouches for it is nothing that a pattern has
+    /// in it.
+    #[must_use]
+    pub fn to_try(component: &'a Component, images: &'a [Offered]) -> Self {
+        static NOWHERE: LazyLock<Url> =
+            LazyLock::new(|| Url::parse("https://localhost/").expect("a literal URL"));
+        Self { component, url: &NOWHERE, trust: &Trust::Unsigned, images }
+    }
+
     /// The address of the component's folder.
     #[must_use]
     pub fn folder(&self) -> Url {

@@ -40,6 +40,7 @@ mod quota;
 pub use document::Document;
 pub use download::Fetched;
 pub use error::FetchError;
+pub(crate) use error::up_to;
 pub use exchange::Exchanged;
 pub use quota::Quota;
 use quota::Said;

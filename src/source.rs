@@ -25,7 +25,6 @@ pub mod gitea;
 pub mod github;
 pub mod gitlab;
 pub mod http;
-pub(crate) mod kin;
 pub mod memory;
 pub mod repository;
 

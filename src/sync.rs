@@ -10,12 +10,11 @@ use std::time::Duration;
 
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
-use jiff::Timestamp;
 
 use crate::build::Workshop;
 use crate::config::source::SourceRule;
 use crate::config::{Config, ConfigError, Signing};
-use crate::fetch::Client;
+use crate::fetch::{self, Client};
 use crate::report::{Progress, Told};
 use crate::repository::commit::{Change, CommitError};
 use crate::repository::seal;
@@ -177,7 +176,10 @@ pub fn workshop(config: &Config, progress: &Progress) -> anyhow::Result<Workshop
     shop.guard.ledger.open()?;
     let wrong = |file: &Path, error: &dyn std::error::Error, hint: Option<String>| {
         let wrong = ConfigError::new(file, error.to_string());
-        hint.map_or_else(|| wrong.clone(), |hint| wrong.clone().with_hint(hint))
+        match hint {
+            Some(hint) => wrong.with_hint(hint),
+            None => wrong,
+        }
     };
     shop.client.check().map_err(|error| wrong(&config.file, &error, error.hint()))?;
     shop.guard.check().map_err(|error| wrong(&config.file, &error, error.hint()))?;
@@ -359,8 +361,7 @@ async fn carry_out_plan(
 
 /// Waits for a moment that grows, so that publishers that met do not meet again.
 async fn stand_back(attempt: u32) {
-    let moment = Timestamp::now().subsec_nanosecond().unsigned_abs() / 1000 % 50;
-    tokio::time::sleep(Duration::from_millis(u64::from(moment * attempt))).await;
+    tokio::time::sleep(fetch::up_to(Duration::from_millis(50) * attempt)).await;
 }
 
 fn is_raced(error: &anyhow::Error) -> bool {

@@ -302,6 +302,10 @@ fn in_words(said: Option<&str>) -> String {
 /// How long to wait after a failure: anything up to a bound that grows ("full jitter"), so that
 /// those who failed together do not come again together.
 pub(super) fn backoff(tried: u32) -> Duration {
-    let bound = Duration::from_millis(500) * 2_u32.pow(tried.min(4));
+    up_to(Duration::from_millis(500) * 2_u32.pow(tried.min(4)))
+}
+
+/// A random time up to a bound.
+pub(crate) fn up_to(bound: Duration) -> Duration {
     rand::thread_rng().gen_range(Duration::ZERO..=bound)
 }

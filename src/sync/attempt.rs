@@ -192,7 +192,7 @@ async fn build_and_publish<'s, 'b>(
     made: &mut Made<'s>,
     outcome: &mut Outcome,
 ) -> anyhow::Result<Vec<Absent<'b>>> {
-    let component = &*survey.component;
+    let component = &survey.component;
     let is_missing = |build: &&Build| {
         !made.images.contains_key(&build.image)
             && !made.broken.contains(&build.shown)

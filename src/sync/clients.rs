@@ -88,10 +88,7 @@ impl<'c> Clients<'c> {
 
     /// Whether a file lacks, is another one than was written, or is not wanted any more.
     pub(super) fn is_due(&self, component: &Component, published: &Published) -> bool {
-        let files = self.files(component, &published.manifest);
-        self.known
-            && !(files.len() == published.catalogue.clients.len()
-                && files.iter().all(|(name, text)| is_kept(published, name, text)))
+        self.known && !are_kept(published, &self.files(component, &published.manifest))
     }
 
     /// The same where other publishers may be at it: what they wrote is read, and it is tried again. Whoever
@@ -132,11 +129,11 @@ impl<'c> Clients<'c> {
         published: &mut Published,
     ) -> Result<Vec<String>, CommitError> {
         let Place { store, lock, folder, .. } = *place;
-        if !self.is_due(component, published) {
+        let files = self.files(component, &published.manifest);
+        if !self.known || are_kept(published, &files) {
             return Ok(warnings(store, component, published));
         }
         let raced = || CommitError::Raced { folder: folder.clone() };
-        let files = self.files(component, &published.manifest);
         let before = published.catalogue.clients.clone();
         let mut due = Vec::new();
         for (name, text) in &files {
@@ -186,6 +183,12 @@ impl<'c> Clients<'c> {
         }
         Ok(warnings(store, component, published))
     }
+}
+
+/// Whether these files are all there are, and each as it was written last.
+fn are_kept(published: &Published, files: &BTreeMap<FileName, String>) -> bool {
+    files.len() == published.catalogue.clients.len()
+        && files.iter().all(|(name, text)| is_kept(published, name, text))
 }
 
 /// Whether a file is as it was written last, as far as its length tells; or somebody else's, as before.
@@ -327,9 +330,7 @@ fn check(
             || survey.published.recorded(&image.name).is_some()
             || coming.iter().any(|(coming, _)| coming.name == image.name)
     });
-    // Where it will be is nothing that a pattern has in it.
-    let url = Url::parse("https://localhost/").expect("a literal URL");
-    let offer = Offer { component, url: &url, trust: &Trust::Unsigned, images: &images };
+    let offer = Offer::to_try(component, &images);
     let name = &component.name;
     match emulate::check(&offer, manifest) {
         Err(error) => vec![Told {

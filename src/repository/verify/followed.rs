@@ -1,10 +1,8 @@
 //! What nodes take that follow the component: its transfers, tried on the manifest as it is served.
 
-use url::Url;
-
 use super::{Expected, Origin, Verified};
 use crate::client::emulate::{self, images};
-use crate::client::{Offer, Trust, is_told};
+use crate::client::{Offer, is_told};
 use crate::manifest::Manifest;
 use crate::name::Arch;
 use crate::repository::MANIFEST;
@@ -23,14 +21,7 @@ pub(super) async fn check(
         return;
     }
     let images = images(&expected.component, manifest);
-    // Where it is served is nothing that a pattern has in it.
-    let url = Url::parse("https://localhost/").expect("a literal URL");
-    let offer = Offer {
-        component: &expected.component,
-        url: &url,
-        trust: &Trust::Unsigned,
-        images: &images,
-    };
+    let offer = Offer::to_try(&expected.component, &images);
     match emulate::check(&offer, manifest) {
         Ok(misled) => {
             for misled in misled {

@@ -14,14 +14,14 @@ use jiff::Timestamp;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// The variable that marks them.
-pub(crate) const MARK: &str = "PUBLISH_RUN";
+pub(super) const MARK: &str = "PUBLISH_RUN";
 
 /// How often they are looked for: one that is killed may just have started another.
 const ROUNDS: usize = 16;
 
 /// The family of one program.
 #[derive(Debug)]
-pub(crate) struct Kin(String);
+pub(super) struct Kin(String);
 
 impl Default for Kin {
     fn default() -> Self {
@@ -34,12 +34,12 @@ impl Default for Kin {
 
 impl Kin {
     /// What the program must have in its environment as [`MARK`].
-    pub(crate) fn mark(&self) -> &str {
+    pub(super) fn mark(&self) -> &str {
         &self.0
     }
 
     /// Kills all of them that live. Without `/proc` nobody is found.
-    pub(crate) fn kill(&self) {
+    pub(super) fn kill(&self) {
         for _ in 0..ROUNDS {
             let found = self.find().unwrap_or_default();
             if found.is_empty() {
