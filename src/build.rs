@@ -13,9 +13,12 @@ use tokio::sync::{OnceCell, Semaphore};
 
 use crate::config::build::Maker;
 use crate::config::image::Format;
+use crate::config::verity::Verity;
 use crate::config::{Component, Config};
 use crate::fetch::arriving::Arriving;
 use crate::fetch::{Client, FetchError, Fetched};
+use crate::image::disk::signature::{Seal, SealError};
+use crate::image::disk::{DiskError, Protection};
 use crate::image::inspect::InspectError;
 use crate::image::squashfs::Pool;
 use crate::image::{self, Draft, Identity, Image, ImageError};
@@ -97,6 +100,9 @@ pub enum BuildError {
     /// The image cannot be written.
     #[error("cannot build")]
     Image(#[from] ImageError),
+    /// What an image is to be signed with is not there.
+    #[error("cannot sign the image")]
+    Seal(#[from] SealError),
     /// An image of somebody's repository that nodes would not merge, or not survive.
     #[error("{name} of their repository would stop nodes: {problem}")]
     Unfit {
@@ -163,6 +169,10 @@ impl BuildError {
             Self::Denied { .. } => Some(
                 "it is not published: [lint] deny says so; what is meant is named in [lint] allow".to_owned(),
             ),
+            Self::Seal(source)
+            | Self::Image(ImageError::Protection { source: DiskError::Seal(source), .. }) => {
+                Some(source.hint())
+            }
             Self::Image(_) | Self::NoAsset(_) => None,
             Self::Lint { hint, .. } => Some(hint.clone()),
             Self::Rule(_) => Some("leave `when` out, or exclude the version".to_owned()),
@@ -551,7 +561,8 @@ impl Job {
             image.findings = judge::judge_whole(component, &image)?;
             return Ok((image, date(build, newest)));
         };
-        let mut draft = Draft::new(codec, build.arch, &self.pool, &path, progress)?;
+        let protection = self.protection()?;
+        let mut draft = Draft::new(codec, build.arch, &self.pool, &path, protection, progress)?;
         let mut keep = |reader: &mut dyn Read| draft.take(reader);
         let mut intake = Intake::into_image(folder, &mut keep);
         let root = match &self.left {
@@ -575,6 +586,18 @@ impl Job {
         let mut image = draft.finish(made.tree, &identity, &component.xattrs, time)?;
         image.findings = judge(component, &image)?;
         Ok((image, time))
+    }
+}
+
+impl Job {
+    /// What the image is protected with, if it is to be.
+    fn protection(&self) -> Result<Option<Protection>, SealError> {
+        let Some(verity) = &self.component.image.verity else { return Ok(None) };
+        let seal = match verity {
+            Verity::Tree => None,
+            Verity::Signed(rule) => Some(Seal::open(rule)?),
+        };
+        Ok(Some(Protection::new(&self.build.image, self.build.arch, seal)))
     }
 }
 

@@ -199,6 +199,9 @@ enum Command {
         /// List every file
         #[arg(long)]
         list: bool,
+        /// The certificate that the image must be signed for, in PEM form
+        #[arg(long, value_name = "FILE", conflicts_with = "other")]
+        certificate: Option<PathBuf>,
     },
     /// What a node needs to follow a component: sysupdate.d, Butane, a script
     Client(client::Args),
@@ -337,7 +340,9 @@ async fn run(args: Args) -> anyhow::Result<Ended> {
         Command::Verify { keyring, quick, target, .. } => {
             verify::run(&context, target.as_deref(), keyring.as_deref(), quick).await
         }
-        Command::Inspect { image, other: None, list } => inspect::run(&context, &image, list),
+        Command::Inspect { image, other: None, list, certificate } => {
+            inspect::run(&context, &image, list, certificate.as_deref())
+        }
         Command::Inspect { image, other: Some(other), .. } => {
             inspect::compare(&context, &image, &other)
         }

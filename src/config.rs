@@ -33,6 +33,7 @@ pub mod signing;
 pub mod source;
 mod store;
 pub mod trust;
+pub mod verity;
 pub mod versions;
 pub mod xattrs;
 
@@ -316,6 +317,11 @@ fn load_component(path: &Path) -> Result<Component, ConfigError> {
                 "[[asset]] signature: `{named}` {problem}\nhint: the path is relative to the folder of this file"
             );
             ConfigError::in_text(path, &text, &message)
+        })?;
+    }
+    if let Some(verity) = &mut component.image.verity {
+        verity.load(folder).map_err(|problem| {
+            ConfigError::in_text(path, &text, &format!("[image] verity: {problem}"))
         })?;
     }
     let overlay = path.with_extension("");

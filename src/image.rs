@@ -18,12 +18,14 @@ use crate::recipe::spool::{Content, SpoolError};
 use crate::recipe::tree::{Node, Tree, TreeError};
 
 pub mod compare;
+pub mod disk;
 pub mod inspect;
 mod pack;
 pub mod release;
 pub mod squashfs;
 pub mod unpack;
 
+use disk::{DiskError, Protection};
 use pack::Packer;
 use release::ExtensionRelease;
 use squashfs::Pool;
@@ -46,6 +48,14 @@ pub enum ImageError {
         path: PathBuf,
         /// Why.
         source: squashfs::SquashfsError,
+    },
+    /// What protects it could not be added.
+    #[error("cannot protect the image {path}", path = path.display())]
+    Protection {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: DiskError,
     },
     /// A rule for attributes that concerns nothing.
     #[error("[xattrs] `{0}` matches nothing in the image")]
@@ -95,7 +105,8 @@ pub struct Draft<'p> {
 }
 
 impl<'p> Draft<'p> {
-    /// Begins a squashfs image at `path`, where no file is yet. It is none before it is finished.
+    /// Begins a squashfs image at `path`, where no file is yet. It is none before it is finished. With a
+    /// `protection` it is in a disk image, beside its hashes.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -104,9 +115,11 @@ impl<'p> Draft<'p> {
         arch: Arch,
         pool: &Pool,
         path: &Path,
+        protection: Option<Protection>,
         progress: &'p Progress<'p>,
     ) -> Result<Self, ImageError> {
-        let packer = Packer::new(compression, block_size, arch, pool, path, progress)?;
+        let codec = (compression, block_size);
+        let packer = Packer::new(codec, arch, pool, path, protection, progress)?;
         Ok(Self { packer, path: path.to_owned() })
     }
 

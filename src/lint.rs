@@ -45,6 +45,8 @@ pub enum Lint {
     SpecialFile,
     /// An extended attribute that means something to overlayfs.
     OverlayAttribute,
+    /// An image is not what its hash tree or its signature says.
+    Verity,
     /// A symlink is longer than readers of images take.
     LongSymlink,
     /// A unit that is to be enabled is not there.
@@ -89,7 +91,7 @@ pub enum Level {
 
 impl Lint {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Empty,
         Self::FileName,
         Self::ExtensionRelease,
@@ -98,6 +100,7 @@ impl Lint {
         Self::HidesFolder,
         Self::SpecialFile,
         Self::OverlayAttribute,
+        Self::Verity,
         Self::LongSymlink,
         Self::MissingUnit,
         Self::MissingPath,
@@ -127,6 +130,7 @@ impl Lint {
             Self::HidesFolder => "hides-folder",
             Self::SpecialFile => "special-file",
             Self::OverlayAttribute => "overlay-attribute",
+            Self::Verity => "verity",
             Self::LongSymlink => "long-symlink",
             Self::MissingUnit => "missing-unit",
             Self::MissingPath => "missing-path",
@@ -181,6 +185,7 @@ impl Lint {
             | Self::HidesFolder
             | Self::SpecialFile
             | Self::OverlayAttribute
+            | Self::Verity
             | Self::FolderMode
             | Self::MissingPath => true,
             Self::Outside

@@ -10,7 +10,7 @@ use crate::lint::{self, Finding, Level, Lint};
 /// # Errors
 /// Nobody should have it.
 pub(super) fn judge(component: &Component, image: &Image) -> Result<Vec<Finding>, BuildError> {
-    let looked = match inspect::inspect_closely(&image.path, Some(component.name.as_str())) {
+    let looked = match inspect::inspect_ours(&image.path, component.name.as_str()) {
         Ok(looked) => looked,
         // It is larger than what is looked into of images from anywhere.
         Err(error) => {

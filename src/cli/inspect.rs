@@ -8,7 +8,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{Context, Ended, print, print_json};
+use crate::config::verity::Certificate;
 use crate::image::compare::{self, Changed, Comparison, Difference};
+use crate::image::disk::check::Verity;
 use crate::image::inspect::{self, Inspection, Listed, Use};
 use crate::lint::{self, Level};
 use crate::name::Sha256;
@@ -21,8 +23,18 @@ struct Result {
     image: Inspection,
 }
 
-pub(super) fn run(context: &Context, path: &Path, list: bool) -> anyhow::Result<Ended> {
-    let mut image = inspect::inspect_closely(path, None)?;
+pub(super) fn run(
+    context: &Context,
+    path: &Path,
+    list: bool,
+    certificate: Option<&Path>,
+) -> anyhow::Result<Ended> {
+    let certificate = certificate.map(|file| {
+        Certificate::open(file)
+            .map_err(|error| anyhow::anyhow!("{} {error}\nhint: {}", file.display(), error.hint()))
+    });
+    let certificate = certificate.transpose()?;
+    let mut image = inspect::inspect_closely(path, certificate.as_ref())?;
     let (sha256, _) = Sha256::of_reader(&mut File::open(path)?)?;
     let entries = std::mem::take(&mut image.entries);
     if list && context.json {
@@ -104,8 +116,9 @@ fn text(result: &Result) -> String {
     let _ = writeln!(out, "{}", image.name);
     let _ = writeln!(
         out,
-        "  size       {} (squashfs, {}, blocks of {})",
+        "  size       {} ({}squashfs, {}, blocks of {})",
         human_size(image.size),
+        if image.is_disk { "disk image, " } else { "" },
         image.compression,
         human_size(image.block_size.into())
     );
@@ -118,6 +131,9 @@ fn text(result: &Result) -> String {
         count(files, "file"),
         human_size(image.unpacked)
     );
+    if let Some(verity) = &image.verity {
+        protection(&mut out, verity);
+    }
     for (name, keys) in &image.releases {
         let keys =
             keys.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ");
@@ -144,6 +160,21 @@ fn text(result: &Result) -> String {
         let _ = writeln!(out, "  {level}    {} [{lint}]", text.escape_debug());
     }
     out
+}
+
+/// What protects it, and who vouches for that.
+fn protection(out: &mut String, verity: &Verity) {
+    let Verity { root_hash, blocks, signed, .. } = verity;
+    let _ = writeln!(out, "  verity     {root_hash}, over {blocks} blocks of 4 KiB");
+    let Some(signed) = signed else { return };
+    let by = match (&signed.by, &signed.certificate) {
+        (Some(by), Some(certificate)) => {
+            let which = if signed.known { "the given certificate" } else { "certificate" };
+            format!("{}, {which} {certificate}", by.escape_debug())
+        }
+        _ => "somebody: only --certificate FILE can tell whom".to_owned(),
+    };
+    let _ = writeln!(out, "  signed by  {by}");
 }
 
 fn listing(entries: &[Listed]) -> String {

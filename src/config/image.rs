@@ -7,6 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::quantity::Size;
+use super::verity::{self, Verity};
 use crate::template::Template;
 
 /// `[image]`, read and checked.
@@ -15,6 +16,9 @@ use crate::template::Template;
 pub struct ImageRule {
     /// What the file is.
     pub format: Format,
+    /// Whether the image protects itself.
+    #[serde(skip_serializing)]
+    pub verity: Option<Verity>,
     /// What the file is called.
     #[serde(serialize_with = "super::component::as_text")]
     pub name: Template,
@@ -130,6 +134,8 @@ struct Raw {
     level: Option<u32>,
     block_size: Option<Size>,
     bcj: Option<bool>,
+    #[serde(default, deserialize_with = "verity::verity")]
+    verity: Option<Verity>,
     name: Option<Template>,
 }
 
@@ -138,7 +144,8 @@ impl Default for ImageRule {
         let (_, level, block_size) = Preset::Balanced.meaning();
         let compression = Compression::Zstd(level);
         let format = Format::Squashfs { compression, block_size };
-        Self { format, name: default_name(), is_named: false, is_shaped: false }
+        let name = default_name();
+        Self { format, verity: None, name, is_named: false, is_shaped: false }
     }
 }
 
@@ -149,13 +156,14 @@ fn default_name() -> Template {
 impl TryFrom<Raw> for ImageRule {
     type Error = String;
     fn try_from(raw: Raw) -> Result<Self, String> {
-        let Raw { format, preset, compression, level, block_size, bcj, name } = raw;
+        let Raw { format, preset, compression, level, block_size, bcj, verity, name } = raw;
         let is_shaped = format.is_some()
             || preset.is_some()
             || compression.is_some()
             || level.is_some()
             || block_size.is_some()
-            || bcj.is_some();
+            || bcj.is_some()
+            || verity.is_some();
         let is_named = name.is_some();
         let name = name.unwrap_or_else(default_name);
         if format == Some(FileSystem::None) {
@@ -167,7 +175,10 @@ impl TryFrom<Raw> for ImageRule {
             {
                 return Err("`format = \"none\"` publishes the file as it is\nhint: leave out what says how to compress it".to_owned());
             }
-            return Ok(Self { format: Format::None, name, is_named, is_shaped });
+            if verity.is_some() {
+                return Err("`format = \"none\"` publishes the file as it is\nhint: leave `verity` out: whoever made the file protects it".to_owned());
+            }
+            return Ok(Self { format: Format::None, verity, name, is_named, is_shaped });
         }
         let (preset_algorithm, preset_level, preset_block) =
             preset.unwrap_or(Preset::Balanced).meaning();
@@ -202,7 +213,8 @@ impl TryFrom<Raw> for ImageRule {
                 .filter(|size| size.is_power_of_two() && (4 << 10..=1 << 20).contains(size))
                 .ok_or("squashfs has no blocks of this size\nhint: a power of two from \"4KiB\" to \"1MiB\"")?,
         };
-        Ok(Self { format: Format::Squashfs { compression, block_size }, name, is_named, is_shaped })
+        let format = Format::Squashfs { compression, block_size };
+        Ok(Self { format, verity, name, is_named, is_shaped })
     }
 }
 
@@ -248,6 +260,7 @@ mod tests {
             "block-size = \"2MiB\"",
             "block-size = \"100KiB\"",
             "format = \"none\"\nlevel = 3",
+            "format = \"none\"\nverity = true",
             "preset = \"tiny\"",
         ] {
             assert!(read(text).is_err(), "{text}");

@@ -71,7 +71,7 @@ impl Comparison {
 /// One of them cannot be read.
 pub fn compare(first: &Path, second: &Path) -> Result<Comparison, InspectError> {
     let paths = [first, second];
-    let [one, other] = [inspect::open(first)?.0, inspect::open(second)?.0];
+    let [one, other] = [inspect::open(first)?, inspect::open(second)?];
     let (ours, theirs) = (nodes(&one), nodes(&other));
     let mut readers = Readers::new(paths)?;
     let mut entries = Vec::new();
@@ -129,7 +129,7 @@ struct Readers<'p> {
 
 impl<'p> Readers<'p> {
     fn new(paths: [&'p Path; 2]) -> Result<Self, InspectError> {
-        let images = [inspect::open(paths[0])?.0, inspect::open(paths[1])?.0];
+        let images = [inspect::open(paths[0])?, inspect::open(paths[1])?];
         Ok(Self { paths, images, fragments: Default::default() })
     }
 
@@ -147,7 +147,7 @@ impl<'p> Readers<'p> {
             }
             self.fragments[at].insert(file.frag_index());
             if self.fragments[at].len() > FRAGMENTS {
-                self.images[at] = inspect::open(paths[at])?.0;
+                self.images[at] = inspect::open(paths[at])?;
                 self.fragments[at].clear();
             }
         }

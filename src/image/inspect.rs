@@ -5,15 +5,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use backhand::{FilesystemReader, InnerNode, Node, SquashfsFileReader};
 use serde::Serialize;
 use thiserror::Error;
 
+use super::disk::Disk;
+use super::disk::check::{How, Verity};
 use super::release::ExtensionRelease;
 use crate::config::extension::Kind;
+use crate::config::verity::Certificate;
 use crate::lint::{self, Evidence, Finding, Level, Lint};
 use crate::recipe::elf::{self, Elf};
 
@@ -25,7 +29,9 @@ mod magic;
 
 use attributes::Attributes;
 use closely::Close;
-use judge::{Merged, judge, judge_attributes, judge_programs, kind_of, machine_of};
+use judge::{
+    Merged, judge, judge_attributes, judge_machine, judge_programs, kind_of, machine_of,
+};
 
 /// The first bytes of squashfs 4.0, little-endian.
 const MAGIC: &[u8] = b"hsqs";
@@ -68,6 +74,14 @@ pub enum InspectError {
         /// What the reader said.
         problem: String,
     },
+    /// Its file system cannot be read, because it is not the one that was hashed.
+    #[error("{path} was changed: {problem}", path = path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// Where.
+        problem: String,
+    },
     /// It begins like nothing that a node could mount.
     #[error("{path} is no image: it {}", if *.empty { "is empty" } else { "begins like no file system and no disk" }, path = path.display())]
     Unknown {
@@ -105,6 +119,9 @@ pub struct Inspection {
     pub files: u64,
     /// Their size in bytes, unpacked.
     pub unpacked: u64,
+    /// What protects it, if it is a disk image that has a hash tree.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verity: Option<Verity>,
     /// What it can be used as.
     pub uses: Vec<Use>,
     /// The machines it is for, as its extension-release says.
@@ -112,6 +129,9 @@ pub struct Inspection {
     pub architecture: Option<String>,
     /// Each extension-release, by the name it is for.
     pub releases: BTreeMap<String, BTreeMap<String, String>>,
+    /// Whether it is a disk image, and no bare file system.
+    #[serde(skip)]
+    pub is_disk: bool,
     /// Why a client would not take it; empty if it would.
     pub problems: Vec<String>,
     /// The same and, if it was looked at closely, what else is odd about it, by name.
@@ -163,20 +183,48 @@ pub struct Listed {
     pub target: Option<String>,
 }
 
-/// Reads an image. `known_as` is the name a node would merge it under, besides the file's own.
+/// Reads an image. `known_as` is the name a node would merge it under, besides the file's own. Every block
+/// of one that has a hash tree is compared with it; one that is signed must be so for the `certificate`,
+/// if one is given.
 ///
 /// # Errors
 /// It cannot be read, or is no image. What is wrong in it otherwise is in `problems`.
-pub fn inspect(path: &Path, known_as: Option<&str>) -> Result<Inspection, InspectError> {
-    look(path, Merged::Itself(known_as), None)
+pub fn inspect(
+    path: &Path,
+    known_as: Option<&str>,
+    certificate: Option<&Certificate>,
+) -> Result<Inspection, InspectError> {
+    let certificates = certificate.map(std::slice::from_ref).unwrap_or_default();
+    look(path, Merged::Itself(known_as), How { blocks: true, certificates }, None)
 }
 
-/// The same, and looks into programs, links and units, which takes longer.
+/// The same, and looks into programs, links and units, which takes longer. An image that is not signed for
+/// the `certificate` has a problem.
 ///
 /// # Errors
 /// As [`inspect`].
-pub fn inspect_closely(path: &Path, known_as: Option<&str>) -> Result<Inspection, InspectError> {
-    look(path, Merged::Itself(known_as), Some(Close::default()))
+pub fn inspect_closely(
+    path: &Path,
+    certificate: Option<&Certificate>,
+) -> Result<Inspection, InspectError> {
+    let certificates = certificate.map(std::slice::from_ref).unwrap_or_default();
+    let how = How { blocks: true, certificates };
+    let mut image = look(path, Merged::Itself(None), how, Some(Close::default()))?;
+    if certificate.is_some() && !image.is_disk {
+        let problem = "it is a bare file system: nothing in it is signed";
+        image.problems.insert(0, problem.to_owned());
+        image.findings.insert(0, Finding::of_image(Lint::Verity, problem.to_owned()));
+    }
+    Ok(image)
+}
+
+/// Looks closely at an image that was made here a moment ago: what was just hashed is not hashed again.
+///
+/// # Errors
+/// As [`inspect`].
+pub fn inspect_ours(path: &Path, known_as: &str) -> Result<Inspection, InspectError> {
+    let how = How { blocks: false, certificates: &[] };
+    look(path, Merged::Itself(Some(known_as)), how, Some(Close::default()))
 }
 
 /// Looks closely at somebody's system extension, which nodes follow by a link: it may be for a name that
@@ -194,12 +242,14 @@ pub fn inspect_others(
     let disk = |source| InspectError::Disk { path: path.to_owned(), source };
     let begin = File::open(path).and_then(|file| file.take(magic::HEAD).read_to_end(&mut head));
     begin.map_err(disk)?;
-    if !head.starts_with(MAGIC) {
+    // A disk that has another file system than ours is for others to look into.
+    if !head.starts_with(MAGIC) && !is_disk(path).map_err(disk)? {
         let unknown = || InspectError::Unknown { path: path.to_owned(), empty: head.is_empty() };
         return if magic::is_known(&head) { Ok(None) } else { Err(unknown()) };
     }
     let merged = if told { Merged::LinkedAs(component) } else { Merged::Linked(component) };
-    let image = look(path, merged, Some(Close::default()))?;
+    let how = How { blocks: true, certificates: &[] };
+    let image = look(path, merged, how, Some(Close::default()))?;
     let os_release = ["usr/lib/os-release", "etc/os-release"];
     let has_os = image.entries.iter().any(|entry| os_release.contains(&entry.path.as_str()));
     Ok(Some(image).filter(|image| !(image.releases.is_empty() && has_os)))
@@ -208,15 +258,30 @@ pub fn inspect_others(
 fn look(
     path: &Path,
     merged: Merged<'_>,
+    how: How<'_>,
     mut close: Option<Close>,
 ) -> Result<Inspection, InspectError> {
-    let (image, size, attributes) = open_with_attributes(path)?;
+    let opened = find(path)?;
+    let (verity, changed) = match &opened.disk {
+        Some(disk) => disk
+            .check(&opened.file, how)
+            .map_err(|source| InspectError::Disk { path: path.to_owned(), source })?,
+        None => (None, Vec::new()),
+    };
+    let (size, disk) = (opened.size, opened.disk.clone());
+    let (image, attributes) = read(path, opened).map_err(|error| match (error, &changed[..]) {
+        (InspectError::Format { path, .. }, [problem, ..]) => {
+            InspectError::Changed { path, problem: problem.clone() }
+        }
+        (error, _) => error,
+    })?;
     let mut releases = BTreeMap::new();
     let mut programs = BTreeMap::new();
     let mut loose = 0;
     let mut uses = BTreeSet::new();
     let mut os_release = None;
-    let mut findings = Vec::new();
+    let mut findings: Vec<Finding> =
+        changed.into_iter().map(|problem| Finding::of_image(Lint::Verity, problem)).collect();
     let mut entries = Vec::new();
     let [mut of_releases, mut of_programs] =
         [MOST_RELEASES, MOST_PROGRAMS].map(|files| Budget::new(files, image.block_size));
@@ -268,6 +333,7 @@ fn look(
     let arch = machine_of(&name, &releases);
     findings.extend(judge(&name, merged, kind, &releases, loose, &entries));
     findings.extend(judge_attributes(&attributes));
+    findings.extend(judge_machine(disk.as_ref(), arch));
     findings.extend(judge_programs(arch, &programs));
     if let Some(Close { programs, scripts, units, .. }) = &close {
         let id = releases.values().find_map(|release| release.get("ID")).unwrap_or_default();
@@ -297,6 +363,8 @@ fn look(
         time: image.mod_time,
         files: files.clone().count() as u64,
         unpacked: files.map(|entry| entry.size).fold(0, u64::saturating_add),
+        verity,
+        is_disk: disk.is_some(),
         uses: uses.into_iter().collect(),
         architecture,
         releases: releases
@@ -334,14 +402,29 @@ impl Budget {
     }
 }
 
-/// Opens an image; its length in bytes, too.
-pub(super) fn open(path: &Path) -> Result<(FilesystemReader<'static>, u64), InspectError> {
-    open_with_attributes(path).map(|(image, size, _)| (image, size))
+/// Opens the file system in an image.
+pub(super) fn open(path: &Path) -> Result<FilesystemReader<'static>, InspectError> {
+    read(path, find(path)?).map(|(image, _)| image)
 }
 
-fn open_with_attributes(
-    path: &Path,
-) -> Result<(FilesystemReader<'static>, u64, Attributes), InspectError> {
+/// An image's file, and what of it is the file system.
+struct Opened {
+    file: File,
+    size: u64,
+    disk: Option<Disk>,
+}
+
+/// Whether it is a disk with our kind of file system in it.
+fn is_disk(path: &Path) -> io::Result<bool> {
+    let file = File::open(path)?;
+    let Ok(Some(disk)) = Disk::find(&file, file.metadata()?.len())? else { return Ok(false) };
+    let mut magic = [0; MAGIC.len()];
+    // A partition has a sector at least.
+    file.read_exact_at(&mut magic, disk.data().start)?;
+    Ok(magic == MAGIC)
+}
+
+fn find(path: &Path) -> Result<Opened, InspectError> {
     let disk = |source| InspectError::Disk { path: path.to_owned(), source };
     // Before it is opened, because opening a pipe waits for somebody to write.
     let metadata = std::fs::metadata(path).map_err(disk)?;
@@ -349,27 +432,41 @@ fn open_with_attributes(
         let problem = "it is not a regular file".to_owned();
         return Err(InspectError::Format { path: path.to_owned(), problem });
     }
-    let mut file = File::open(path).map_err(disk)?;
+    let file = File::open(path).map_err(disk)?;
     let size = metadata.len();
     let format = |problem: String| InspectError::Format { path: path.to_owned(), problem };
+    let disk = Disk::find(&file, size).map_err(disk)?.map_err(format)?;
+    Ok(Opened { file, size, disk })
+}
+
+/// Reads the file system of an image.
+fn read(
+    path: &Path,
+    Opened { mut file, size, disk: around }: Opened,
+) -> Result<(FilesystemReader<'static>, Attributes), InspectError> {
+    let disk = |source| InspectError::Disk { path: path.to_owned(), source };
+    let format = |problem: String| InspectError::Format { path: path.to_owned(), problem };
+    let place = around.map_or(0..size, |around| around.data());
     let mut magic = Vec::new();
+    file.seek(SeekFrom::Start(place.start)).map_err(disk)?;
     (&mut file).take(MAGIC.len() as u64).read_to_end(&mut magic).map_err(disk)?;
     file.rewind().map_err(disk)?;
     if magic != MAGIC {
         return Err(format("it does not begin like one".to_owned()));
     }
-    let attributes = bounds::check(&file, size).map_err(disk)?.map_err(format)?;
+    let length = place.end - place.start;
+    let attributes = bounds::check(&file, place.start, length).map_err(disk)?.map_err(format)?;
     let reader = BufReader::with_capacity(128 << 10, file);
     let kind = backhand::kind::Kind::new_v4(&bounds::BOUNDED);
     // The reader calls itself for every folder in a folder, so it gets a stack for the deepest tree.
     // Whatever it cannot stand is the image's fault, not a mistake of whoever wants it read.
-    let read = std::thread::Builder::new().stack_size(STACK).spawn(|| {
-        FilesystemReader::from_reader_with_offset_and_kind(reader, 0, kind)
+    let read = std::thread::Builder::new().stack_size(STACK).spawn(move || {
+        FilesystemReader::from_reader_with_offset_and_kind(reader, place.start, kind)
             .map_err(|error| error.to_string().lines().next().unwrap_or_default().to_owned())
     });
     let image = read.map_err(disk)?.join();
     let image = image.map_err(|_| format("it cannot be made sense of".to_owned()))?;
-    Ok((image.map_err(format)?, size, attributes))
+    Ok((image.map_err(format)?, attributes))
 }
 
 /// How an image's blocks are compressed.

@@ -5,6 +5,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use super::disk::medium::Medium;
+use super::disk::{DiskError, Protection};
 use super::squashfs::{
     Bcj, Compression as Codec, ContentId, Entry, Node as Packed, Options, Pool, SquashfsError,
     Writer,
@@ -18,7 +20,9 @@ use crate::recipe::tree::{Node, Tree};
 
 /// An image that takes contents in.
 pub(super) struct Packer<'p> {
-    writer: Writer<File>,
+    writer: Writer<Medium>,
+    /// What it is protected with.
+    protection: Option<Protection>,
     /// What the writer calls the contents that were taken in ahead.
     taken: Vec<ContentId>,
     /// The image.
@@ -30,19 +34,21 @@ pub(super) struct Packer<'p> {
 impl<'p> Packer<'p> {
     /// The image will be at `path`. What must wait does so in a file without a name beside it.
     pub(super) fn new(
-        compression: Compression,
-        block_size: u32,
+        (compression, block_size): (Compression, u32),
         arch: Arch,
         pool: &Pool,
         path: &Path,
+        protection: Option<Protection>,
         progress: &'p Progress<'p>,
     ) -> Result<Self, ImageError> {
         let options = Options { compression: codec(compression, arch), block_size };
         let disk = |source| ImageError::Disk { path: path.to_owned(), source };
         let tails = tempfile::tempfile_in(path.parent().unwrap_or(Path::new(""))).map_err(disk)?;
-        let writer = Writer::new(create(path).map_err(disk)?, tails, &options, pool);
+        let image = create(path, protection.as_ref()).map_err(disk)?;
+        let writer = Writer::new(image, Medium::whole(tails), &options, pool);
         let writer = writer.map_err(|error| failed(path, error))?;
-        Ok(Self { writer, taken: Vec::new(), path: path.to_owned(), done: 0, progress })
+        let path = path.to_owned();
+        Ok(Self { writer, protection, taken: Vec::new(), path, done: 0, progress })
     }
 
     /// Takes a content in, of which the tree will only know the number.
@@ -102,23 +108,38 @@ impl<'p> Packer<'p> {
         if let Some(pattern) = idle.into_iter().flatten().next() {
             return Err(ImageError::Xattrs(pattern.clone()));
         }
-        let path = self.path;
+        let Self { path, protection, .. } = self;
         // squashfs dates are 32 bits wide, unsigned.
         let time = u32::try_from(time).unwrap_or(u32::MAX);
         let other = || {
             // The first file lives as long as it is read.
             std::fs::remove_file(&path)?;
-            create(&path)
+            create(&path, protection.as_ref())
         };
         let written = self.writer.finish(&entries, time, other);
         let written = written.map_err(|error| failed(&path, error))?;
-        let cut = written.image.set_len(written.size);
-        cut.map_err(|source| ImageError::Disk { path, source })
+        let (file, tree) = match written.image.into_parts() {
+            Ok(parts) => parts,
+            Err(source) => return Err(ImageError::Disk { path, source }),
+        };
+        let completed = match (protection, tree) {
+            (Some(protection), Some(tree)) => protection.complete(&file, &tree),
+            _ => file.set_len(written.size).map_err(DiskError::Write),
+        };
+        completed.map_err(|error| match error {
+            DiskError::Write(source) => ImageError::Disk { path, source },
+            source @ DiskError::Seal(_) => ImageError::Protection { path, source },
+        })
     }
 }
 
-fn create(path: &Path) -> io::Result<File> {
-    File::options().read(true).write(true).create_new(true).open(path)
+/// A new file, and where in it the squashfs goes.
+fn create(path: &Path, protection: Option<&Protection>) -> io::Result<Medium> {
+    let file = File::options().read(true).write(true).create_new(true).open(path)?;
+    match protection {
+        Some(protection) => protection.medium(file),
+        None => Ok(Medium::whole(file)),
+    }
 }
 
 fn failed(path: &Path, error: SquashfsError) -> ImageError {

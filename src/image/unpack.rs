@@ -18,7 +18,7 @@ use super::inspect::{self, InspectError};
 /// # Errors
 /// It cannot be read, or the folder cannot be written.
 pub fn unpack(image: &Path, folder: &Path) -> Result<(), InspectError> {
-    let (reader, _) = inspect::open(image)?;
+    let reader = inspect::open(image)?;
     let mut links: Vec<(PathBuf, PathBuf)> = Vec::new();
     for node in reader.files() {
         let at = node.fullpath.strip_prefix("/").unwrap_or(&node.fullpath);

@@ -134,7 +134,7 @@ pub fn fingerprint(
     if reload.unwrap_or(!units.is_empty()) {
         fields.tell("reload", "");
     }
-    let ImageRule { format, name, is_named: _, is_shaped: _ } = image;
+    let ImageRule { format, verity, name, is_named: _, is_shaped: _ } = image;
     // What a preset stands for, not its name: who tunes it makes other images.
     match format {
         Format::Squashfs { compression, block_size } => {
@@ -149,6 +149,12 @@ pub fn fingerprint(
         }
         Format::None => fields.tell("as-it-is", ""),
         Format::Mirrored => fields.tell("mirrored", ""),
+    }
+    if let Some(verity) = verity {
+        fields.tell("verity", "sha256");
+        // Who has the key signs the same; the certificate is in the image.
+        let certificate = verity.certificate().map(|certificate| certificate.fingerprint());
+        fields.tell_each("certificate", certificate.map(|it| it.to_string()).as_deref());
     }
     for rule in xattrs.rules() {
         fields.tell("xattrs", &rule.pattern);

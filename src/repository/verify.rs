@@ -14,6 +14,7 @@ use thiserror::Error;
 
 use super::MANIFEST;
 use crate::config::Component;
+use crate::config::verity::Certificate;
 use crate::fetch::{Client, FetchError};
 use crate::name::{Arch, Sha256};
 use crate::report::{Progress, Step};
@@ -58,6 +59,13 @@ pub struct Expected {
     pub made: bool,
     /// The component itself: its transfers are tried.
     pub component: Box<Component>,
+}
+
+impl Expected {
+    /// What its images are signed for, if they are.
+    fn certificate(&self) -> Option<&Certificate> {
+        self.component.image.verity.as_ref()?.certificate()
+    }
 }
 
 /// Whose signatures count.
@@ -210,10 +218,12 @@ async fn check_files(
     verified.files = files.len();
     let known_as = target.expected.as_ref().map(|expected| expected.name.as_str());
     let made = target.expected.as_ref().is_none_or(|expected| expected.made);
+    let certificate = target.expected.as_ref().and_then(Expected::certificate);
     let scratch = scratch.path();
     let checks = futures::stream::iter(files).map(async |(name, sha256)| {
         let task = look.progress.begin(Step::Verify, &origin::path_of(&target.folder, &name));
-        let listed = file::Listed { folder: &target.folder, name: &name, sha256, known_as, made };
+        let folder = &target.folder;
+        let listed = file::Listed { folder, name: &name, sha256, known_as, made, certificate };
         let (record, unreadable) = match file::record(origin, &listed).await {
             Ok(record) => (record, None),
             Err(problem) => (None, Some(problem)),

@@ -69,16 +69,20 @@ impl CompressionAction for Bounded {
     }
 }
 
-/// Refuses an image that would cost more than an honest one. `size` is the file's length.
-pub(super) fn check(file: &File, size: u64) -> io::Result<Result<Attributes, String>> {
+/// Refuses an image that would cost more than an honest one. It begins at `base` in the file, and has `size` bytes.
+pub(super) fn check(
+    file: &File,
+    base: u64,
+    size: u64,
+) -> io::Result<Result<Attributes, String>> {
     let mut bytes = [0; SUPERBLOCK];
-    match file.read_exact_at(&mut bytes, 0) {
+    match file.read_exact_at(&mut bytes, base) {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
             return Ok(Err(CUT.to_owned()));
         }
         other => other?,
     }
-    let image = Image { file, size, superblock: Fields { bytes: &bytes, at: 0 } };
+    let image = Image { file, base, size, superblock: Fields { bytes: &bytes, at: 0 } };
     match image.check() {
         Ok(attributes) => Ok(Ok(attributes)),
         Err(Refused::Because(why)) => Ok(Err(why)),
@@ -103,6 +107,8 @@ impl From<&str> for Refused {
 
 pub(super) struct Image<'f> {
     file: &'f File,
+    /// Where it begins in the file.
+    base: u64,
     size: u64,
     superblock: Fields<'f>,
 }
@@ -194,7 +200,7 @@ impl Image<'_> {
         if at.checked_add(into.len() as u64).is_none_or(|end| end > self.size) {
             return Err(CUT.into());
         }
-        self.file.read_exact_at(into, at).map_err(Refused::Disk)
+        self.file.read_exact_at(into, self.base + at).map_err(Refused::Disk)
     }
 
     pub(super) fn table(

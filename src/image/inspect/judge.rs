@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use super::attributes::Attributes;
 use super::{Listed, Use};
 use crate::config::extension::Kind;
+use crate::image::disk::Disk;
 use crate::image::release::ExtensionRelease;
 use crate::lint::{Finding, Lint};
 use crate::name::{Arch, ComponentName};
@@ -67,6 +68,13 @@ pub(super) fn judge_programs(arch: Option<Arch>, programs: &BTreeMap<String, Elf
         Finding::of_file(Lint::ElfArch, path, message)
     });
     found.collect()
+}
+
+/// A disk image whose partition says that it is for another machine than its content does.
+pub(super) fn judge_machine(disk: Option<&Disk>, arch: Option<Arch>) -> Option<Finding> {
+    let (of, arch) = (disk?.arch(), arch?);
+    let message = format!("its partition is for {of}, but the image is for {arch}");
+    (of != arch).then(|| Finding::of_image(Lint::Verity, message))
 }
 
 /// Attributes that make overlayfs take files for others, or hide the host's.

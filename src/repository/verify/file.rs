@@ -8,6 +8,7 @@ use std::io;
 use std::path::Path;
 
 use super::origin::{Origin, path_of, url_of};
+use crate::config::verity::Certificate;
 use crate::fetch::Client;
 use crate::fetch::arriving::Arriving;
 use crate::image::inspect;
@@ -24,6 +25,8 @@ pub(super) struct Listed<'a> {
     pub(super) known_as: Option<&'a str>,
     /// Whether it must be an image that a node can merge.
     pub(super) made: bool,
+    /// What it is signed for, if it is signed.
+    pub(super) certificate: Option<&'a Certificate>,
 }
 
 const ABSENT: &str = "is listed, but not there";
@@ -35,7 +38,7 @@ pub(super) async fn check(
     client: &Client,
     scratch: &Path,
 ) -> Result<(u64, Vec<String>), String> {
-    let Listed { folder, name, sha256: expected, known_as, made } = *listed;
+    let Listed { folder, name, sha256: expected, known_as, made, certificate } = *listed;
     // What was downloaded goes away with this guard, whatever is found: a repository may be large.
     let mut guard = None;
     let mut into_scratch = || {
@@ -67,6 +70,7 @@ pub(super) async fn check(
         }
     };
     let known_as = known_as.map(str::to_owned);
+    let certificate = certificate.cloned();
     let checked = tokio::task::spawn_blocking(move || {
         let (sha256, size) = match read {
             Some(read) => read,
@@ -77,7 +81,7 @@ pub(super) async fn check(
         }
         let is_image = made && path.extension().is_some_and(|ending| ending == "raw");
         let problems = if is_image {
-            inspect::inspect(&path, known_as.as_deref())
+            inspect::inspect(&path, known_as.as_deref(), certificate.as_ref())
                 .map_or_else(|error| vec![error.to_string()], |image| image.problems)
         } else {
             Vec::new()

@@ -14,7 +14,7 @@ static IMAGE: LazyLock<PathBuf> = LazyLock::new(|| FOLDER.path().join("x-1-x86-6
 
 fuzz_target!(|bytes: &[u8]| {
     fs::write(&*IMAGE, bytes).unwrap();
-    match inspect(&IMAGE, Some("x")) {
+    match inspect(&IMAGE, Some("x"), None) {
         Ok(image) => {
             assert!(image.block_size.is_power_of_two());
             for entry in &image.entries {
