@@ -52,6 +52,8 @@ pub struct Offer<'a> {
     pub trust: &'a Trust,
     /// What is published of it.
     pub images: &'a [Offered],
+    /// Whether the node shall merge no image, of anybody, that is not signed.
+    pub strict: bool,
 }
 
 /// Who vouches for a repository.
@@ -108,6 +110,9 @@ pub enum ClientError {
         /// Those there are.
         known: Vec<String>,
     },
+    /// A node that merges nothing but signed images would not merge these.
+    #[error("images of {0} are not signed, and a node that asks for it would not merge them")]
+    NotSealed(String),
     /// Two of them want something else of one thing.
     #[error("{what} would be two things at once")]
     Clash {
@@ -137,6 +142,9 @@ impl ClientError {
                 "branches come from `per` in [versions], and from what is published".to_owned()
             }
             Self::NoBranch { known, .. } => format!("there are: {}", known.join(", ")),
+            Self::NotSealed(_) => {
+                "[image] verity = { key = …, certificate = … } signs them; or leave --image-policy out".to_owned()
+            }
             Self::Clash { .. } => "make one file for each component, without --all".to_owned(),
         }
     }
@@ -224,7 +232,7 @@ impl<'a> Offer<'a> {
     pub fn to_try(component: &'a Component, images: &'a [Offered]) -> Self {
         static NOWHERE: LazyLock<Url> =
             LazyLock::new(|| Url::parse("https://localhost/").expect("a literal URL"));
-        Self { component, url: &NOWHERE, trust: &Trust::Unsigned, images }
+        Self { component, url: &NOWHERE, trust: &Trust::Unsigned, images, strict: false }
     }
 
     /// The address of the component's folder.
@@ -300,6 +308,26 @@ impl<'a> Offer<'a> {
             Some(_) => Ok(pattern),
             None => Err(ClientError::Pattern(inert::line(self.component.image.name.as_str()))),
         }
+    }
+
+    /// The certificate that its images are signed for, as a file of a node.
+    #[must_use]
+    pub fn certificate(&self) -> Option<(String, String)> {
+        let certificate = self.component.image.verity.as_ref()?.certificate()?;
+        // systemd looks at files with this ending alone.
+        let path = format!("/etc/verity.d/{}.crt", self.component.name);
+        Some((path, certificate.pem()))
+    }
+
+    /// Whether a node that merges nothing but signed images is one that can follow it.
+    ///
+    /// # Errors
+    /// It is asked for, and they are not signed.
+    pub fn check_strict(&self) -> Result<(), ClientError> {
+        if self.strict && self.certificate().is_none() {
+            return Err(ClientError::NotSealed(self.component.name.to_string()));
+        }
+        Ok(())
     }
 
     /// What the component is, in one line.

@@ -30,7 +30,7 @@ use anyhow::{Context as _, Result};
 
 use measure::{Cost, median};
 use rivals::{Mksquashfs, Project};
-use rows::{Row, Way};
+use rows::{Row, Theirs, Way};
 use trees::Tree;
 
 fn main() -> Result<()> {
@@ -65,7 +65,11 @@ fn main() -> Result<()> {
 fn run(row: &Row, tree: &Tree, mksquashfs: &Mksquashfs, pairs: usize) -> Result<usize> {
     print!("{:<22}", row.name());
     std::io::stdout().flush()?;
-    let project = Project::new(row, tree)?;
+    let project = Project::new(row.way, row.ours, tree)?;
+    let other = match row.theirs {
+        Theirs::Mksquashfs(_) => None,
+        Theirs::Ours(section) => Some(Project::new(row.way, section, tree)?),
+    };
     let (mut ours, mut theirs): (Vec<Cost>, Vec<Cost>) = Default::default();
     tree.warm()?;
     for pair in 0..pairs {
@@ -73,9 +77,13 @@ fn run(row: &Row, tree: &Tree, mksquashfs: &Mksquashfs, pairs: usize) -> Result<
         if pair % 2 == 0 {
             ours.push(project.build()?);
         }
-        theirs.push(match &row.way {
-            Way::Folder => mksquashfs.pack(tree, row.theirs)?,
-            Way::Download => mksquashfs.recipe(tree, project.url(), row.theirs)?,
+        theirs.push(match (row.theirs, row.way, &other) {
+            (Theirs::Ours(_), _, Some(other)) => other.build()?,
+            (Theirs::Mksquashfs(options), Way::Folder, _) => mksquashfs.pack(tree, options)?,
+            (Theirs::Mksquashfs(options), Way::Download, _) => {
+                mksquashfs.recipe(tree, project.url(), options)?
+            }
+            (Theirs::Ours(_), _, None) => unreachable!("it was made above"),
         });
         if pair % 2 == 1 {
             ours.push(project.build()?);

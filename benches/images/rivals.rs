@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
 
 use crate::measure::{self, Cost};
-use crate::rows::{Row, Way};
+use crate::rows::Way;
 use crate::trees::{COMPONENT, Tree, VERSION};
 use crate::web::Web;
 
@@ -25,7 +25,7 @@ pub struct Project {
 
 impl Project {
     /// One whose component is the tree as an overlay, or as an archive on a web server.
-    pub fn new(row: &Row, tree: &Tree) -> Result<Self> {
+    pub fn new(way: Way, ours: &str, tree: &Tree) -> Result<Self> {
         let folder = folder()?;
         let at = |path: &str| folder.path().join(path);
         for path in ["components", "releases", "tmp"] {
@@ -37,7 +37,7 @@ impl Project {
         let source = format!(
             "[source.directory]\npath = \"../releases\"\nmatch = \"{COMPONENT}_{{version}}\"\n"
         );
-        let (asset, web) = match row.way {
+        let (asset, web) = match way {
             Way::Folder => {
                 std::os::unix::fs::symlink(&tree.plain, at(&format!("components/{COMPONENT}")))?;
                 (String::new(), None)
@@ -51,7 +51,7 @@ impl Project {
                 (asset, Some(web))
             }
         };
-        let component = format!("{source}{asset}[image]\n{}\n", row.ours);
+        let component = format!("{source}{asset}[image]\n{ours}\n");
         fs::write(at(&format!("components/{COMPONENT}.toml")), component)?;
         Ok(Self { folder, web })
     }

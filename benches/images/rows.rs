@@ -10,8 +10,8 @@ pub struct Row {
     pub way: Way,
     /// Our `[image]` section.
     pub ours: &'static str,
-    /// The options of mksquashfs.
-    pub theirs: &'static str,
+    /// What it is compared with.
+    pub theirs: Theirs,
     /// Limits of the ratios.
     pub wall: Option<f64>,
     pub size: Option<f64>,
@@ -27,6 +27,15 @@ pub enum Way {
     Folder,
     /// From a web server to an image and its digest.
     Download,
+}
+
+/// What makes the other image.
+#[derive(Clone, Copy)]
+pub enum Theirs {
+    /// mksquashfs, with these options.
+    Mksquashfs(&'static str),
+    /// Ourselves, with another `[image]` section.
+    Ours(&'static str),
 }
 
 impl Row {
@@ -100,7 +109,7 @@ pub fn all() -> Vec<Row> {
             tree,
             way: Way::Folder,
             ours,
-            theirs,
+            theirs: Theirs::Mksquashfs(theirs),
             wall,
             size: Some(1.0),
             peak: (tree == LARGE).then_some(0.1),
@@ -115,7 +124,7 @@ pub fn all() -> Vec<Row> {
             tree,
             way: Way::Download,
             ours,
-            theirs,
+            theirs: Theirs::Mksquashfs(theirs),
             wall,
             size: None,
             peak: None,
@@ -127,6 +136,25 @@ pub fn all() -> Vec<Row> {
         rows.push(whole((gzip9.0, gzip9.1, gzip9.2, Some(0.6))));
         for codec in [zstd15, zstd3, lz4] {
             rows.push(whole((codec.0, codec.1, codec.2, None)));
+        }
+    }
+    // A hash tree and partitions, against the same image without.
+    for (way, word) in [(Way::Folder, "verity"), (Way::Download, "verity-download")] {
+        for (codec, ours, theirs, wall) in [
+            ("default", "verity = true", "", Some(1.05)),
+            ("lz4", "preset = \"fast\"\nverity = true", "preset = \"fast\"", None),
+        ] {
+            rows.push(Row {
+                words: [word, codec],
+                tree: LARGE,
+                way,
+                ours,
+                theirs: Theirs::Ours(theirs),
+                wall,
+                size: Some(1.01),
+                peak: None,
+                pure: None,
+            });
         }
     }
     rows

@@ -67,6 +67,9 @@ pub(super) struct Args {
     /// Put it into this Butane file; what comes out has every line of it
     #[arg(long, value_name = "FILE")]
     base: Option<PathBuf>,
+    /// Have the node merge signed images alone, of anybody (butane, ignition, script)
+    #[arg(long)]
+    image_policy: bool,
     /// The repository's address, instead of `url` in [repository]
     #[arg(long)]
     url: Option<Url>,
@@ -130,6 +133,14 @@ pub(super) async fn run(context: &Context, args: &Args) -> anyhow::Result<Ended>
     if args.base.is_some() && args.format != Format::Butane {
         return Err(Usage("--base goes with --format butane".to_owned()).into());
     }
+    if args.image_policy
+        && !matches!(args.format, Format::Butane | Format::Ignition | Format::Script)
+    {
+        return Err(Usage(
+            "--image-policy goes with --format butane, ignition or script".to_owned(),
+        )
+        .into());
+    }
     let store = Store::configured(&config, Access::Read)?;
     let trust = trust(&config, &store).await?;
     let mut known = Vec::new();
@@ -138,7 +149,13 @@ pub(super) async fn run(context: &Context, args: &Args) -> anyhow::Result<Ended>
     }
     let offers: Vec<Offer<'_>> = known
         .iter()
-        .map(|Known { component, images }| Offer { component, url, trust: &trust, images })
+        .map(|Known { component, images }| Offer {
+            component,
+            url,
+            trust: &trust,
+            images,
+            strict: args.image_policy,
+        })
         .collect();
     let files = files(&offers, args).map_err(|error| asked_for(error, &offers, args))?;
     match &args.output {

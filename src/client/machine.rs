@@ -95,7 +95,10 @@ pub fn units(offer: &Offer<'_>) -> Vec<Unit> {
         enabled("systemd-sysupdate.timer"),
         Unit { dropins, enabled: false, ..enabled("systemd-sysupdate.service") },
     ];
-    units.extend(layout.merges.map(enabled));
+    units.extend(layout.merges.map(|merges| {
+        let strict = offer.strict.then(|| (POLICY.to_owned(), policy(merges)));
+        Unit { dropins: strict.into_iter().collect(), ..enabled(merges) }
+    }));
     units.extend(restart(offer, &layout));
     units
 }
@@ -103,6 +106,16 @@ pub fn units(offer: &Offer<'_>) -> Vec<Unit> {
 /// Merges what is there now. Through the manager: the service itself may make no mounts.
 fn refresh(merges: &str) -> String {
     format!("[Service]\nExecStartPost=/usr/bin/systemctl reload-or-restart {merges}\n")
+}
+
+/// The drop-in that has a node merge nothing but signed images, whoever made them.
+const POLICY: &str = "50-signed-images.conf";
+
+fn policy(merges: &str) -> String {
+    let program = merges.trim_end_matches(".service");
+    format!(
+        "# Whatever is merged is signed for a certificate in /etc/verity.d, or the kernel's keyring.\n[Service]\nExecStart=\nExecStart={program} --image-policy=root=signed refresh\nExecReload=\nExecReload={program} --image-policy=root=signed refresh\n"
+    )
 }
 
 /// What restarts the component's services when another image counts: after an update, or when somebody
@@ -154,6 +167,7 @@ impl Machine {
     /// # Errors
     /// There is no image yet, or the keyring is not here.
     pub fn new(offer: &Offer<'_>, arch: Arch, stem: Option<&Stem>) -> Result<Self, ClientError> {
+        offer.check_strict()?;
         let component = offer.component.name.to_string();
         let layout = Layout::of(offer.component);
         let first = offer
@@ -172,6 +186,10 @@ impl Machine {
                 contents: Contents::Text(transfer::transfer(offer, stem)?.text),
             },
         ];
+        let certificate = offer.certificate();
+        files.extend(
+            certificate.map(|(path, pem)| File { path, contents: Contents::Text(pem) }),
+        );
         match offer.trust {
             Trust::Unsigned => {}
             Trust::Signed(None) => return Err(ClientError::NoKeyring(component)),

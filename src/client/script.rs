@@ -67,6 +67,7 @@ hex() {
 /// # Errors
 /// The keyring is not here, or no pattern fits the images.
 pub fn script(offer: &Offer<'_>, stem: Option<&Stem>) -> Result<String, ClientError> {
+    offer.check_strict()?;
     let component = offer.component.name.as_str();
     let layout = Layout::of(offer.component);
     let keyring = match offer.trust {
@@ -86,6 +87,9 @@ pub fn script(offer: &Offer<'_>, stem: Option<&Stem>) -> Result<String, ClientEr
     out.push_str("\nmkdir -p \"$folder\" \"${link%/*}\"\n");
     if let Some(keyring) = keyring {
         out.push_str(&install_keyring(keyring));
+    }
+    if let Some((path, pem)) = offer.certificate() {
+        put(&mut out, &path, &pem);
     }
     put(&mut out, &transfer::path(offer), &transfer::transfer(offer, stem)?.text);
     let units = machine::units(offer);

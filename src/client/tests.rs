@@ -39,7 +39,7 @@ fn with<T>(
 ) -> T {
     let images = emulate::images(component, &manifest(names));
     let url = Url::parse(URL).unwrap();
-    see(&Offer { component, url: &url, trust, images: &images })
+    see(&Offer { component, url: &url, trust, images: &images, strict: false })
 }
 
 const TWO: [&str; 3] =
@@ -243,7 +243,7 @@ fn percent_signs_and_ats_of_an_address_stay_what_they_are() {
         "homepage = \"https://e.org/@v/%41\"\n[source.git]\nurl = \"https://e.org/r\"\n",
     );
     let url = Url::parse("https://e.org/a%20b").unwrap();
-    let offer = Offer { component: &x, url: &url, trust: &Trust::Unsigned, images: &[] };
+    let offer = Offer { component: &x, url: &url, trust: &Trust::Unsigned, images: &[], strict: false };
     let text = transfer::transfer(&offer, None).unwrap().text;
     assert!(text.contains("\nPath=https://e.org/a%%20b/x/\n"), "{text}");
     assert!(text.contains("\nChangeLog=https://e.org/%%40v/%%41\n"), "{text}");

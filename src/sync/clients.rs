@@ -82,7 +82,7 @@ impl<'c> Clients<'c> {
         let images = emulate::images(component, manifest);
         let told = is_told(component) && !images.is_empty();
         let Some(url) = self.url.filter(|_| told) else { return BTreeMap::new() };
-        let offer = Offer { component, url, trust: &self.trust, images: &images };
+        let offer = Offer { component, url, trust: &self.trust, images: &images, strict: false };
         files(&offer).unwrap_or_default()
     }
 

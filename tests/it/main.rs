@@ -70,6 +70,7 @@ mod trial;
 mod trust;
 mod upstream;
 mod verify;
+mod verity;
 mod versions;
 mod waiting;
 mod web;

@@ -19,7 +19,7 @@
 //! | `node` | a throw-away machine over the prepared root |
 //! | `sysupdate` | systemd-sysupdate on a node |
 //! | `gpg` | gpg of this machine, for keys that are not ours; shared with `tests/it` |
-//! | `client`, `follow`, `mirror`, `signed`, `merge`, `consumers`, `container`, `packages`, `revisions`, `versions` | the tests |
+//! | `client`, `follow`, `mirror`, `signed`, `merge`, `consumers`, `container`, `packages`, `revisions`, `verity`, `versions` | the tests |
 //!
 //! `PUBLISH_BIN` names another binary to test, such as a packaged one; `PUBLISH_REAL_ROOT` another
 //! prepared root.
@@ -39,6 +39,7 @@ mod revisions;
 mod signed;
 mod sysupdate;
 mod upstream;
+mod verity;
 mod versions;
 mod web;
 mod workspace;

@@ -64,6 +64,7 @@ impl Disk {
         let mut root: RootHash = [0; 32];
         root[..16].copy_from_slice(&self.data.id);
         root[16..].copy_from_slice(&hashes.id);
+        let ours = self.table.id == derived(&root, "disk");
         let signed = match &self.signature {
             None if how.certificates.is_empty() => None,
             None => {
@@ -78,7 +79,7 @@ impl Disk {
                 } else {
                     let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
                     file.read_exact_at(&mut bytes, partition.at.start)?;
-                    match signature::check(&bytes, &root, how.certificates) {
+                    match signature::check(&bytes, &root, how.certificates, ours) {
                         Ok(signed) => Some(signed),
                         Err(problem) => {
                             problems.push(problem);
@@ -102,7 +103,7 @@ impl Disk {
         let needed = tree.iter().try_fold(1u64, |sum, level| sum.checked_add(*level));
         let size = (self.data.at.end - self.data.at.start) / BLOCK as u64;
         let room = (hashes.at.end - hashes.at.start) / BLOCK as u64;
-        if self.table.id == derived(&root, "disk") {
+        if ours {
             // One of ours, of which every byte is known.
             problems.extend(self.outside(file)?);
             if (superblock.blocks, needed) != (size, Some(room)) {

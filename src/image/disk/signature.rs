@@ -152,15 +152,8 @@ impl Seal {
 
     /// What the partition begins with.
     pub(super) fn statement(&self, root: &RootHash) -> Result<Vec<u8>, SealError> {
-        let text = hex(root);
-        let signed = self.sign(text.as_bytes())?;
-        let message = self.message(signed).map_err(|_| SealError::Library)?;
-        let statement = Statement {
-            root_hash: text,
-            certificate_fingerprint: Some(self.certificate.fingerprint().to_string()),
-            signature: STANDARD.encode(message),
-        };
-        serde_json::to_vec(&statement).map_err(|_| SealError::Library)
+        let signed = self.sign(hex(root).as_bytes())?;
+        statement(&self.certificate, root, signed).ok_or(SealError::Library)
     }
 
     fn sign(&self, text: &[u8]) -> Result<Vec<u8>, SealError> {
@@ -186,43 +179,50 @@ impl Seal {
         }
     }
 
-    /// A signature as PKCS#7 wraps it.
-    fn message(&self, signed: Vec<u8>) -> der::Result<Vec<u8>> {
-        let null = |oid| AlgorithmIdentifierOwned { oid, parameters: Some(AnyRef::NULL.into()) };
-        let sha256 = null(rfc5912::ID_SHA_256);
-        let certificate = self.certificate.read().clone();
-        let of = &certificate.tbs_certificate;
-        let signer = SignerInfo {
-            version: CmsVersion::V1,
-            sid: SignerIdentifier::IssuerAndSerialNumber(IssuerAndSerialNumber {
-                issuer: of.issuer.clone(),
-                serial_number: of.serial_number.clone(),
-            }),
-            digest_alg: sha256.clone(),
-            signed_attrs: None,
-            signature_algorithm: null(rfc5912::RSA_ENCRYPTION),
-            signature: OctetString::new(signed)?,
-            unsigned_attrs: None,
-        };
-        let data = SignedData {
-            version: CmsVersion::V1,
-            digest_algorithms: SetOfVec::try_from(vec![sha256])?,
-            encap_content_info: EncapsulatedContentInfo {
-                econtent_type: rfc5911::ID_DATA,
-                econtent: None,
-            },
-            certificates: Some(CertificateSet::try_from(vec![CertificateChoices::Certificate(
-                certificate,
-            )])?),
-            crls: None,
-            signer_infos: SignerInfos::try_from(vec![signer])?,
-        };
-        let info = ContentInfo {
-            content_type: rfc5911::ID_SIGNED_DATA,
-            content: Any::encode_from(&data)?,
-        };
-        info.to_der()
-    }
+}
+
+/// All that is said of a root hash, and who says so.
+fn statement(certificate: &Certificate, root: &RootHash, signed: Vec<u8>) -> Option<Vec<u8>> {
+    let statement = Statement {
+        root_hash: hex(root),
+        certificate_fingerprint: Some(certificate.fingerprint().to_string()),
+        signature: STANDARD.encode(message(certificate, signed).ok()?),
+    };
+    serde_json::to_vec(&statement).ok()
+}
+
+/// A signature as PKCS#7 wraps it.
+fn message(certificate: &Certificate, signed: Vec<u8>) -> der::Result<Vec<u8>> {
+    let null = |oid| AlgorithmIdentifierOwned { oid, parameters: Some(AnyRef::NULL.into()) };
+    let sha256 = null(rfc5912::ID_SHA_256);
+    let certificate = certificate.read().clone();
+    let of = &certificate.tbs_certificate;
+    let signer = SignerInfo {
+        version: CmsVersion::V1,
+        sid: SignerIdentifier::IssuerAndSerialNumber(IssuerAndSerialNumber {
+            issuer: of.issuer.clone(),
+            serial_number: of.serial_number.clone(),
+        }),
+        digest_alg: sha256.clone(),
+        signed_attrs: None,
+        signature_algorithm: null(rfc5912::RSA_ENCRYPTION),
+        signature: OctetString::new(signed)?,
+        unsigned_attrs: None,
+    };
+    let certificates = vec![CertificateChoices::Certificate(certificate)];
+    let data = SignedData {
+        version: CmsVersion::V1,
+        digest_algorithms: SetOfVec::try_from(vec![sha256])?,
+        encap_content_info: EncapsulatedContentInfo {
+            econtent_type: rfc5911::ID_DATA,
+            econtent: None,
+        },
+        certificates: Some(CertificateSet::try_from(certificates)?),
+        crls: None,
+        signer_infos: SignerInfos::try_from(vec![signer])?,
+    };
+    let content_type = rfc5911::ID_SIGNED_DATA;
+    ContentInfo { content_type, content: Any::encode_from(&data)? }.to_der()
 }
 
 /// A signature that holds.
@@ -238,7 +238,7 @@ pub struct Signed {
 }
 
 /// Checks what stands in a partition against the root hash, and against the certificates of whom one
-/// must have signed, if there are any.
+/// must have signed, if there are any. One of `ours` is as we write it, in every byte.
 ///
 /// # Errors
 /// Why it is not to be believed.
@@ -246,6 +246,7 @@ pub(super) fn check(
     partition: &[u8],
     root: &RootHash,
     trusted: &[Certificate],
+    ours: bool,
 ) -> Result<Signed, String> {
     let end = partition.iter().position(|byte| *byte == 0).unwrap_or(partition.len());
     let (text, padding) = partition.split_at(end);
@@ -280,10 +281,10 @@ pub(super) fn check(
     };
     let known = trusted.iter().find(is_of);
     let Some(certificate) = known.or_else(|| own.iter().find(is_of)) else {
-        return if trusted.is_empty() {
+        return if trusted.is_empty() && !ours {
             Ok(Signed { by: None, certificate: None, known: false })
         } else {
-            Err("its signature is not by the certificate that it should be by".to_owned())
+            Err("its signature is not by a certificate that it could be by".to_owned())
         };
     };
     if known.is_none() && !trusted.is_empty() {
@@ -302,6 +303,10 @@ pub(super) fn check(
     let key = certificate.key().map_err(|error| format!("its certificate {error}"))?;
     holds(key, hex(root).as_bytes(), signer.signature.as_bytes())
         .map_err(|()| format!("its signature does not hold: {} did not sign this root hash", certificate.subject()))?;
+    let rendered = || self::statement(certificate, root, signer.signature.as_bytes().to_vec());
+    if ours && rendered().as_deref() != Some(text) {
+        return Err("something of its signature was changed".to_owned());
+    }
     Ok(Signed { by: Some(certificate.subject()), certificate: Some(fingerprint), known: known.is_some() })
 }
 
