@@ -187,9 +187,7 @@ impl Machine {
             },
         ];
         let certificate = offer.certificate();
-        files.extend(
-            certificate.map(|(path, pem)| File { path, contents: Contents::Text(pem) }),
-        );
+        files.extend(certificate.map(|(path, pem)| File { path, contents: Contents::Text(pem) }));
         match offer.trust {
             Trust::Unsigned => {}
             Trust::Signed(None) => return Err(ClientError::NoKeyring(component)),

@@ -243,7 +243,8 @@ fn percent_signs_and_ats_of_an_address_stay_what_they_are() {
         "homepage = \"https://e.org/@v/%41\"\n[source.git]\nurl = \"https://e.org/r\"\n",
     );
     let url = Url::parse("https://e.org/a%20b").unwrap();
-    let offer = Offer { component: &x, url: &url, trust: &Trust::Unsigned, images: &[], strict: false };
+    let offer =
+        Offer { component: &x, url: &url, trust: &Trust::Unsigned, images: &[], strict: false };
     let text = transfer::transfer(&offer, None).unwrap().text;
     assert!(text.contains("\nPath=https://e.org/a%%20b/x/\n"), "{text}");
     assert!(text.contains("\nChangeLog=https://e.org/%%40v/%%41\n"), "{text}");

@@ -73,9 +73,13 @@ impl TryFrom<Raw> for SealRule {
             (None, Some(_)) => {
                 return Err("`command` names no program\nhint: such as [\"./sign.sh\"]");
             }
-            (Some(_), Some(_)) => return Err("`key` and `command` are two who sign\nhint: leave one out"),
+            (Some(_), Some(_)) => {
+                return Err("`key` and `command` are two who sign\nhint: leave one out");
+            }
             (None, None) => {
-                return Err("who signs?\nhint: add key = { env = \"NAME\" } or { file = \"FILE\" }, or command = [\"PROGRAM\"]; verity = true signs nothing");
+                return Err(
+                    "who signs?\nhint: add key = { env = \"NAME\" } or { file = \"FILE\" }, or command = [\"PROGRAM\"]; verity = true signs nothing",
+                );
             }
         };
         Ok(Self { by, at, certificate: None, folder: PathBuf::new() })
@@ -123,7 +127,9 @@ impl Verity {
             SecretAt::Env(name) => {
                 let value = std::env::var(name).ok().filter(|value| !value.trim().is_empty());
                 let lacking = || {
-                    format!("the environment has no `{name}`\nhint: it is the certificate itself, in PEM form")
+                    format!(
+                        "the environment has no `{name}`\nhint: it is the certificate itself, in PEM form"
+                    )
                 };
                 (name.clone(), value.ok_or_else(lacking)?.into_bytes())
             }
@@ -173,7 +179,9 @@ pub enum CertificateError {
     #[error("is no certificate in PEM or DER form")]
     Other,
     /// It has no key that images can be signed with.
-    #[error("is for no RSA key: the kernel takes others too, but what they sign is never the same twice")]
+    #[error(
+        "is for no RSA key: the kernel takes others too, but what they sign is never the same twice"
+    )]
     NotRsa,
 }
 
@@ -189,8 +197,7 @@ impl CertificateError {
 }
 
 /// How one is had.
-const MADE: &str =
-    "`openssl req -x509 -newkey rsa:3072 -nodes -keyout verity.key -out verity.crt -days 3650 -subj /CN=NAME` makes a key and its certificate";
+const MADE: &str = "`openssl req -x509 -newkey rsa:3072 -nodes -keyout verity.key -out verity.crt -days 3650 -subj /CN=NAME` makes a key and its certificate";
 
 /// An X.509 certificate.
 #[derive(Clone, PartialEq, Eq)]
@@ -233,8 +240,7 @@ impl Certificate {
     /// # Errors
     /// It is none.
     pub fn from_der(der: Vec<u8>) -> Result<Self, CertificateError> {
-        let read =
-            x509_cert::Certificate::from_der(&der).map_err(|_| CertificateError::Other)?;
+        let read = x509_cert::Certificate::from_der(&der).map_err(|_| CertificateError::Other)?;
         // It is written into every signature as it was read.
         if read.to_der().ok().as_ref() != Some(&der) {
             return Err(CertificateError::Other);
@@ -321,7 +327,8 @@ mod tests {
         assert!(matches!(read("true"), Ok(Some(Verity::Tree))));
         assert!(matches!(read("false"), Ok(None)));
         let at = "certificate = { file = \"verity.crt\" }";
-        let Ok(Some(Verity::Signed(rule))) = read(&format!("{{ key = {{ env = \"KEY\" }}, {at} }}"))
+        let Ok(Some(Verity::Signed(rule))) =
+            read(&format!("{{ key = {{ env = \"KEY\" }}, {at} }}"))
         else {
             panic!("it is signed");
         };

@@ -29,9 +29,7 @@ mod magic;
 
 use attributes::Attributes;
 use closely::Close;
-use judge::{
-    Merged, judge, judge_attributes, judge_machine, judge_programs, kind_of, machine_of,
-};
+use judge::{Merged, judge, judge_attributes, judge_machine, judge_programs, kind_of, machine_of};
 
 /// The first bytes of squashfs 4.0, little-endian.
 const MAGIC: &[u8] = b"hsqs";

@@ -123,12 +123,8 @@ impl Disk {
             problems.push("its hash tree is not over its file system".to_owned());
             return Ok((None, problems));
         }
-        let mut walk = Walk {
-            file,
-            salted: Salted::new(&superblock.salt),
-            wrong: Vec::new(),
-            count: 0,
-        };
+        let mut walk =
+            Walk { file, salted: Salted::new(&superblock.salt), wrong: Vec::new(), count: 0 };
         if how.blocks {
             walk.tree(root, &tree, hashes, (&self.data, superblock.blocks))?;
         }

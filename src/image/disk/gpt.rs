@@ -212,3 +212,59 @@ fn swapped(uuid: &[u8]) -> Uuid {
     out[6..8].reverse();
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn disk(places: &[Range<u64>], size: u64) -> (Table, File) {
+        let partition = |at: &Range<u64>| Partition {
+            kind: [7; 16],
+            id: std::array::from_fn(|at| u8::try_from(at).unwrap()),
+            at: at.clone(),
+            flags: 1 << 60,
+            name: "root-x86-64-verity-sig".to_owned(),
+        };
+        let partitions = places.iter().map(partition).collect();
+        let table = Table { id: [9; 16], partitions };
+        let file = tempfile::tempfile().unwrap();
+        let (before, behind) = table.render(size);
+        assert_eq!((before.len() as u64, behind.len() as u64), (BEFORE, BEHIND));
+        file.set_len(size).unwrap();
+        file.write_all_at(&before, 0).unwrap();
+        file.write_all_at(&behind, size - BEHIND).unwrap();
+        (table, file)
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let size = 1 << 20;
+        let (table, file) = disk(&[20480..40960, 40960..45056, 50176..50688], size);
+        assert_eq!(Table::read(&file, size).unwrap(), Some(table));
+        assert_eq!(Table::read(&tempfile::tempfile().unwrap(), 0).unwrap(), None);
+    }
+
+    #[test]
+    fn a_table_that_makes_no_sense_is_refused() {
+        let size = 1 << 20;
+        for (places, why) in [
+            (&[0..20480][..], "is not where the file has anything"),
+            (&[20480..size + 512], "is not where the file has anything"),
+            (&[20480..20480], "ends before it begins"),
+            (&[20480..40960, 40448..50176], "lie in each other"),
+        ] {
+            let (_, file) = disk(places, size);
+            let error = Table::read(&file, size).unwrap_err().to_string();
+            assert!(error.contains(why), "{places:?}: {error}");
+        }
+        // Every byte of a header and of a row counts.
+        let (_, file) = disk(&[20480..40960], size);
+        for at in (512 + 8..512 + 92).chain(1024..1152) {
+            let mut byte = [0];
+            file.read_exact_at(&mut byte, at).unwrap();
+            file.write_all_at(&[byte[0] ^ 1], at).unwrap();
+            assert!(Table::read(&file, size).is_err(), "byte {at}");
+            file.write_all_at(&byte, at).unwrap();
+        }
+    }
+}

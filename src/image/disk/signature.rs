@@ -178,7 +178,6 @@ impl Seal {
             }
         }
     }
-
 }
 
 /// All that is said of a root hash, and who says so.
@@ -298,16 +297,27 @@ pub(super) fn check(
         return Err("its signature names another certificate than it is by".to_owned());
     }
     if signer.signed_attrs.is_some() || signer.digest_alg.oid != rfc5912::ID_SHA_256 {
-        return Err("its signature has attributes, or is not over SHA-256, and cannot be checked here".to_owned());
+        return Err(
+            "its signature has attributes, or is not over SHA-256, and cannot be checked here"
+                .to_owned(),
+        );
     }
     let key = certificate.key().map_err(|error| format!("its certificate {error}"))?;
-    holds(key, hex(root).as_bytes(), signer.signature.as_bytes())
-        .map_err(|()| format!("its signature does not hold: {} did not sign this root hash", certificate.subject()))?;
+    holds(key, hex(root).as_bytes(), signer.signature.as_bytes()).map_err(|()| {
+        format!(
+            "its signature does not hold: {} did not sign this root hash",
+            certificate.subject()
+        )
+    })?;
     let rendered = || self::statement(certificate, root, signer.signature.as_bytes().to_vec());
     if ours && rendered().as_deref() != Some(text) {
         return Err("something of its signature was changed".to_owned());
     }
-    Ok(Signed { by: Some(certificate.subject()), certificate: Some(fingerprint), known: known.is_some() })
+    Ok(Signed {
+        by: Some(certificate.subject()),
+        certificate: Some(fingerprint),
+        known: known.is_some(),
+    })
 }
 
 /// Whether a signature is by this key, over this text.

@@ -230,3 +230,39 @@ pub(super) fn levels(blocks: u64) -> Vec<u64> {
     levels.reverse();
     levels
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_are_those_of_the_tree() {
+        for blocks in [1, 2, 127, 128, 129, 128 * 128, 128 * 128 + 1] {
+            let mut leaves = Leaves::new(Salted::new(b""));
+            leaves.hashes = vec![1; blocks * HASH];
+            let tree = leaves.tree();
+            let levels = levels(blocks as u64);
+            let sizes: Vec<u64> = tree.bytes().map(|level| (level.len() / BLOCK) as u64).collect();
+            assert_eq!(sizes, levels, "{blocks}");
+            assert_eq!(tree.size(), (1 + levels.iter().sum::<u64>()) * BLOCK as u64);
+        }
+    }
+
+    #[test]
+    fn a_superblock_is_read_as_it_was_written() {
+        let superblock = Superblock { id: [3; 16], blocks: 752, salt: vec![5; 32] };
+        assert_eq!(Superblock::parse(&superblock.render()), Ok(superblock.clone()));
+        let broken = |at: usize, byte: u8| {
+            let mut bytes = superblock.render();
+            bytes[at] = byte;
+            Superblock::parse(&bytes).is_err()
+        };
+        // Its name, its version, the hash, the sizes of blocks, a salt of 512 bytes.
+        assert!(
+            [(0, 0), (8, 2), (35, b'5'), (64, 1), (68, 1), (81, 2)]
+                .iter()
+                .all(|(at, byte)| broken(*at, *byte))
+        );
+        assert!(Superblock::parse(b"verity").is_err());
+    }
+}

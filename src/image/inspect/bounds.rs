@@ -70,11 +70,7 @@ impl CompressionAction for Bounded {
 }
 
 /// Refuses an image that would cost more than an honest one. It begins at `base` in the file, and has `size` bytes.
-pub(super) fn check(
-    file: &File,
-    base: u64,
-    size: u64,
-) -> io::Result<Result<Attributes, String>> {
+pub(super) fn check(file: &File, base: u64, size: u64) -> io::Result<Result<Attributes, String>> {
     let mut bytes = [0; SUPERBLOCK];
     match file.read_exact_at(&mut bytes, base) {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {

@@ -108,7 +108,7 @@ fn read(image: &[u8]) -> Result<Vec<String>, String> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.raw");
     fs::write(&path, image).unwrap();
-    let inspection = inspect(&path, None).map_err(|error| error.to_string())?;
+    let inspection = inspect(&path, None, None).map_err(|error| error.to_string())?;
     Ok(inspection.entries.into_iter().map(|entry| entry.path).collect())
 }
 
