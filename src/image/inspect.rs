@@ -253,33 +253,51 @@ pub fn inspect_others(
     Ok(Some(image).filter(|image| !(image.releases.is_empty() && has_os)))
 }
 
+/// What is around a file system, and what is wrong with that.
+struct Guarded {
+    size: u64,
+    disk: Option<Disk>,
+    verity: Option<Verity>,
+    findings: Vec<Finding>,
+}
+
+/// Opens an image and checks what protects it.
+fn open_guarded(
+    path: &Path,
+    how: How<'_>,
+) -> Result<(FilesystemReader<'static>, Attributes, Guarded), InspectError> {
+    let opened = find(path)?;
+    let (size, disk) = (opened.size, opened.disk.clone());
+    let (verity, problems) = match &disk {
+        Some(disk) => disk
+            .check(&opened.file, how)
+            .map_err(|source| InspectError::Disk { path: path.to_owned(), source })?,
+        None => (None, Vec::new()),
+    };
+    let (image, attributes) = read(path, opened).map_err(|error| match (error, &problems[..]) {
+        (InspectError::Format { path, .. }, [problem, ..]) => {
+            InspectError::Changed { path, problem: problem.clone() }
+        }
+        (error, _) => error,
+    })?;
+    let findings = problems.into_iter().map(|problem| Finding::of_image(Lint::Verity, problem));
+    let findings = findings.collect();
+    Ok((image, attributes, Guarded { size, disk, verity, findings }))
+}
+
 fn look(
     path: &Path,
     merged: Merged<'_>,
     how: How<'_>,
     mut close: Option<Close>,
 ) -> Result<Inspection, InspectError> {
-    let opened = find(path)?;
-    let (verity, changed) = match &opened.disk {
-        Some(disk) => disk
-            .check(&opened.file, how)
-            .map_err(|source| InspectError::Disk { path: path.to_owned(), source })?,
-        None => (None, Vec::new()),
-    };
-    let (size, disk) = (opened.size, opened.disk.clone());
-    let (image, attributes) = read(path, opened).map_err(|error| match (error, &changed[..]) {
-        (InspectError::Format { path, .. }, [problem, ..]) => {
-            InspectError::Changed { path, problem: problem.clone() }
-        }
-        (error, _) => error,
-    })?;
+    let (image, attributes, guarded) = open_guarded(path, how)?;
+    let Guarded { size, disk, verity, mut findings } = guarded;
     let mut releases = BTreeMap::new();
     let mut programs = BTreeMap::new();
     let mut loose = 0;
     let mut uses = BTreeSet::new();
     let mut os_release = None;
-    let mut findings: Vec<Finding> =
-        changed.into_iter().map(|problem| Finding::of_image(Lint::Verity, problem)).collect();
     let mut entries = Vec::new();
     let [mut of_releases, mut of_programs] =
         [MOST_RELEASES, MOST_PROGRAMS].map(|files| Budget::new(files, image.block_size));

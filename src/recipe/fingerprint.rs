@@ -21,6 +21,7 @@ use crate::config::component::UnitName;
 use crate::config::extension::{Extension, Kind};
 use crate::config::files::{FileRule, Files, Mode};
 use crate::config::image::{Compression, Format, ImageRule};
+use crate::config::verity::Verity;
 use crate::config::versions::Versions;
 use crate::name::{Arch, Sha256};
 use crate::template::Vars;
@@ -135,27 +136,7 @@ pub fn fingerprint(
         fields.tell("reload", "");
     }
     let ImageRule { format, verity, name, is_named: _, is_shaped: _ } = image;
-    // What a preset stands for, not its name: who tunes it makes other images.
-    match format {
-        Format::Squashfs { compression, block_size } => {
-            let (codec, level) = match compression {
-                Compression::Zstd(level) => ("zstd", level),
-                Compression::Xz { level, bcj: false } => ("xz", level),
-                Compression::Xz { level, bcj: true } => ("xz+bcj", level),
-                Compression::Gzip(level) => ("gzip", level),
-                Compression::Lz4(level) => ("lz4", level),
-            };
-            fields.tell("squashfs", &format!("{codec} {level} {block_size}"));
-        }
-        Format::None => fields.tell("as-it-is", ""),
-        Format::Mirrored => fields.tell("mirrored", ""),
-    }
-    if let Some(verity) = verity {
-        fields.tell("verity", "sha256");
-        // Who has the key signs the same; the certificate is in the image.
-        let certificate = verity.certificate().map(|certificate| certificate.fingerprint());
-        fields.tell_each("certificate", certificate.map(|it| it.to_string()).as_deref());
-    }
+    tell_format(&mut fields, *format, verity.as_ref());
     for rule in xattrs.rules() {
         fields.tell("xattrs", &rule.pattern);
         for (name, value) in rule.attributes() {
@@ -209,6 +190,30 @@ fn tell_build(fields: &mut Fields, build: &BuildRule, vars: &Vars<'_>) {
     }
     // Their values may be secrets, and are not for us to look at.
     fields.tell_each("env", env.iter().map(Variable::as_str));
+}
+
+fn tell_format(fields: &mut Fields, format: Format, verity: Option<&Verity>) {
+    // What a preset stands for, not its name: who tunes it makes other images.
+    match format {
+        Format::Squashfs { compression, block_size } => {
+            let (codec, level) = match compression {
+                Compression::Zstd(level) => ("zstd", level),
+                Compression::Xz { level, bcj: false } => ("xz", level),
+                Compression::Xz { level, bcj: true } => ("xz+bcj", level),
+                Compression::Gzip(level) => ("gzip", level),
+                Compression::Lz4(level) => ("lz4", level),
+            };
+            fields.tell("squashfs", &format!("{codec} {level} {block_size}"));
+        }
+        Format::None => fields.tell("as-it-is", ""),
+        Format::Mirrored => fields.tell("mirrored", ""),
+    }
+    if let Some(verity) = verity {
+        fields.tell("verity", "sha256");
+        // Who has the key signs the same; the certificate is in the image.
+        let certificate = verity.certificate().map(|it| it.fingerprint().to_string());
+        fields.tell_each("certificate", certificate.as_deref());
+    }
 }
 
 fn tell_files(fields: &mut Fields, files: &Files, vars: &Vars<'_>) {

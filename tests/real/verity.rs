@@ -6,7 +6,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use publish::image::disk::verity::Tree;
@@ -259,7 +259,7 @@ fn a_node_follows_it_and_merges_it_under_a_policy() {
     // What asks for a bare file system does not get this one for it.
     node.ok("! systemd-sysext --no-reload --image-policy=root=absent merge");
     assert!(!node.has("/usr/bin/greeter"));
-    if !Path::new("/dev/mapper/control").exists() {
+    if !fs::read_to_string("/proc/misc").unwrap().contains("device-mapper") {
         return;
     }
     let (_, pem) = made.workspace.run(&["client", NAME, "--format", "script"]);

@@ -65,48 +65,26 @@ impl Disk {
         root[..16].copy_from_slice(&self.data.id);
         root[16..].copy_from_slice(&hashes.id);
         let ours = self.table.id == derived(&root, "disk");
-        let signed = match &self.signature {
-            None if how.certificates.is_empty() => None,
-            None => {
-                problems.push("it has no signature".to_owned());
-                None
-            }
-            Some(partition) => {
-                let length = partition.at.end - partition.at.start;
-                if length > signature::LONGEST {
-                    problems.push("its signature is longer than any".to_owned());
-                    None
-                } else {
-                    let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
-                    file.read_exact_at(&mut bytes, partition.at.start)?;
-                    match signature::check(&bytes, &root, how.certificates, ours) {
-                        Ok(signed) => Some(signed),
-                        Err(problem) => {
-                            problems.push(problem);
-                            None
-                        }
-                    }
-                }
-            }
-        };
-        let mut block = [0; BLOCK];
-        let room = usize::try_from(hashes.at.end - hashes.at.start).unwrap_or(BLOCK).min(BLOCK);
-        file.read_exact_at(&mut block[..room], hashes.at.start)?;
-        let superblock = match Superblock::parse(&block[..room]) {
+        let signed = self.signed(file, &root, how, ours)?.unwrap_or_else(|problem| {
+            problems.push(problem);
+            None
+        });
+        let mut block = vec![0; BLOCK.min(usize::try_from(length(hashes)).unwrap_or(BLOCK))];
+        file.read_exact_at(&mut block, hashes.at.start)?;
+        let superblock = match Superblock::parse(&block) {
             Ok(superblock) => superblock,
             Err(problem) => {
                 problems.push(problem.to_owned());
                 return Ok((None, problems));
             }
         };
-        let tree = verity::levels(superblock.blocks);
-        let needed = tree.iter().try_fold(1u64, |sum, level| sum.checked_add(*level));
-        let size = (self.data.at.end - self.data.at.start) / BLOCK as u64;
-        let room = (hashes.at.end - hashes.at.start) / BLOCK as u64;
+        let levels = verity::levels(superblock.blocks);
+        let needed = levels.iter().try_fold(1u64, |sum, level| sum.checked_add(*level));
+        let sizes = [&self.data, hashes].map(|part| length(part) / BLOCK as u64);
         if ours {
-            // One of ours, of which every byte is known.
+            // Every byte of it is known.
             problems.extend(self.outside(file)?);
-            if (superblock.blocks, needed) != (size, Some(room)) {
+            if (superblock.blocks, needed) != (sizes[0], Some(sizes[1])) {
                 problems.push("its partitions were made larger".to_owned());
             }
             let expected = Superblock { id: derived(&root, "hashes"), ..superblock.clone() };
@@ -119,23 +97,39 @@ impl Disk {
                 problems.push("its partitions were made writable".to_owned());
             }
         }
-        if superblock.blocks > size || needed.is_none_or(|needed| needed > room) {
+        if superblock.blocks > sizes[0] || needed.is_none_or(|needed| needed > sizes[1]) {
             problems.push("its hash tree is not over its file system".to_owned());
             return Ok((None, problems));
         }
-        let mut walk =
-            Walk { file, salted: Salted::new(&superblock.salt), wrong: Vec::new(), count: 0 };
         if how.blocks {
-            walk.tree(root, &tree, hashes, (&self.data, superblock.blocks))?;
+            let salted = Salted::new(&superblock.salt);
+            let mut walk = Walk { file, salted, wrong: Vec::new(), count: 0 };
+            walk.tree(root, &levels, hashes, (&self.data, superblock.blocks))?;
+            problems.extend(walk.told());
         }
-        problems.extend(walk.told());
-        let verity = Verity {
-            root_hash: hex(&root),
-            blocks: superblock.blocks,
-            signed,
-            compared: how.blocks,
+        let (blocks, compared) = (superblock.blocks, how.blocks);
+        Ok((Some(Verity { root_hash: hex(&root), blocks, signed, compared }), problems))
+    }
+
+    /// Who signed it, if anybody did; why that is not to be believed, or why there is nobody.
+    fn signed(
+        &self,
+        file: &File,
+        root: &RootHash,
+        how: How<'_>,
+        ours: bool,
+    ) -> io::Result<Result<Option<Signed>, String>> {
+        let Some(partition) = &self.signature else {
+            let needless = how.certificates.is_empty();
+            let none = || "it has no signature".to_owned();
+            return Ok(needless.then_some(None).ok_or_else(none));
         };
-        Ok((Some(verity), problems))
+        if length(partition) > signature::LONGEST {
+            return Ok(Err("its signature is longer than any".to_owned()));
+        }
+        let mut bytes = vec![0; usize::try_from(length(partition)).unwrap_or(0)];
+        file.read_exact_at(&mut bytes, partition.at.start)?;
+        Ok(signature::check(&bytes, root, how.certificates, ours).map(Some))
     }
 
     /// What stands outside of all partitions of an image of ours: the table, again at the end, and
@@ -163,6 +157,10 @@ impl Disk {
         }
         Ok(problems)
     }
+}
+
+fn length(partition: &Partition) -> u64 {
+    partition.at.end - partition.at.start
 }
 
 /// A tree that is compared from its root down.

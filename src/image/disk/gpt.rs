@@ -217,11 +217,11 @@ fn swapped(uuid: &[u8]) -> Uuid {
 mod tests {
     use super::*;
 
-    fn disk(places: &[Range<u64>], size: u64) -> (Table, File) {
-        let partition = |at: &Range<u64>| Partition {
+    fn disk(places: &[(u64, u64)], size: u64) -> (Table, File) {
+        let partition = |(start, end): &(u64, u64)| Partition {
             kind: [7; 16],
             id: std::array::from_fn(|at| u8::try_from(at).unwrap()),
-            at: at.clone(),
+            at: *start..*end,
             flags: 1 << 60,
             name: "root-x86-64-verity-sig".to_owned(),
         };
@@ -239,7 +239,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         let size = 1 << 20;
-        let (table, file) = disk(&[20480..40960, 40960..45056, 50176..50688], size);
+        let (table, file) = disk(&[(20480, 40960), (40960, 45056), (50176, 50688)], size);
         assert_eq!(Table::read(&file, size).unwrap(), Some(table));
         assert_eq!(Table::read(&tempfile::tempfile().unwrap(), 0).unwrap(), None);
     }
@@ -248,17 +248,17 @@ mod tests {
     fn a_table_that_makes_no_sense_is_refused() {
         let size = 1 << 20;
         for (places, why) in [
-            (&[0..20480][..], "is not where the file has anything"),
-            (&[20480..size + 512], "is not where the file has anything"),
-            (&[20480..20480], "ends before it begins"),
-            (&[20480..40960, 40448..50176], "lie in each other"),
+            (&[(0, 20480)][..], "is not where the file has anything"),
+            (&[(20480, size + 512)], "is not where the file has anything"),
+            (&[(20480, 20480)], "ends before it begins"),
+            (&[(20480, 40960), (40448, 50176)], "lie in each other"),
         ] {
             let (_, file) = disk(places, size);
             let error = Table::read(&file, size).unwrap_err().to_string();
             assert!(error.contains(why), "{places:?}: {error}");
         }
         // Every byte of a header and of a row counts.
-        let (_, file) = disk(&[20480..40960], size);
+        let (_, file) = disk(&[(20480, 40960)], size);
         for at in (512 + 8..512 + 92).chain(1024..1152) {
             let mut byte = [0];
             file.read_exact_at(&mut byte, at).unwrap();

@@ -128,7 +128,7 @@ mod tests {
         let (_, tree) = medium.into_parts().unwrap();
         let tree = tree.unwrap();
         let other = Tree::of(&mut &expected[..], b"salt").unwrap();
-        assert_eq!(tree.blocks as usize, expected.len() / BLOCK);
+        assert_eq!(tree.blocks, (expected.len() / BLOCK) as u64);
         assert_eq!(tree.root, other.root);
         assert!(tree.bytes().eq(other.bytes()));
     }

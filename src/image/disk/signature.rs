@@ -196,7 +196,7 @@ fn message(certificate: &Certificate, signed: Vec<u8>) -> der::Result<Vec<u8>> {
     let sha256 = null(rfc5912::ID_SHA_256);
     let certificate = certificate.read().clone();
     let of = &certificate.tbs_certificate;
-    let signer = SignerInfo {
+    let info = SignerInfo {
         version: CmsVersion::V1,
         sid: SignerIdentifier::IssuerAndSerialNumber(IssuerAndSerialNumber {
             issuer: of.issuer.clone(),
@@ -218,7 +218,7 @@ fn message(certificate: &Certificate, signed: Vec<u8>) -> der::Result<Vec<u8>> {
         },
         certificates: Some(CertificateSet::try_from(certificates)?),
         crls: None,
-        signer_infos: SignerInfos::try_from(vec![signer])?,
+        signer_infos: SignerInfos::try_from(vec![info])?,
     };
     let content_type = rfc5911::ID_SIGNED_DATA;
     ContentInfo { content_type, content: Any::encode_from(&data)? }.to_der()
