@@ -5,15 +5,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
-use std::os::unix::fs::FileExt;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use backhand::{FilesystemReader, InnerNode, Node, SquashfsFileReader};
 use serde::Serialize;
 use thiserror::Error;
 
-use super::disk::Disk;
 use super::disk::check::{How, Verity};
 use super::release::ExtensionRelease;
 use crate::config::extension::Kind;
@@ -26,13 +24,12 @@ mod bounds;
 mod closely;
 mod judge;
 mod magic;
+mod opened;
 
-use attributes::Attributes;
 use closely::Close;
 use judge::{Merged, judge, judge_attributes, judge_machine, judge_programs, kind_of, machine_of};
-
-/// The first bytes of squashfs 4.0, little-endian.
-const MAGIC: &[u8] = b"hsqs";
+pub(super) use opened::open;
+use opened::{Guarded, MAGIC, is_disk, open_guarded};
 
 /// The longest extension-release that is read, in bytes.
 const RELEASE_LIMIT: u64 = 64 << 10;
@@ -42,9 +39,6 @@ const MOST_RELEASES: usize = 64;
 
 /// The most bytes that the reader keeps of blocks with the ends of files.
 const MOST_KEPT: usize = 64 << 20;
-
-/// The stack of the thread that reads an image, in bytes.
-const STACK: usize = 64 << 20;
 
 /// Where programs are that must run on the machine that merges the image.
 const PROGRAMS: [&str; 5] =
@@ -253,38 +247,6 @@ pub fn inspect_others(
     Ok(Some(image).filter(|image| !(image.releases.is_empty() && has_os)))
 }
 
-/// What is around a file system, and what is wrong with that.
-struct Guarded {
-    size: u64,
-    disk: Option<Disk>,
-    verity: Option<Verity>,
-    findings: Vec<Finding>,
-}
-
-/// Opens an image and checks what protects it.
-fn open_guarded(
-    path: &Path,
-    how: How<'_>,
-) -> Result<(FilesystemReader<'static>, Attributes, Guarded), InspectError> {
-    let opened = find(path)?;
-    let (size, disk) = (opened.size, opened.disk.clone());
-    let (verity, problems) = match &disk {
-        Some(disk) => disk
-            .check(&opened.file, how)
-            .map_err(|source| InspectError::Disk { path: path.to_owned(), source })?,
-        None => (None, Vec::new()),
-    };
-    let (image, attributes) = read(path, opened).map_err(|error| match (error, &problems[..]) {
-        (InspectError::Format { path, .. }, [problem, ..]) => {
-            InspectError::Changed { path, problem: problem.clone() }
-        }
-        (error, _) => error,
-    })?;
-    let findings = problems.into_iter().map(|problem| Finding::of_image(Lint::Verity, problem));
-    let findings = findings.collect();
-    Ok((image, attributes, Guarded { size, disk, verity, findings }))
-}
-
 fn look(
     path: &Path,
     merged: Merged<'_>,
@@ -416,73 +378,6 @@ impl Budget {
         self.fragments.insert(file.frag_index());
         self.fragments.len() <= self.most_fragments
     }
-}
-
-/// Opens the file system in an image.
-pub(super) fn open(path: &Path) -> Result<FilesystemReader<'static>, InspectError> {
-    read(path, find(path)?).map(|(image, _)| image)
-}
-
-/// An image's file, and what of it is the file system.
-struct Opened {
-    file: File,
-    size: u64,
-    disk: Option<Disk>,
-}
-
-/// Whether it is a disk with our kind of file system in it.
-fn is_disk(path: &Path) -> io::Result<bool> {
-    let file = File::open(path)?;
-    let Ok(Some(disk)) = Disk::find(&file, file.metadata()?.len())? else { return Ok(false) };
-    let mut magic = [0; MAGIC.len()];
-    // A partition has a sector at least.
-    file.read_exact_at(&mut magic, disk.data().start)?;
-    Ok(magic == MAGIC)
-}
-
-fn find(path: &Path) -> Result<Opened, InspectError> {
-    let disk = |source| InspectError::Disk { path: path.to_owned(), source };
-    // Before it is opened, because opening a pipe waits for somebody to write.
-    let metadata = std::fs::metadata(path).map_err(disk)?;
-    if !metadata.is_file() {
-        let problem = "it is not a regular file".to_owned();
-        return Err(InspectError::Format { path: path.to_owned(), problem });
-    }
-    let file = File::open(path).map_err(disk)?;
-    let size = metadata.len();
-    let format = |problem: String| InspectError::Format { path: path.to_owned(), problem };
-    let disk = Disk::find(&file, size).map_err(disk)?.map_err(format)?;
-    Ok(Opened { file, size, disk })
-}
-
-/// Reads the file system of an image.
-fn read(
-    path: &Path,
-    Opened { mut file, size, disk: around }: Opened,
-) -> Result<(FilesystemReader<'static>, Attributes), InspectError> {
-    let disk = |source| InspectError::Disk { path: path.to_owned(), source };
-    let format = |problem: String| InspectError::Format { path: path.to_owned(), problem };
-    let place = around.map_or(0..size, |around| around.data());
-    let mut magic = Vec::new();
-    file.seek(SeekFrom::Start(place.start)).map_err(disk)?;
-    (&mut file).take(MAGIC.len() as u64).read_to_end(&mut magic).map_err(disk)?;
-    file.rewind().map_err(disk)?;
-    if magic != MAGIC {
-        return Err(format("it does not begin like one".to_owned()));
-    }
-    let length = place.end - place.start;
-    let attributes = bounds::check(&file, place.start, length).map_err(disk)?.map_err(format)?;
-    let reader = BufReader::with_capacity(128 << 10, file);
-    let kind = backhand::kind::Kind::new_v4(&bounds::BOUNDED);
-    // The reader calls itself for every folder in a folder, so it gets a stack for the deepest tree.
-    // Whatever it cannot stand is the image's fault, not a mistake of whoever wants it read.
-    let read = std::thread::Builder::new().stack_size(STACK).spawn(move || {
-        FilesystemReader::from_reader_with_offset_and_kind(reader, place.start, kind)
-            .map_err(|error| error.to_string().lines().next().unwrap_or_default().to_owned())
-    });
-    let image = read.map_err(disk)?.join();
-    let image = image.map_err(|_| format("it cannot be made sense of".to_owned()))?;
-    Ok((image.map_err(format)?, attributes))
 }
 
 /// How an image's blocks are compressed.
