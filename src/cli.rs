@@ -316,7 +316,7 @@ fn start_logging(args: &Args) {
         .log_internal_errors(false);
     match args.log_format {
         LogFormat::Text => {
-            log.with_ansi(io::stderr().is_terminal()).without_time().with_target(false).init()
+            log.with_ansi(io::stderr().is_terminal()).without_time().with_target(false).init();
         }
         LogFormat::Json => {
             report::speak_json();

@@ -252,15 +252,34 @@ pub fn say(text: &str) {
             last.push('\n');
         }
     }
-    for text in texts {
-        let text = text.trim();
-        if let Some(text) = text.strip_prefix("error: ") {
-            tracing::error!(target: SAID, "{text}");
-        } else if let Some(text) = text.strip_prefix("warning: ") {
-            tracing::warn!(target: SAID, "{text}");
-        } else if !text.is_empty() {
-            tracing::info!(target: SAID, "{text}");
+    for text in &texts {
+        log(text);
+    }
+}
+
+/// One error or line, as a document with its causes and its hint apart.
+fn log(text: &str) {
+    let mut lines = text.lines();
+    let first = lines.next().unwrap_or_default().trim();
+    let mut message = first.to_owned();
+    let (mut causes, mut hint) = (Vec::new(), None);
+    for line in lines {
+        let line = line.trim();
+        if let Some(cause) = line.strip_prefix("caused by: ") {
+            causes.push(cause);
+        } else if let Some(text) = line.strip_prefix("hint: ") {
+            hint = Some(text);
+        } else {
+            let _ = write!(message, "\n{line}");
         }
+    }
+    let causes = (!causes.is_empty()).then(|| causes.join(": "));
+    if let Some(message) = message.strip_prefix("error: ") {
+        tracing::error!(target: SAID, causes, hint, "{message}");
+    } else if let Some(message) = message.strip_prefix("warning: ") {
+        tracing::warn!(target: SAID, hint, "{message}");
+    } else if !message.is_empty() {
+        tracing::info!(target: SAID, "{message}");
     }
 }
 

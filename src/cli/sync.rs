@@ -127,6 +127,9 @@ pub(super) async fn run(
             print_json("sync", &done.result(&config, run))?;
         } else {
             print(&done.text(&config, run))?;
+            if run == Run::Real && done.outcomes.iter().any(|it| !it.published.is_empty()) {
+                print(&next(&config, &done.outcomes))?;
+            }
         }
     }
     if run == Run::Real {
@@ -271,9 +274,6 @@ fn summary(config: &Config, run: Run, outcomes: &[Outcome]) -> String {
             "\n{} failed, see above; what is published of it stays",
             count(failed, "component")
         );
-    }
-    if images > 0 && run == Run::Real {
-        out.push_str(&next(config, outcomes));
     }
     out
 }

@@ -79,9 +79,8 @@ pub fn place(config: &Config) -> Option<PathBuf> {
     let folder = configured.or_else(service).or_else(user).or_else(home)?;
     // One user may publish several repositories.
     let file = std::path::absolute(&config.file).unwrap_or_else(|_| config.file.clone());
-    let digest = sha2::Sha256::digest(format!("{}\n{}", file.display(), config.store()));
-    let id: String = digest[..6].iter().map(|byte| format!("{byte:02x}")).collect();
-    Some(folder.join(format!("told-{id}.json")))
+    let hash = sha2::Sha256::new().chain_update(format!("{}\n{}", file.display(), config.store()));
+    Some(folder.join(format!("told-{}.json", short(hash))))
 }
 
 impl State {
@@ -196,7 +195,16 @@ pub fn fingerprint(told: &Told) -> String {
         hash.update(letters.into_iter().collect::<String>());
         hash.update("\n");
     }
-    hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    short(hash)
+}
+
+/// Enough of a digest to tell a few things apart.
+fn short(hash: sha2::Sha256) -> String {
+    let digest: [u8; 32] = hash.finalize().into();
+    digest
+        .first_chunk()
+        .map(|head| format!("{:016x}", u64::from_be_bytes(*head)))
+        .unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -83,7 +83,8 @@ impl Standing {
             standing.images += 1;
             standing.bytes += published.size(name).unwrap_or_default();
             if newest.is_some() && names.read(name).map(|(version, _)| version) == newest {
-                let time = published.recorded(name).map(|record| record.time);
+                // Not every source tells dates.
+                let time = published.recorded(name).map(|record| record.time).filter(|at| *at > 0);
                 let time = time.and_then(|time| Timestamp::from_second(time.try_into().ok()?).ok());
                 standing.released = standing.released.max(time);
             }
