@@ -166,7 +166,7 @@ mod tests {
         let screen = Screen { width: 40, colours: false };
         insta::assert_snapshot!(draw(&rows(), &screen), @r"
         COMPONENT  STATE    PUBLISHED  UPSTREAM
-        k3s        current  1.31.2+k…  1.31.2+…
+        k3s        current  1.31.2+k…  1.31.2+k…
         tailscale  behind   1.58.1     1.58.2
         ");
     }
