@@ -265,7 +265,7 @@ fn a_log_for_programs_is_one_document_a_line() {
     repo.simple("x");
     repo.release("x", "1.0", "one");
     let ran = repo.publish(&["sync", "--log-format", "json"]).ok();
-    let lines = ran.stderr.lines().map(|line| serde_json::from_str::<serde_json::Value>(line));
+    let lines = ran.stderr.lines().map(serde_json::from_str::<serde_json::Value>);
     let lines: Vec<_> = lines.map(Result::unwrap).collect();
     assert!(lines.iter().any(|line| line["message"] == "published x 1.0"), "{ran}");
     fs::remove_dir_all(repo.path("components/x-releases")).unwrap();
