@@ -6,11 +6,13 @@
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{Access, access};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::unix::pipe::Receiver;
@@ -169,6 +171,27 @@ impl Drop for Followed {
 pub fn path() -> OsString {
     let usual = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
     std::env::var_os("PATH").unwrap_or_else(|| usual.into())
+}
+
+/// What can be run under a name or a path, which is relative to a folder. Whatever stands between us and a
+/// program could only say that nothing was found.
+///
+/// # Errors
+/// There is no such program, or nobody may run it.
+pub fn find(program: &str, folder: &Path) -> io::Result<PathBuf> {
+    if program.contains('/') {
+        let path = folder.join(program.trim_start_matches("./"));
+        access(&path, Access::EXEC_OK)?;
+        return Ok(path);
+    }
+    if is_in_path(program) { Ok(program.into()) } else { Err(io::ErrorKind::NotFound.into()) }
+}
+
+/// Whether there is a program of this name.
+#[must_use]
+pub fn is_in_path(name: &str) -> bool {
+    let at = |folder: PathBuf| access(folder.join(name), Access::EXEC_OK).is_ok();
+    std::env::split_paths(&path()).any(at)
 }
 
 /// Ends at once if whoever asked for it is gone already, before the kernel was told whose end counts.

@@ -5,12 +5,10 @@
 //! network namespace runs no command that must not have the network.
 
 use std::ffi::OsString;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{Access, access};
 use rustix::process::geteuid;
 use tokio::process::Command;
 
@@ -86,16 +84,7 @@ async fn on_this_machine(rule: &CommandRule, place: &Place) -> Result<Command, C
     let start = |source| CommandError::Start { program: words.program().to_owned(), source };
     let folder = place.folder.as_ref().unwrap_or(&place.work);
     let folder = std::path::absolute(folder).map_err(start)?;
-    // Who keeps it in could only say that nothing was found.
-    let program = match words.program() {
-        path if path.contains('/') => {
-            let path = folder.join(path.trim_start_matches("./"));
-            access(&path, Access::EXEC_OK).map_err(|error| start(error.into()))?;
-            path
-        }
-        name if is_in_path(name) => PathBuf::from(name),
-        _ => return Err(start(io::ErrorKind::NotFound.into())),
-    };
+    let program = child::find(words.program(), &folder).map_err(start)?;
     let walls = namespaces(rule.network).await?;
     let mut command = match walls {
         Some(options) => {
@@ -164,7 +153,7 @@ async fn try_out(options: &[&str]) -> Result<(), String> {
 
 /// What runs containers here.
 fn engine(asked: Option<Engine>) -> Result<Engine, CommandError> {
-    let is_here = |engine: &Engine| is_in_path(engine.program());
+    let is_here = |engine: &Engine| child::is_in_path(engine.program());
     match asked {
         Some(engine) if is_here(&engine) => Ok(engine),
         Some(engine) => Err(CommandError::Engine(engine.program().to_owned())),
@@ -173,12 +162,6 @@ fn engine(asked: Option<Engine>) -> Result<Engine, CommandError> {
             .find(is_here)
             .ok_or_else(|| CommandError::Engine("podman and no docker".to_owned())),
     }
-}
-
-/// Whether there is a program of this name.
-fn is_in_path(name: &str) -> bool {
-    let at = |folder: PathBuf| access(folder.join(name), Access::EXEC_OK).is_ok();
-    std::env::split_paths(&child::path()).any(at)
 }
 
 /// What podman and docker understand alike.
