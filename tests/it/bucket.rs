@@ -371,5 +371,5 @@ fn a_lost_race_is_planned_again() {
     s3.fault(Method::PUT, "SHA256SUMS", Wrong::Answer(412, "PreconditionFailed"), usize::MAX);
     repo.sync().code(3).says(&["error: x: the manifest of x changed meanwhile", "hint: "]);
     assert_eq!(listed(&s3.path("x")).len(), 2);
-    until("the bounded number of attempts", || puts(&s3.requests(), "/SHA256SUMS") == 16);
+    until("the bounded number of attempts", || puts(&s3.requests(), "/SHA256SUMS") == 8);
 }
