@@ -200,19 +200,35 @@ const TIED: &str = "[ \"$PPID\" = \"$1\" ] || exit 1; shift; unset PWD OLDPWD SH
 /// A program, to be given its arguments, that is killed when we are, be it by a signal that nobody can
 /// answer. That takes `setpriv` of util-linux; without it, it lives on.
 pub async fn tied(program: impl AsRef<OsStr>) -> Command {
+    match tie("KILL", TIED).await {
+        Some(mut command) => {
+            command.arg(program);
+            command
+        }
+        None => Command::new(program),
+    }
+}
+
+/// A shell script that gets this signal when we end, to be given its arguments: the first is our number.
+/// `None` without `setpriv`.
+pub async fn tie(signal: &str, script: &str) -> Option<Command> {
     static CAN: OnceCell<bool> = OnceCell::const_new();
-    let tie = ["--pdeathsig", "KILL", "sh", "-c"];
-    let can = CAN.get_or_init(async || {
+    let begin = |signal: &str, script: &str| {
         let mut command = Command::new("setpriv");
-        command.args(tie).arg("exit 0").env_clear().env("PATH", path()).stdin(Stdio::null());
+        command.args(["--pdeathsig", signal, "sh", "-c", script]);
+        command
+    };
+    let can = CAN.get_or_init(async || {
+        let mut command = begin("KILL", "exit 0");
+        command.env_clear().env("PATH", path()).stdin(Stdio::null());
         command.kill_on_drop(true).output().await.is_ok_and(|output| output.status.success())
     });
     if !*can.await {
-        return Command::new(program);
+        return None;
     }
-    let mut command = Command::new("setpriv");
-    command.args(tie).args([TIED, "publish", &std::process::id().to_string()]).arg(program);
-    command
+    let mut command = begin(signal, script);
+    command.args(["publish", &std::process::id().to_string()]);
+    Some(command)
 }
 
 /// For a shell that is the first process of a namespace, which no signal of its own kind reaches: it

@@ -73,7 +73,8 @@ pub(super) async fn around(
         Some(container) => {
             let engine = engine(rule.engine)?;
             let name = Named { engine, name: format!("publish-{:016x}", rand::random::<u64>()) };
-            Ok((contained(rule, container, arch, place, &name), Some(name)))
+            let command = contained(rule, container, arch, place, &name);
+            Ok((watched(command, &name).await, Some(name)))
         }
         None => Ok((on_this_machine(rule, place).await?, None)),
     }
@@ -224,6 +225,26 @@ fn contained(
     }
     command.args(rule.command.iter());
     command
+}
+
+/// Runs an engine, and ends its container when we end, be it by a signal that nobody can answer: no engine
+/// ends a container with who asked for it.
+const WATCH: &str = "[ \"$PPID\" = \"$1\" ] || exit 1; name=$2 engine=$3; shift 3; unset PWD OLDPWD SHLVL
+client=
+end() { [ -z \"$client\" ] || kill -9 \"$client\"; \"$engine\" kill \"$name\"; \"$engine\" rm --force \"$name\"; }
+trap 'end >/dev/null 2>&1; exit 1' TERM
+\"$engine\" \"$@\" & client=$!
+wait $client";
+
+/// The same command, with something that watches over its container. Without `setpriv`, that lives on if
+/// we are killed.
+async fn watched(command: Command, name: &Named) -> Command {
+    let Some(mut outer) = child::tie("TERM", WATCH).await else { return command };
+    let inner = command.as_std();
+    outer.arg(&name.name).arg(inner.get_program()).args(inner.get_args());
+    let environment = inner.get_envs().filter_map(|(name, value)| Some((name, value?)));
+    outer.env_clear().envs(environment);
+    outer
 }
 
 /// A container that is ours.
