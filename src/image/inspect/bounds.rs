@@ -127,6 +127,9 @@ enum Inode {
     Leaf(usize),
 }
 
+/// By number.
+type Inodes = HashMap<u32, Inode>;
+
 impl Image<'_> {
     fn check(&self) -> Result<Attributes, Refused> {
         let mut fields = self.superblock;
@@ -249,10 +252,7 @@ impl Image<'_> {
 }
 
 /// All inodes of a table, by number; and the set of attributes of those that have one.
-fn read_inodes(
-    table: &[u8],
-    block_log: u64,
-) -> Result<(HashMap<u32, Inode>, HashMap<u32, u32>), Refused> {
+fn read_inodes(table: &[u8], block_log: u64) -> Result<(Inodes, HashMap<u32, u32>), Refused> {
     let (mut known, mut sets) = (HashMap::new(), HashMap::new());
     let mut fields = Fields { bytes: table, at: 0 };
     while fields.at < table.len() {
@@ -271,7 +271,7 @@ fn read_inodes(
 /// and its name.
 fn walk(
     root: (u32, Inode),
-    known: &HashMap<u32, Inode>,
+    known: &Inodes,
     folders: &Table,
     mut meet: impl FnMut(u32, &[u8], &[u8]),
 ) -> Result<(), Refused> {
