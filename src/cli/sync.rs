@@ -110,9 +110,7 @@ pub(super) async fn run(
 ) -> anyhow::Result<Ended> {
     let mut config = context.load()?;
     config.document.trust.locked |= locked;
-    if let Some(signing) = &mut config.document.signing {
-        signing.adopt = adopt;
-    }
+    config.adopt = adopt;
     let run = if dry_run { Run::Dry } else { Run::Real };
     let started = Instant::now();
     let done = async {
