@@ -21,12 +21,14 @@ use crate::repository::seal;
 use crate::repository::{self, Place, Published, commit};
 use crate::sign::{self, Signer};
 use crate::source;
+use crate::stage::Stage;
 use crate::store::{Access, Lock, Store, StoreError};
 use crate::trust;
 
 mod attempt;
 mod clients;
 mod left;
+mod ordered;
 mod outcome;
 mod prune;
 mod survey;
@@ -38,10 +40,12 @@ use attempt::{Made, attempt};
 use clients::Clients;
 pub use clients::{keep_clients, trust_of};
 pub use left::{Left, tend};
+pub use ordered::ordered;
 pub use outcome::{Outcome, PublishedImage, newest, refusals};
 pub use prune::{Limit, prune, retire};
 use survey::plan_for;
 pub use survey::{Survey, Unsurveyed, survey, survey_all};
+pub use waiting::lacking;
 
 /// Whether something is really done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,7 +81,22 @@ pub async fn sync_to(
     run: Run,
     progress: &Progress,
 ) -> anyhow::Result<Vec<Outcome>> {
-    let shop = workshop(config, progress)?;
+    sync_staged(store, config, run, None, progress).await
+}
+
+/// The same, with images that other machines made: what is not among them is not made here either.
+///
+/// # Errors
+/// As [`sync`](fn@sync).
+pub async fn sync_staged(
+    store: Store,
+    config: &Config,
+    run: Run,
+    stage: Option<Arc<Stage>>,
+    progress: &Progress,
+) -> anyhow::Result<Vec<Outcome>> {
+    let mut shop = workshop(config, progress)?;
+    shop.stage = stage;
     let signer = match run {
         Run::Dry => signer_to_look(config, progress)?,
         Run::Real => Some(Arc::new(Signer::open(config)?)),

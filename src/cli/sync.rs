@@ -1,14 +1,17 @@
 //! `publish sync`
 
 use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{Context, Ended, print, print_json, program};
+use super::{Context, Ended, actions, print, print_json, program};
 use crate::config::Config;
 use crate::report::{Told, count, human_size, say};
 use crate::repository::commit::Removal;
 use crate::sign::KEYRING;
+use crate::stage::Stage;
 use crate::store::{Access, Store};
 use crate::sync::{self, Left, Outcome, Run};
 
@@ -28,6 +31,7 @@ pub(super) async fn run(
     dry_run: bool,
     adopt: bool,
     locked: bool,
+    staged: Option<&Path>,
 ) -> anyhow::Result<Ended> {
     let mut config = context.load()?;
     config.document.trust.locked |= locked;
@@ -36,7 +40,15 @@ pub(super) async fn run(
     }
     let run = if dry_run { Run::Dry } else { Run::Real };
     let store = Store::configured(&config, Access::Read)?;
-    let outcomes = sync::sync_to(store.clone(), &config, run, &context.progress).await?;
+    let stage = staged.map(Stage::open).transpose()?.map(Arc::new);
+    let outcomes =
+        sync::sync_staged(store.clone(), &config, run, stage.clone(), &context.progress).await?;
+    for (component, image) in stage.iter().flat_map(|stage| stage.unwanted(&config.components)) {
+        context.progress.line(&format!(
+            "{:>10} {image} of {component}: staged, but the plan wants it no longer",
+            "left"
+        ));
+    }
     for warning in outcomes.iter().flat_map(|outcome| &outcome.warnings) {
         say(&format!("{warning}\n"));
     }
@@ -48,12 +60,17 @@ pub(super) async fn run(
     // A store that answers nothing was told of already.
     tell_of_left(&left, error.as_ref().filter(|_| !failed));
     let well = error.is_none() && left.iter().all(|left| left.errors.is_empty());
+    let changed = !dry_run
+        && (outcomes.iter().any(|outcome| !outcome.is_unchanged())
+            || left.iter().any(Left::is_due));
+    actions::output("changed", if changed { "true" } else { "false" });
+    if !dry_run {
+        actions::synced(&config.store().to_string(), &outcomes, &left);
+    }
     if context.json {
         let result = Result {
             dry_run,
-            changed: !dry_run
-                && (outcomes.iter().any(|outcome| !outcome.is_unchanged())
-                    || left.iter().any(Left::is_due)),
+            changed,
             store: config.store().to_string(),
             components: &outcomes,
             left: &left,
