@@ -104,8 +104,7 @@ pub(super) fn run(
     let has_one = workflow.is_some()
         && ["publish.toml", "config/publish.toml"].iter().any(|name| directory.join(name).exists());
     let example = [("publish.toml", CONFIG.as_bytes())].into_iter().chain(FILES);
-    let files: Vec<(&str, &[u8])> =
-        example.filter(|_| !has_one).chain(workflow).collect();
+    let files: Vec<(&str, &[u8])> = example.filter(|_| !has_one).chain(workflow).collect();
     // All or nothing: nobody wants half an example between his own files.
     if let Some((taken, _)) = files.iter().find(|(name, _)| directory.join(name).exists()) {
         bail!(
@@ -122,10 +121,8 @@ pub(super) fn run(
         print_json("init", &serde_json::json!({ "files": names }))?;
         return Ok(Ended::Well);
     }
-    let mut out = match has_one {
-        true => format!("wrote a workflow for the repository in {}\n\n", directory.display()),
-        false => format!("started a repository in {}\n\n", directory.display()),
-    };
+    let what = if has_one { "wrote a workflow for the" } else { "started a" };
+    let mut out = format!("{what} repository in {}\n\n", directory.display());
     let example = [
         ("publish.toml", "where it is published, and for which architectures"),
         ("components/pulse.toml", "an example component"),

@@ -40,7 +40,8 @@ fn a_sync_tells_what_changed_and_what_failed() {
     repo.release("good", "1.0", "good");
     repo.simple("bad");
     repo.release("bad", "1.0", "bad");
-    let broken = text(&repo, "components/bad.toml").replace("\"bad-{version}\"\n[asset", "\"no-{version}\"\n[asset");
+    let broken = text(&repo, "components/bad.toml")
+        .replace("\"bad-{version}\"\n[asset", "\"no-{version}\"\n[asset");
     repo.component("bad", &broken);
     let ran = repo.sync().code(3);
     let told = commands(&ran.stderr);
@@ -116,7 +117,10 @@ fn a_plan_sets_its_outputs() {
     repo.release("x", "1.0", "x");
     let ran = repo.publish(&["plan", "--matrix"]).ok();
     assert_eq!(text(&repo, "output"), format!("jobs=1\nmatrix={}", ran.stdout));
-    assert!(text(&repo, "summary.md").contains("### 1 image to build, in 1 job\n\n- x 1&#46;0 x86&#45;64\n"));
+    assert!(
+        text(&repo, "summary.md")
+            .contains("### 1 image to build, in 1 job\n\n- x 1&#46;0 x86&#45;64\n")
+    );
 }
 
 /// The action's script, run as a step of the runner does.
@@ -129,7 +133,10 @@ fn step(repo: &Repo, inputs: &[(&str, &str)]) -> Ran {
     }
     let mut command = Command::new(project().join("config/actions/run"));
     repo.prepare(&mut command);
-    command.env("PATH", "/usr/bin:/bin").env("RUNNER_TEMP", repo.path("")).envs(inputs.iter().copied());
+    command
+        .env("PATH", "/usr/bin:/bin")
+        .env("RUNNER_TEMP", repo.path(""))
+        .envs(inputs.iter().copied());
     Ran::of(&mut command)
 }
 

@@ -97,7 +97,7 @@ fn build_all(repo: &Repo, jobs: &[Value]) {
 }
 
 /// Four machines that build the jobs, each into a folder of its own; the folders are merged then.
-fn fleet(jobs: &[Value], repo: &Repo, command: impl Fn(&Value, &str) -> Command + Sync) {
+pub fn fleet(jobs: &[Value], repo: &Repo, command: impl Fn(&Value, &str) -> Command + Sync) {
     let left = Mutex::new(jobs.iter());
     std::thread::scope(|scope| {
         for number in 0..4 {
@@ -126,7 +126,7 @@ fn publish(repo: &Repo) -> Ran {
 
 /// What clients read of a store, and how it was made: not what upstreams answered, nor the dates of
 /// signatures.
-fn published(store: &Path) -> BTreeMap<String, Vec<u8>> {
+pub fn published(store: &Path) -> BTreeMap<String, Vec<u8>> {
     let files = snapshot(store).into_iter().map(|(path, (bytes, ..))| (path, bytes));
     let mut files: BTreeMap<_, _> = files
         .filter(|(path, _)| !path.starts_with(".publish/upstream") && !path.contains("SHA256SUMS."))
