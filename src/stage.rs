@@ -22,7 +22,7 @@ use crate::image::inspect::InspectError;
 use crate::name::{Arch, ComponentName, FileName, Sha256};
 use crate::plan::Build;
 use crate::report::Told;
-use crate::repository::commit::{Record, TOOL};
+use crate::repository::commit::{RECORD, Record, TOOL};
 
 pub mod order;
 mod statement;
@@ -324,6 +324,9 @@ fn check_identity(
 /// Whether a record is of what the plan of this moment wants.
 fn check_record(build: &Build, record: &Record) -> Result<(), StagedError> {
     let differ = |what, staged: String, planned: String| Err(other(build, what, staged, planned));
+    if record.version != RECORD {
+        return differ("record's version", record.version.to_string(), RECORD.to_string());
+    }
     if record.release.as_ref() != Some(&build.version) || record.revision != build.revision {
         let release = record.release.as_ref().map_or("unknown", |release| release.as_str());
         let staged = format!("{release} (revision {})", record.revision);

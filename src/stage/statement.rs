@@ -63,8 +63,29 @@ impl Statement {
         if statement.version != VERSION {
             return Err(format!("its version {} is not known here", statement.version));
         }
-        Ok(statement)
+        let left = match statement.left {
+            Left::Failed { error, absent } => Left::Failed {
+                error: Told {
+                    message: shown(&error.message),
+                    causes: error.causes.iter().take(CAUSES).map(|cause| shown(cause)).collect(),
+                    hint: error.hint.as_deref().map(shown),
+                },
+                absent: absent.as_deref().map(shown),
+            },
+            image @ Left::Image(_) => image,
+        };
+        Ok(Self { left, ..statement })
     }
+}
+
+/// How many causes of a failure are told on, and how much of each text.
+const CAUSES: usize = 16;
+const LONGEST: usize = 2000;
+
+/// A text of another machine's, in one line, without what a terminal would do something for.
+fn shown(text: &str) -> String {
+    let texts = text.trim().chars().take(LONGEST);
+    texts.map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 pub(super) fn record_path(root: &Path, component: &ComponentName, image: &FileName) -> PathBuf {

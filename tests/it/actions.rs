@@ -92,7 +92,7 @@ fn no_upstream_gives_the_runner_commands() {
                 .iter()
                 .any(|begin| line.starts_with(begin) && !line.contains("##["))
         };
-        assert!(told.iter().all(|line| ours(&line)), "{told:?}\n{ran}");
+        assert!(told.iter().all(ours), "{told:?}\n{ran}");
         assert_eq!(commands(&ran.stdout), Vec::<&str>::new(), "{ran}");
         if args.contains(&"--json") {
             ran.json();
@@ -177,6 +177,74 @@ fn the_action_runs_the_three_commands() {
         assert_ne!(ran.status.code(), Some(0), "{ran}");
     }
     assert!(!repo.path("owned").exists());
+}
+
+/// `gh`, which has one release and attests it, or not.
+const GH: &str = r#"#!/bin/sh
+case "$1 $2" in
+"api repos/owner/publish/releases/tags/v0.1.0") echo v0.1.0 ;;
+"api "*) echo "gh: Not Found (HTTP 404)" >&2; exit 1 ;;
+"release download") cp "$RELEASE"/* . ;;
+"attestation verify") test -n "$ATTESTED" ;;
+*) exit 2 ;;
+esac
+"#;
+
+#[test]
+fn a_release_is_taken_only_if_it_is_right() {
+    let repo = runner();
+    let script = |path: &str, text: &str| {
+        repo.write(path, text);
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        fs::set_permissions(repo.path(path), mode).unwrap();
+    };
+    script("bin/gh", GH);
+    script("release/publish", "#!/bin/sh\necho publish of the release\n");
+    let name = format!("publish-{}-unknown-linux-musl.tar.gz", std::env::consts::ARCH);
+    let mut tar = Command::new("tar");
+    repo.prepare(&mut tar);
+    tar.env("PATH", "/usr/bin:/bin").args([
+        "-C",
+        "release",
+        "-czf",
+        &format!("assets/{name}"),
+        "publish",
+    ]);
+    fs::create_dir(repo.path("assets")).unwrap();
+    assert!(tar.status().unwrap().success());
+    let archive = fs::read(repo.path(&format!("assets/{name}"))).unwrap();
+    let sums = |digest: &str| repo.write("assets/SHA256SUMS", format!("{digest}  {name}\n"));
+    let run = |what: &str, attested: &str| {
+        let mut command = Command::new(project().join("config/actions/install"));
+        repo.prepare(&mut command);
+        command
+            .arg(what)
+            .env("PATH", format!("{}:/usr/bin:/bin", repo.path("bin").display()))
+            .env("GITHUB_ACTION_PATH", project())
+            .env("GITHUB_PATH", repo.path("path"))
+            .env("RUNNER_TEMP", repo.path(""))
+            .env("PUBLISH_ACTION_REPOSITORY", "owner/publish")
+            .env("PUBLISH_RELEASE", "v0.1.0")
+            .env("RELEASE", repo.path("assets"))
+            .env("ATTESTED", attested);
+        let ran = Ran::of(&mut command);
+        repo.clean_up();
+        ran
+    };
+    run("find", "").ok();
+    assert_eq!(text(&repo, "output"), "release=v0.1.0\n");
+    let right = crate::web::sha256(&archive);
+    for (digest, attested, said) in [
+        ("0".repeat(64), "yes", "is not what SHA256SUMS of the release v0.1.0 says"),
+        (right.clone(), "", "no workflow of owner/publish attests"),
+    ] {
+        sums(&digest);
+        run("install", attested).code(1).says(&["::error title=publish::", said]);
+        assert!(!repo.path("publish-bin/publish").exists());
+    }
+    sums(&right);
+    run("install", "yes").ok().prints(&["publish of the release"]);
+    assert_eq!(text(&repo, "path").trim(), repo.path("publish-bin").display().to_string());
 }
 
 #[test]

@@ -319,6 +319,11 @@ fn what_was_killed_or_failed_is_told_and_the_rest_is_published() {
     web.fault("/a-1.0", Fault::Status(403), usize::MAX);
     build(&repo, &of_a[1], "staged").code(3).says(&["error: a 1.0 ", "403"]);
     refuses(&repo, &["its build failed elsewhere: a 1.0 ", "403"]);
+    let image = format!("a-1.0-{}.raw", of_a[1]["arch"].as_str().unwrap());
+    let (path, mut said) = statement(&repo, "a", &image);
+    said["left"]["failed"]["error"]["message"] = "x\u{1b}[2J\nerror: fake".into();
+    repo.write(&path, said.to_string());
+    refuses(&repo, &["its build failed elsewhere: x [2J error: fake: "]);
 
     web.heal();
     build(&repo, &of_a[1], "staged").ok();
@@ -481,7 +486,8 @@ fn what_is_said_of_another_image_is_refused() {
 #[test]
 fn each_word_of_a_record_counts() {
     let other = "0".repeat(64);
-    let changes: [(&str, Value, &str); 7] = [
+    let changes: [(&str, Value, &str); 8] = [
+        ("version", json!(1), "its record's version is 1, and should be 2"),
         ("tool", json!("publish 0.0.1"), "its builder is publish 0.0.1, and should be publish "),
         ("recipe", json!(other), "its recipe is 0000"),
         (
