@@ -132,12 +132,13 @@ fn failure(told: &Told) -> String {
     text
 }
 
-/// A text that Markdown shows as it is, in one line: whatever could mean something is a number.
+/// A text that Markdown shows as it is, in one line of its own: whatever could mean something is a number.
 fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.trim().chars() {
         match c {
             c if c.is_alphanumeric() || " ,;/=()".contains(c) => out.push(c),
+            '\n' => out.push_str("<br>"),
             c if c.is_control() => out.push(' '),
             c => {
                 let _ = write!(out, "&#{};", u32::from(c));
@@ -163,10 +164,10 @@ mod tests {
 
     #[test]
     fn nothing_in_a_summary_is_markdown_of_somebody_else() {
-        let shown = plain("<img src=x> [a](b) | `c`\n# d **e** http://f @g");
+        let shown = plain("<img src=x> [a](b) | `c`\r# d **e** http://f @g");
         assert!(!shown.contains(['<', '>', '[', ']', '|', '`', '\n', '*', ':', '@']), "{shown}");
         assert!(shown.starts_with("&#60;img src=x&#62; "), "{shown}");
-        assert_eq!(plain("tailscale 1"), "tailscale 1");
+        assert_eq!(plain("tailscale 1\n::x\n"), "tailscale 1<br>&#58;&#58;x");
     }
 
     #[test]

@@ -59,9 +59,9 @@ components = "components"                  # one file a component
 /// The workflows that keep a repository up to date on GitHub, as this project has them itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Workflow {
-    /// One job does it all
+    // One job does it all.
     Sync,
-    /// Each image is built in a job of its own
+    // Each image is built in a job of its own.
     Matrix,
 }
 
