@@ -106,7 +106,7 @@ fn no_upstream_gives_the_runner_commands() {
     );
     // Elsewhere nothing is changed.
     let plain = Ran::of(repo.command(&["sync"]).env_remove("GITHUB_ACTIONS"));
-    assert!(plain.stderr.contains("error: evil 1.0: "), "{plain}");
+    assert!(plain.stderr.contains("error: evil 1.0 x86-64: "), "{plain}");
 }
 
 #[test]
@@ -248,7 +248,7 @@ fn a_release_is_taken_only_if_it_is_right() {
     }
     sums(&right);
     run("install", "yes").ok().prints(&["publish of the release"]);
-    assert_eq!(text(&repo, "path").trim(), repo.path("publish-bin").display().to_string());
+    assert!(Path::new(text(&repo, "path").trim()) == repo.path("publish-bin"));
 }
 
 #[test]
