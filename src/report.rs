@@ -25,6 +25,7 @@ use crate::repository::seal::SealError;
 use crate::repository::yank::YankError;
 use crate::sign::{KeyError, KeyringError};
 use crate::source::SourceError;
+use crate::source::memory::MemoryError;
 use crate::stage::StageError;
 use crate::store::StoreError;
 use crate::trial::TrialError;
@@ -321,6 +322,7 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
             .or_else(|| error.downcast_ref::<StoreError>()?.hint())
             .or_else(|| error.downcast_ref::<SealError>()?.hint())
             .or_else(|| error.downcast_ref::<StageError>().map(|error| error.hint().to_owned()))
+            .or_else(|| error.downcast_ref::<MemoryError>().map(MemoryError::hint))
             .or_else(|| error.downcast_ref::<KeyError>()?.hint())
             .or_else(|| error.downcast_ref::<KeyringError>()?.hint())
             .or_else(|| {

@@ -35,9 +35,7 @@ pub(super) async fn run(
 ) -> anyhow::Result<Ended> {
     let mut config = context.load()?;
     config.document.trust.locked |= locked;
-    if let Some(signing) = &mut config.document.signing {
-        signing.adopt = adopt;
-    }
+    config.adopt = adopt;
     let run = if dry_run { Run::Dry } else { Run::Real };
     let store = Store::configured(&config, Access::Read)?;
     let stage = staged.map(Stage::open).transpose()?.map(Arc::new);
