@@ -39,6 +39,7 @@
 //! | [`recipe`] | assets → tree of files; every hostile archive ends here | where images go |
 //! | [`image`] | contents and a tree → `.raw`, and what is in one | where trees come from |
 //! | [`lint`] | what images had better not be, and what that is called | how they are stored |
+//! | [`stage`] | images that other machines made: orders for them, and what of them counts | stores, how images are made |
 //! | [`build`] | one action: fetch, a command's own world, recipe, image, record | stores |
 //! | [`trial`] | a finished image's program, run over a base | how images are made |
 //! | [`child`] | programs that run for us, and their end | what they are run for |
@@ -96,6 +97,7 @@ pub mod repository;
 pub mod scratch;
 pub mod sign;
 pub mod source;
+pub mod stage;
 pub mod store;
 pub mod sync;
 pub mod systemd;

@@ -26,6 +26,7 @@ use crate::trust;
 mod attempt;
 mod clients;
 mod left;
+mod ordered;
 mod outcome;
 mod prune;
 mod survey;
@@ -38,11 +39,13 @@ use attempt::{Made, attempt};
 use clients::Clients;
 pub use clients::{keep_clients, outdated, trust_of};
 pub use left::{Left, tend};
+pub use ordered::ordered;
 pub use outcome::{Outcome, PublishedImage, Standing, newest, refusals};
 pub use prune::{Limit, prune, retire};
 use survey::plan_for;
 pub use survey::{Survey, Unsurveyed, survey, survey_all};
 pub(crate) use turns::{in_turn, is_raced};
+pub use waiting::lacking;
 
 /// Whether something is really done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

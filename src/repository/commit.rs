@@ -176,6 +176,9 @@ pub struct CompanionRecord {
 /// The version of the record's format.
 pub const RECORD: u32 = 2;
 
+/// The program that makes images, as records name it.
+pub const TOOL: &str = concat!("publish ", env!("CARGO_PKG_VERSION"));
+
 /// A file that went into an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InputRecord {
