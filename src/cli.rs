@@ -15,25 +15,29 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{self, Config, ConfigError};
 use crate::name::{Arch, ComponentName, Folder};
-use crate::report::{Progress, Told, say};
+use crate::report::{self, Log, Progress, Told, runner, say};
 use crate::repository::yank::YankError;
 use crate::store::StoreError;
 use crate::trust::lockfile::LockfileError;
 use crate::version::Version;
 
+mod actions;
 mod build;
 mod check;
 mod client;
 mod init;
 mod inspect;
 mod key;
+mod matrix;
 mod plan;
 mod prune;
 mod retire;
 mod serve;
+mod staged;
 mod status;
 mod sync;
 mod verify;
+mod watch;
 mod yank;
 
 /// Turn upstream releases into a static repository of systemd-sysext images
@@ -67,6 +71,15 @@ pub struct Args {
     /// Say nothing but results and errors
     #[arg(short, long, global = true)]
     quiet: bool,
+    /// How stderr is written: for people, or a JSON document a line
+    #[arg(
+        long,
+        global = true,
+        value_name = "FORMAT",
+        default_value = "text",
+        hide_default_value = true
+    )]
+    log_format: LogFormat,
     #[command(subcommand)]
     command: Command,
 }
@@ -79,6 +92,13 @@ struct Only {
     only: Vec<ComponentName>,
 }
 
+/// How stderr is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Bring the repository up to date: poll, build, publish
@@ -86,25 +106,38 @@ enum Command {
         /// Stop after the plan; nothing is written
         #[arg(long)]
         dry_run: bool,
-        /// Sign manifests as they are served, even if no key of [signing] has
-        /// signed them: somebody has looked at each line
+        /// Take what is there for right, once: sign manifests that no key of
+        /// [signing] has signed, let theirs take the place of our signature,
+        /// begin a mirror's memory anew
         #[arg(long)]
         adopt: bool,
         /// Refuse what publish.lock does not know; it stays as it is
         #[arg(long)]
         locked: bool,
+        /// Build nothing: publish what `publish build --staged` left in this
+        /// folder, if it is what the plan wants
+        #[arg(long, value_name = "DIR", conflicts_with = "dry_run")]
+        staged: Option<PathBuf>,
         #[command(flatten)]
         only: Only,
     },
     /// Show what sync would do, and why; -v for every upstream release
     Plan {
+        /// Print a matrix for GitHub Actions: a job for each image to build
+        #[arg(long, conflicts_with = "json")]
+        matrix: bool,
+        /// Keep the matrix in this folder, too, for `publish build` and
+        /// `publish sync`
+        #[arg(long, value_name = "DIR", requires = "matrix")]
+        staged: Option<PathBuf>,
         #[command(flatten)]
         only: Only,
     },
     /// Build images of one component here; nothing is published
     Build {
         /// The component
-        name: ComponentName,
+        #[arg(required_unless_present = "staged")]
+        name: Option<ComponentName>,
         /// The version; the newest that the component wants, if left out
         version: Option<String>,
         /// Only for this architecture; may be given again
@@ -125,6 +158,16 @@ enum Command {
         /// Refuse what publish.lock does not know; it stays as it is
         #[arg(long)]
         locked: bool,
+        #[command(flatten)]
+        ordered: staged::Args,
+    },
+    /// Sync on an interval until stopped; SIGHUP reads the configuration again
+    Watch {
+        /// How long from one sync to the next [default: interval of [watch], 15m]
+        #[arg(long, value_name = "TIME")]
+        interval: Option<config::watch::Interval>,
+        #[command(flatten)]
+        only: Only,
     },
     /// What upstream has and what is published; exit 3 if something is behind
     Status {
@@ -219,6 +262,16 @@ enum Command {
         /// The folder to start it in
         #[arg(value_name = "DIR", default_value = ".")]
         directory: PathBuf,
+        /// Write the workflow that keeps it up to date on GitHub, too, or, where
+        /// there is a repository, the workflow alone
+        #[arg(
+            long,
+            value_name = "KIND",
+            num_args = 0..=1,
+            require_equals = true,
+            default_missing_value = "sync"
+        )]
+        github: Option<init::Workflow>,
     },
 }
 
@@ -250,6 +303,10 @@ struct Context {
 #[must_use]
 pub fn main(args: Args) -> ExitCode {
     start_logging(&args);
+    if runner::is_there() {
+        // A panic may quote what came from outside.
+        std::panic::set_hook(Box::new(|panic| say(&format!("{panic}\n"))));
+    }
     let json = args.json;
     let ended = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -257,12 +314,14 @@ pub fn main(args: Args) -> ExitCode {
         .map_err(anyhow::Error::from)
         .and_then(|runtime| {
             let serves = matches!(args.command, Command::Serve { .. });
+            // It has its own way with signals.
+            let watches = matches!(args.command, Command::Watch { .. });
             let ended = runtime.block_on(async {
                 tokio::select! {
                     // Listened for before anything is started: nothing outlives a signal.
                     biased;
                     // That is how it is meant to end.
-                    signal = signalled() => if serves { Ok(Ended::Well) } else { Err(signal) },
+                    signal = signalled(), if !watches => if serves { Ok(Ended::Well) } else { Err(signal) },
                     ended = run(args) => ended,
                 }
             });
@@ -281,25 +340,31 @@ fn start_logging(args: &Args) {
     // Other crates speak of frames and sockets: only for who asks three times.
     let filter = match (args.quiet, args.verbose) {
         (true, _) => "error",
-        (false, 0) => "warn",
+        (false, 0) => "warn,publish::said=info",
         (false, 1) => "warn,publish=info",
         (false, 2) => "warn,publish=debug",
         (false, _) => "debug",
     };
-    tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .log_internal_errors(false)
-        .with_ansi(io::stderr().is_terminal())
-        .without_time()
-        .with_target(false)
-        .init();
+        .with_writer(|| Log)
+        .log_internal_errors(false);
+    match args.log_format {
+        LogFormat::Text => {
+            log.with_ansi(io::stderr().is_terminal()).without_time().with_target(false).init();
+        }
+        LogFormat::Json => {
+            report::speak_json();
+            log.json().flatten_event(true).with_current_span(false).with_span_list(false).init();
+        }
+    }
 }
 
 async fn run(args: Args) -> anyhow::Result<Ended> {
     let mut only = args.only.only;
     if let Command::Sync { only: more, .. }
-    | Command::Plan { only: more }
+    | Command::Watch { only: more, .. }
+    | Command::Plan { only: more, .. }
     | Command::Status { only: more, .. }
     | Command::Prune { only: more, .. }
     | Command::Verify { only: more, .. } = &args.command
@@ -314,14 +379,21 @@ async fn run(args: Args) -> anyhow::Result<Ended> {
         progress: Progress::new(args.quiet),
     };
     match args.command {
-        Command::Sync { dry_run, adopt, locked, .. } => {
-            sync::run(&context, dry_run, adopt, locked).await
+        Command::Sync { dry_run, adopt, locked, staged, .. } => {
+            sync::run(&context, dry_run, adopt, locked, staged.as_deref()).await
         }
+        Command::Plan { matrix: true, staged, .. } => {
+            matrix::run(&context, staged.as_deref()).await
+        }
+        Command::Watch { interval, .. } => watch::run(context, interval).await,
         Command::Plan { .. } => plan::run(&context).await,
-        Command::Build { name, version: Some(version), arch, check: true, .. } => {
+        Command::Build { name: None, ordered, locked, .. } => {
+            staged::run(&context, &ordered, locked).await
+        }
+        Command::Build { name: Some(name), version: Some(version), arch, check: true, .. } => {
             check::run(&context, &name, &version, &arch).await
         }
-        Command::Build { name, version, arch, output, check: _, test, base, locked } => {
+        Command::Build { name: Some(name), version, arch, output, test, base, locked, .. } => {
             let base = test.then(|| base.unwrap_or_else(|| PathBuf::from("/")));
             let wish = build::Wish { version, arches: arch, output, locked, base };
             build::run(&context, &name, &wish).await
@@ -349,7 +421,7 @@ async fn run(args: Args) -> anyhow::Result<Ended> {
         Command::Client(args) => client::run(&context, &args).await,
         Command::Key(command) => key::run(&context, &command),
         Command::Serve { listen } => serve::run(&context, listen).await,
-        Command::Init { directory } => init::run(&context, &directory),
+        Command::Init { directory, github } => init::run(&context, &directory, github),
     }
 }
 
@@ -418,6 +490,11 @@ impl Context {
 
 /// Prints a result as one JSON document.
 fn print_json(command: &str, result: &impl Serialize) -> io::Result<()> {
+    write(&runner::json(document(command, result)?))
+}
+
+/// A result as one JSON document.
+fn document(command: &str, result: &impl Serialize) -> io::Result<String> {
     #[derive(Serialize)]
     struct Document<'a, T> {
         version: u32,
@@ -426,11 +503,15 @@ fn print_json(command: &str, result: &impl Serialize) -> io::Result<()> {
         result: &'a T,
     }
     let text = serde_json::to_string_pretty(&Document { version: 1, command, result })?;
-    print(&format!("{text}\n"))
+    Ok(format!("{text}\n"))
 }
 
 /// Prints text to stdout. A reader that went away (`publish plan | head`) is no error.
 fn print(text: &str) -> io::Result<()> {
+    write(&runner::shown(text))
+}
+
+fn write(text: &str) -> io::Result<()> {
     match io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result,

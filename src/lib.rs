@@ -39,6 +39,7 @@
 //! | [`recipe`] | assets → tree of files; every hostile archive ends here | where images go |
 //! | [`image`] | contents and a tree → `.raw`, and what is in one | where trees come from |
 //! | [`lint`] | what images had better not be, and what that is called | how they are stored |
+//! | [`stage`] | images that other machines made: orders for them, and what of them counts | stores, how images are made |
 //! | [`build`] | one action: fetch, a command's own world, recipe, image, record | stores |
 //! | [`trial`] | a finished image's program, run over a base | how images are made |
 //! | [`child`] | programs that run for us, and their end | what they are run for |
@@ -47,6 +48,8 @@
 //! | [`client`] | what a node needs to follow a component, and what clients make of a manifest | stores, upstreams |
 //! | [`store`] | directories and buckets: conditional writes, locks, uploads | manifests |
 //! | [`sync`](mod@sync) | the order of the steps, and which failure stops what | the steps themselves |
+//! | [`news`] | who is told what of a run, and that only once | how a run goes |
+//! | [`systemd`] | what the service manager is told | what is done meanwhile |
 //! | [`scratch`] | folders for a while, and what killed runs left of them | what is in them |
 //! | [`report`] | progress on stderr, errors with causes and hints | what is done |
 //!
@@ -86,6 +89,7 @@ pub mod image;
 pub mod lint;
 pub mod manifest;
 pub mod name;
+pub mod news;
 pub mod plan;
 pub mod recipe;
 pub mod report;
@@ -93,8 +97,10 @@ pub mod repository;
 pub mod scratch;
 pub mod sign;
 pub mod source;
+pub mod stage;
 pub mod store;
 pub mod sync;
+pub mod systemd;
 pub mod template;
 pub mod trial;
 pub mod trust;

@@ -26,6 +26,7 @@ mod company;
 mod gone;
 pub(crate) mod inputs;
 mod judge;
+mod ordered;
 mod revision;
 mod select;
 mod trust;
@@ -37,6 +38,7 @@ use action::vars;
 pub use action::{Action, Build, Why};
 pub use company::{Because, Chosen, Company};
 pub use judge::{Judged, Upstream};
+pub use ordered::ordered;
 use revision::Planner;
 pub use select::{Asked, Candidate, Selection, select};
 pub use trust::{Vouched, worth_remembering};
@@ -179,6 +181,8 @@ pub struct Basis {
     pub plus_is_blank: bool,
     /// The least that must vouch for an asset.
     pub require: Strength,
+    /// Whether somebody said that others may sign from now on what we signed.
+    pub adopt: bool,
 }
 
 /// Compares what upstream has with what is published.

@@ -26,6 +26,7 @@ use crate::trust;
 mod attempt;
 mod clients;
 mod left;
+mod ordered;
 mod outcome;
 mod prune;
 mod survey;
@@ -38,11 +39,13 @@ use attempt::{Made, attempt};
 use clients::Clients;
 pub use clients::{keep_clients, outdated, trust_of};
 pub use left::{Left, tend};
-pub use outcome::{Outcome, PublishedImage, newest, refusals};
+pub use ordered::ordered;
+pub use outcome::{Outcome, PublishedImage, Standing, newest, refusals};
 pub use prune::{Limit, prune, retire};
 use survey::plan_for;
 pub use survey::{Survey, Unsurveyed, survey, survey_all};
 pub(crate) use turns::{in_turn, is_raced};
+pub use waiting::lacking;
 
 /// Whether something is really done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +79,20 @@ pub async fn sync_to(
     progress: &Progress,
 ) -> anyhow::Result<Vec<Outcome>> {
     let shop = workshop(config, progress)?;
+    sync_in(&shop, store, config, run).await
+}
+
+/// The same, in a workshop that is open: what it learned of hosts can be asked afterwards.
+///
+/// # Errors
+/// As [`sync`](fn@sync).
+pub async fn sync_in(
+    shop: &Workshop,
+    store: Store,
+    config: &Config,
+    run: Run,
+) -> anyhow::Result<Vec<Outcome>> {
+    let progress = &shop.progress;
     let signer = match run {
         Run::Dry => signer_to_look(config, progress)?,
         Run::Real => Some(Arc::new(Signer::open(config)?)),
@@ -85,7 +102,7 @@ pub async fn sync_to(
         None => None,
     };
     let clients = Clients::of(config, signer.as_deref(), keyring.as_ref());
-    let surveys = survey_all(config, &shop, &store, signer.as_ref()).await;
+    let surveys = survey_all(config, shop, &store, signer.as_ref()).await;
     let mut work = surveys.iter().any(|survey| match survey {
         Ok(survey) => {
             !survey.plan.actions.is_empty() || clients.is_due(&survey.component, &survey.published)
@@ -102,7 +119,7 @@ pub async fn sync_to(
         let mut outcomes: Vec<Outcome> =
             surveys.iter().map(|survey| planned(survey, &store, limit)).collect();
         if run == Run::Real
-            && let Some(told) = keep_answers(config, &shop, &store, &surveys).await
+            && let Some(told) = keep_answers(config, shop, &store, &surveys).await
         {
             outcomes.first_mut().into_iter().for_each(|first| first.errors.push(told.clone()));
         }
@@ -119,7 +136,7 @@ pub async fn sync_to(
             {
                 progress.line(&format!("{:>10} {}", "published", sign::KEYRING));
             }
-            let unkept = keep_answers(config, &shop, &store, &surveys).await;
+            let unkept = keep_answers(config, shop, &store, &surveys).await;
             // Before any of them writes: what is half written in a folder they share may be
             // another's.
             let swept: Vec<_> = surveys.iter().map(|survey| sweep(survey, &store, lock)).collect();
@@ -127,7 +144,7 @@ pub async fn sync_to(
                 .into_iter()
                 .zip(swept)
                 .map(|(survey, swept)| {
-                    carry_out(survey, swept, &shop, (&store, lock, &signer), (limit, &clients))
+                    carry_out(survey, swept, shop, (&store, lock, &signer), (limit, &clients))
                 })
                 .collect();
             let mut outcomes = Vec::new();
@@ -248,8 +265,9 @@ fn planned(survey: &Result<Survey, Unsurveyed>, store: &Store, limit: Limit) -> 
     }
     if let Ok(survey) = survey {
         let plan = &survey.plan;
-        outcome.warnings = clients::warnings(store, &survey.component, &survey.published);
-        outcome.warnings.extend(verbatim::given_up(&survey.component, &survey.published, plan));
+        let of_clients = clients::warnings(store, &survey.component, &survey.published);
+        let given_up = verbatim::given_up(&survey.component, &survey.published, plan);
+        outcome.warn(survey, of_clients.into_iter().chain(given_up));
         outcome.published = plan.builds().map(PublishedImage::planned).collect();
         outcome.removed = plan.removals().cloned().collect();
         outcome.deleted = plan.deletions().cloned().collect();
@@ -330,7 +348,8 @@ async fn carry_out_plan(
     // Nobody who had the lock before us gave this component work.
     let (_, clients) = rules;
     if survey.plan.actions.is_empty() && !clients.is_due(&survey.component, &survey.published) {
-        outcome.warnings = clients::warnings(place.store, &survey.component, &survey.published);
+        let told = clients::warnings(place.store, &survey.component, &survey.published);
+        outcome.warn(survey, told);
         outcome.errors.extend(clients::misled(survey, &survey.published.manifest));
         return Ok(());
     }

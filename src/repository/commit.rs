@@ -176,6 +176,9 @@ pub struct CompanionRecord {
 /// The version of the record's format.
 pub const RECORD: u32 = 2;
 
+/// The program that makes images, as records name it.
+pub const TOOL: &str = concat!("publish ", env!("CARGO_PKG_VERSION"));
+
 /// A file that went into an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InputRecord {
@@ -292,6 +295,8 @@ pub async fn commit(
     }
     let raced = || CommitError::Raced { folder: folder.clone() };
     let to = path(folder, MANIFEST);
+    // A manifest and its signatures are better not parted by somebody who ends the run.
+    let _writing = store.writing().await;
     let is_changed = manifest != before.manifest;
     if (is_changed || sign) && ready.armored().is_some() {
         pledge(store, lock, folder, &mut after, &ready).await?;

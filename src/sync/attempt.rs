@@ -9,7 +9,8 @@ use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
 
 use super::{
-    Clients, Limit, Outcome, PublishedImage, Survey, clients, newest, plan_for, retire, waiting,
+    Clients, Limit, Outcome, PublishedImage, Standing, Survey, clients, newest, plan_for, retire,
+    waiting,
 };
 use crate::build::{Bench, BuildError, Workshop};
 use crate::config::Component;
@@ -65,6 +66,7 @@ pub(super) async fn attempt<'s>(
     }
     outcome.waiting.clone_from(&plan.waiting);
     let builds: Vec<&Build> = plan.builds().collect();
+    let builds = without_later(component, shop, builds);
     let before = published.manifest.clone();
     let absent =
         build_and_publish(survey, shop, place, &mut published, &builds, made, outcome).await?;
@@ -92,6 +94,7 @@ pub(super) async fn attempt<'s>(
         remember(shop).await?;
     }
     outcome.newest = newest(component, &published);
+    outcome.standing = Some(Standing::of(component, &published, &plan));
     // What was told before a commit is told once.
     if outcome.published.is_empty() && !made.misled {
         outcome.errors.extend(clients::misled(survey, &published.manifest));
@@ -99,12 +102,30 @@ pub(super) async fn attempt<'s>(
         outcome.errors.extend(clients::read_back(survey, place, &published).await?);
     }
     if !component.is_verbatim() {
-        outcome.warnings = clients.keep(component, place, &mut published).await?;
+        outcome.warn(survey, clients.keep(component, place, &mut published).await?);
     }
     outcome.removed.extend(removed?);
     outcome.deleted.extend(deleted?);
     outcome.errors.extend(told);
     Ok(begins)
+}
+
+/// Leaves out what came up only after other machines were told what to build: it is the next run's.
+fn without_later<'b>(
+    component: &Component,
+    shop: &Workshop,
+    builds: Vec<&'b Build>,
+) -> Vec<&'b Build> {
+    let Some(stage) = shop.stage.as_ref().filter(|_| component.mirrored().is_none()) else {
+        return builds;
+    };
+    let is_later = |build: &&Build| stage.is_later(&component.name, &build.image);
+    let (later, now): (Vec<_>, Vec<_>) = builds.into_iter().partition(is_later);
+    for build in later {
+        let image = &build.image;
+        shop.progress.line(&format!("{:>10} {image}: it came up after the plan", "left"));
+    }
+    now
 }
 
 /// The versions whose first uses are worth remembering.

@@ -41,6 +41,8 @@ pub struct Survey {
     pub basis: Basis,
     /// What follows from all of these.
     pub plan: Plan,
+    /// What is odd about what publish keeps for itself.
+    pub warnings: Vec<String>,
     /// What is remembered of a mirrored repository.
     pub(super) memory: Memory,
 }
@@ -120,6 +122,22 @@ pub async fn survey(
     Look::of(config, component, shop, store, &reading, signer).survey().await
 }
 
+/// The architectures that a component is built for, with upstream's names.
+pub(super) fn arches_of(config: &Config, component: &Component) -> Vec<(Arch, String)> {
+    component.architectures(&config.document.repository.architectures).into_iter().collect()
+}
+
+/// What a plan rests on before a component's overlay is read.
+pub(super) fn basis_of(config: &Config) -> Basis {
+    Basis {
+        overlay: None,
+        retention: config.document.retention,
+        plus_is_blank: config.store().service() == Some(Service::S3),
+        require: config.document.trust.require,
+        adopt: config.adopt,
+    }
+}
+
 /// All that a look at one component needs.
 struct Look {
     component: Arc<Component>,
@@ -141,16 +159,10 @@ impl Look {
         reading: &Arc<Semaphore>,
         signer: Option<&Arc<Signer>>,
     ) -> Self {
-        let arches = component.architectures(&config.document.repository.architectures);
         Self {
             component: component.clone(),
-            arches: arches.into_iter().collect(),
-            basis: Basis {
-                overlay: None,
-                retention: config.document.retention,
-                plus_is_blank: config.store().service() == Some(Service::S3),
-                require: config.document.trust.require,
-            },
+            arches: arches_of(config, component),
+            basis: basis_of(config),
             shop: shop.clone(),
             store: store.clone(),
             reading: reading.clone(),
@@ -189,7 +201,11 @@ impl Look {
             Some(_) => store.read(&repository::memory_path(&component.name)).await?,
             None => None,
         };
-        let memory = memory.map(|bytes| Memory::load(&bytes)).unwrap_or_default();
+        let path = || store.locate(&repository::memory_path(&component.name));
+        let memory = memory.map(|bytes| Memory::load(&bytes, &path())).transpose();
+        // It is found out anew, and kept, if somebody says so.
+        let memory = if basis.adopt { memory.ok() } else { Some(memory?) };
+        let memory = memory.flatten().unwrap_or_default();
         let (listing, companions) = poll(&component, &arches, &shop, &memory).await?;
         task.finish(0);
         let theirs = companions.iter().flat_map(|listing| &listing.notes);
@@ -202,7 +218,7 @@ impl Look {
         upstream.complete = listing.complete;
         let _turn = reading.acquire_owned().await.expect("it is never closed");
         let published = Published::read(&store, &component.folder).await?;
-        published.check_lost(&store, &component).await?;
+        let unbegun = published.check_lost(&store, &component).await?;
         basis.overlay = overlay(&component).await?;
         let (published, plan) = plan_for(
             &component,
@@ -216,19 +232,21 @@ impl Look {
         )
         .await?;
         check_first_uses(&component, &published, &shop.guard.ledger)?;
-        for (image, problem) in published.unreadable() {
+        let name = &component.name;
+        let unreadable = published.unreadable().map(|(image, problem)| {
             let record = store.locate(&repository::record_path(&component.folder, image));
-            shop.progress.line(&format!(
-                "warning: {}: the record of {image}, {record}, cannot be read: {problem}; the image stays as it is",
-                component.name
-            ));
-        }
-        Ok(Survey { component, arches, upstream, published, basis, plan, memory })
+            format!(
+                "warning: {name}: the record of {image}, {record}, cannot be read: {problem}; the image stays as it is"
+            )
+        });
+        let unbegun = unbegun.map(|odd| format!("warning: {name}: {odd}"));
+        let warnings = unbegun.into_iter().chain(unreadable).collect();
+        Ok(Survey { component, arches, upstream, published, basis, plan, warnings, memory })
     }
 }
 
 /// Asks a component's upstream, and those of its companions.
-async fn poll(
+pub(super) async fn poll(
     component: &Component,
     arches: &[(Arch, String)],
     shop: &Workshop,
@@ -261,7 +279,7 @@ async fn poll_companions(
 }
 
 /// The digest of a component's overlay; of all that is beside it, where a command may read that.
-async fn overlay(component: &Component) -> anyhow::Result<Option<Sha256>> {
+pub(super) async fn overlay(component: &Component) -> anyhow::Result<Option<Sha256>> {
     let Some(folder) = component.overlay.clone() else { return Ok(None) };
     let (kind, whole) = (component.extension.kind, component.build.is_some());
     let digest = tokio::task::spawn_blocking(move || {

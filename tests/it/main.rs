@@ -17,6 +17,7 @@
     reason = "`pub` says what a module gives to the others; nobody is outside"
 )]
 
+mod actions;
 mod bucket;
 mod build_command;
 mod catalog;
@@ -42,10 +43,12 @@ mod image;
 mod index_source;
 mod left;
 mod lint;
+mod matrix;
 mod memory;
 mod mirror;
 mod moto;
 mod network;
+mod news;
 mod objects;
 mod oci;
 mod offline;
@@ -73,5 +76,6 @@ mod verify;
 mod verity;
 mod versions;
 mod waiting;
+mod watch;
 mod web;
 mod yank;

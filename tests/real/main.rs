@@ -19,7 +19,7 @@
 //! | `node` | a throw-away machine over the prepared root |
 //! | `sysupdate` | systemd-sysupdate on a node |
 //! | `gpg` | gpg of this machine, for keys that are not ours; shared with `tests/it` |
-//! | `client`, `follow`, `mirror`, `signed`, `merge`, `consumers`, `container`, `packages`, `revisions`, `verity`, `versions` | the tests |
+//! | `client`, `follow`, `hosting`, `mirror`, `signed`, `merge`, `consumers`, `container`, `packages`, `revisions`, `verity`, `versions` | the tests |
 //!
 //! `PUBLISH_BIN` names another binary to test, such as a packaged one; `PUBLISH_REAL_ROOT` another
 //! prepared root.
@@ -31,6 +31,7 @@ mod follow;
 #[path = "../it/gpg.rs"]
 #[expect(dead_code, reason = "here it only makes keys")]
 mod gpg;
+mod hosting;
 mod merge;
 mod mirror;
 mod node;
