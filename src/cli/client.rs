@@ -67,7 +67,7 @@ pub(super) struct Args {
     /// Put it into this Butane file; what comes out has every line of it
     #[arg(long, value_name = "FILE")]
     base: Option<PathBuf>,
-    /// Have the node merge signed images alone, of anybody (butane, ignition, script)
+    /// Have the node merge signed images alone (butane, ignition, script)
     #[arg(long)]
     image_policy: bool,
     /// The repository's address, instead of `url` in [repository]
