@@ -2,6 +2,7 @@
 
 use super::BuildError;
 use crate::config::Component;
+use crate::config::verity::Verity;
 use crate::image::Image;
 use crate::image::inspect::{self, Inspection};
 use crate::lint::{self, Finding, Level, Lint};
@@ -31,7 +32,9 @@ pub(super) fn judge_staged(
     component: &Component,
     image: &Image,
 ) -> Result<Vec<Finding>, BuildError> {
-    let looked = inspect::inspect_closely(&image.path, Some(component.name.as_str()));
+    let certificate = component.image.verity.as_ref().and_then(Verity::certificate);
+    let name = component.name.as_str();
+    let looked = inspect::inspect_closely(&image.path, Some(name), certificate);
     let closed = |source| {
         let image = image.name.clone();
         BuildError::Staged(StagedError::Closed { image, source: Box::new(source) })

@@ -34,7 +34,7 @@ pub(super) fn run(
             .map_err(|error| anyhow::anyhow!("{} {error}\nhint: {}", file.display(), error.hint()))
     });
     let certificate = certificate.transpose()?;
-    let mut image = inspect::inspect_closely(path, certificate.as_ref())?;
+    let mut image = inspect::inspect_closely(path, None, certificate.as_ref())?;
     let (sha256, _) = Sha256::of_reader(&mut File::open(path)?)?;
     let entries = std::mem::take(&mut image.entries);
     if list && context.json {

@@ -197,11 +197,12 @@ pub fn inspect(
 /// As [`inspect`].
 pub fn inspect_closely(
     path: &Path,
+    known_as: Option<&str>,
     certificate: Option<&Certificate>,
 ) -> Result<Inspection, InspectError> {
     let certificates = certificate.map(std::slice::from_ref).unwrap_or_default();
     let how = How { blocks: true, certificates };
-    let mut image = look(path, Merged::Itself(None), how, Some(Close::default()))?;
+    let mut image = look(path, Merged::Itself(known_as), how, Some(Close::default()))?;
     if certificate.is_some() && !image.is_disk {
         let problem = "it is a bare file system: nothing in it is signed";
         image.problems.insert(0, problem.to_owned());
