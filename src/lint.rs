@@ -170,6 +170,7 @@ impl Lint {
             | Self::HidesFolder
             | Self::SpecialFile
             | Self::OverlayAttribute
+            | Self::Verity
             | Self::LongSymlink
             | Self::MissingUnit
             | Self::MissingPath

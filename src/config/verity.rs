@@ -140,6 +140,13 @@ impl Verity {
                 })?;
                 (named, bytes)
             }
+            SecretAt::Credential(name) => {
+                let folder = std::env::var_os("CREDENTIALS_DIRECTORY").unwrap_or_default();
+                let bytes = read(&Path::new(&folder).join(name)).map_err(|error| {
+                    format!("the credential `{name}` cannot be read: {error}\nhint: LoadCredential= of the service gives it")
+                })?;
+                (name.clone(), bytes)
+            }
         };
         let certificate = Certificate::parse(&bytes).and_then(|certificate| {
             certificate.key()?;
