@@ -42,7 +42,7 @@ pub use network::Network;
 pub use quantity::{Count, Size};
 pub use retention::Retention;
 pub use signing::{SecretAt, Signing};
-pub use store::{BucketUrl, CacheControl, Service, StoreUrl};
+pub use store::{BucketUrl, CacheControl, ReleaseUrl, Service, StoreUrl, Tag};
 pub use trust::Trust;
 
 /// The longest configuration file that is read, in bytes.
@@ -91,7 +91,7 @@ pub struct Repository {
     /// What clients fetch, for the texts that tell people; the repository works without.
     #[serde(default, deserialize_with = "base_url")]
     pub url: Option<Url>,
-    /// A directory, relative to the configuration file, or a bucket.
+    /// A directory, relative to the configuration file, a bucket, or releases.
     #[serde(default = "default_store")]
     pub store: StoreUrl,
     /// What buckets tell caches.
@@ -218,6 +218,7 @@ pub fn load(file: &Path) -> Result<Config, ConfigError> {
     check_folders(&components)?;
     let config = Config { file: file.to_owned(), document, components, whole: true };
     check_store(&config, &folder)?;
+    check_releases(&config)?;
     Ok(config)
 }
 
@@ -372,6 +373,33 @@ fn check_store(config: &Config, components: &Path) -> Result<(), ConfigError> {
             let message = format!("the store {store} would hold the configuration itself");
             return Err(ConfigError::new(&config.file, message)
                 .with_hint("let [repository] store name a folder of its own"));
+        }
+    }
+    Ok(())
+}
+
+/// What a folder is called is the tag of its release: one tag has room for one component.
+fn check_releases(config: &Config) -> Result<(), ConfigError> {
+    let StoreUrl::Release(release) = &config.document.repository.store else { return Ok(()) };
+    for component in &config.components {
+        let folder = &component.folder;
+        let tag = release.tag_of(folder.as_str());
+        if tag.is_some_and(|tag| [release.root(), release.state()].contains(&tag)) {
+            let message =
+                format!("`{folder}` is the name of a release of publish's own in {release}");
+            return Err(ConfigError::new(&component.file, message)
+                .with_hint("give the component another `path`"));
+        }
+        if let Tag::One(tag) = &release.tag
+            && tag != folder.as_str()
+        {
+            let message = format!(
+                "{release} is one release, which is the folder `{tag}`, and the folder here is `{folder}`"
+            );
+            return Err(ConfigError::new(&component.file, message).with_hint(format!(
+                "`path = \"{tag}\"` makes it this component's; `github-release://{}/{{component}}` is a release for each",
+                release.repo
+            )));
         }
     }
     Ok(())

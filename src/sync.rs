@@ -88,6 +88,11 @@ pub async fn sync_to(
     };
     let clients = Clients::of(config, signer.as_deref(), keyring.as_ref());
     let surveys = survey_all(config, &shop, &store, signer.as_ref()).await;
+    if run == Run::Real {
+        for survey in surveys.iter().flatten() {
+            store.mend(survey.component.folder.as_str()).await?;
+        }
+    }
     let mut work = surveys.iter().any(|survey| match survey {
         Ok(survey) => {
             !survey.plan.actions.is_empty() || clients.is_due(&survey.component, &survey.published)

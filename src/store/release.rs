@@ -1,0 +1,376 @@
+//! Releases on GitHub as a store of objects: a folder is a release, an object one of its assets.
+//!
+//! Owns what GitHub has no request for. An asset cannot be replaced, and nothing can be compared before it
+//! is written. So:
+//!
+//! - A name that is there is never given to another asset: a lock object can rest on that.
+//! - A new content goes up beside the old one, as `NAME.next`. Then the old one is deleted, and the new
+//!   one gets the name: two quick requests, between which whoever asks for the name gets a 404. Wrong
+//!   bytes he never gets.
+//! - Where a name is gone, but its next content is there, a publisher was killed between the two: that
+//!   content is what is read, and whoever comes gives it the name. That is right at any time and by
+//!   anybody, because nothing else leaves this behind.
+//! - What broke off on its way is there, too, in a state of its own, and counts for nothing.
+//!
+//! Listings are read once, and again when the lock was taken; what we change ourselves is known.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
+use object_store::{PutMode, PutResult, Result, path::Path as Key};
+use tokio::sync::Mutex;
+
+mod api;
+mod error;
+mod layout;
+mod objects;
+mod shelf;
+
+pub(super) use error::ReleaseError;
+
+use super::content_type;
+use super::stream::Body;
+use crate::config::ReleaseUrl;
+use crate::fetch::Client;
+use crate::name::Sha256;
+use api::{Api, Asset, Release, Sent};
+use layout::Spot;
+use shelf::Shelf;
+
+/// The lock, below the private folder: what is on its way there may be somebody's.
+const LOCK: &str = "lock";
+
+/// How long such a one may be.
+const UNDER_WAY: SignedDuration = SignedDuration::from_secs(120);
+
+/// How often something is tried that others get in the way of.
+const ATTEMPTS: usize = 4;
+
+/// The releases of one project. Clones are the same ones.
+#[derive(Debug, Clone)]
+pub(super) struct Releases(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    url: ReleaseUrl,
+    api: Api,
+    /// By tag; `None` before they are asked for.
+    shelves: Mutex<Option<BTreeMap<String, Arc<Shelf>>>>,
+}
+
+impl fmt::Display for Releases {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.url.fmt(f)
+    }
+}
+
+/// What is put.
+enum Content {
+    Bytes(Bytes),
+    File(Body),
+}
+
+impl Content {
+    fn size(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::File(body) => body.size,
+        }
+    }
+
+    fn sha256(&self) -> Sha256 {
+        match self {
+            Self::Bytes(bytes) => Sha256::of(bytes),
+            Self::File(body) => body.sha256,
+        }
+    }
+}
+
+impl Releases {
+    /// Nothing is asked yet.
+    pub fn new(url: &ReleaseUrl, client: &Client) -> Self {
+        Self(Arc::new(Inner {
+            url: url.clone(),
+            api: Api::new(client.clone(), &url.repo),
+            shelves: Mutex::new(None),
+        }))
+    }
+
+    /// The address of the page of the release that an object is in, for people.
+    pub fn locate(&self, path: &str) -> String {
+        let url = &self.0.url;
+        match layout::spot(url, path) {
+            Some(spot) => format!("github-release://{}/{}/{}", url.repo, spot.tag, spot.name),
+            None => format!("{url}/{path}"),
+        }
+    }
+
+    /// What was read of what is there counts no more.
+    pub async fn forget(&self) {
+        *self.0.shelves.lock().await = None;
+    }
+
+    /// Gives those of a folder their names whose publisher was killed before he could.
+    pub async fn mend(&self, folder: &str) -> Result<()> {
+        let spot = layout::spot(&self.0.url, &format!("{folder}/x"));
+        let Some(spot) = spot else { return Ok(()) };
+        let Some(shelf) = self.shelf(&spot).await? else { return Ok(()) };
+        shelf.load(&self.0.api).await?;
+        shelf.mend(&self.0.api).await?;
+        Ok(())
+    }
+
+    fn spot(&self, location: &Key) -> Result<Spot> {
+        Ok(layout::spot(&self.0.url, location.as_ref()).ok_or(ReleaseError::NoPlace)?)
+    }
+
+    async fn shelves(&self) -> Result<Vec<Arc<Shelf>>, ReleaseError> {
+        let mut shelves = self.0.shelves.lock().await;
+        let known = self.known(&mut shelves).await?;
+        Ok(known.values().cloned().collect())
+    }
+
+    async fn known<'k>(
+        &self,
+        shelves: &'k mut Option<BTreeMap<String, Arc<Shelf>>>,
+    ) -> Result<&'k mut BTreeMap<String, Arc<Shelf>>, ReleaseError> {
+        if shelves.is_none() {
+            let mut known = BTreeMap::new();
+            for release in self.ours().await? {
+                known.insert(release.tag_name.clone(), Arc::new(Shelf::new(release)));
+            }
+            *shelves = Some(known);
+        }
+        Ok(shelves.get_or_insert_default())
+    }
+
+    /// The releases of this store, each of its tag once.
+    async fn ours(&self) -> Result<Vec<Release>, ReleaseError> {
+        let Inner { url, api, .. } = &*self.0;
+        let mut all = api.releases().await?;
+        let state = url.state();
+        all.retain(|release| {
+            // Drafts of other tags are somebody's plans.
+            release.tag_name == state || !release.draft
+        });
+        // Nothing keeps two publishers from making the same draft: the first is the one.
+        all.sort_by(|a, b| (&a.tag_name, a.id).cmp(&(&b.tag_name, b.id)));
+        all.dedup_by(|later, first| later.tag_name == first.tag_name);
+        all.retain(|release| {
+            let tag = &release.tag_name;
+            *tag == state || *tag == url.root() || url.folder_of(tag).is_some()
+        });
+        Ok(all)
+    }
+
+    /// The release of an object, if it is there.
+    async fn shelf(&self, spot: &Spot) -> Result<Option<Arc<Shelf>>, ReleaseError> {
+        let mut shelves = self.0.shelves.lock().await;
+        Ok(self.known(&mut shelves).await?.get(&spot.tag).cloned())
+    }
+
+    /// The release of an object, made if it is not there.
+    async fn shelf_made(&self, spot: &Spot) -> Result<Arc<Shelf>, ReleaseError> {
+        let mut shelves = self.0.shelves.lock().await;
+        let known = self.known(&mut shelves).await?;
+        if let Some(shelf) = known.get(&spot.tag) {
+            return Ok(shelf.clone());
+        }
+        let api = &self.0.api;
+        let made = api.make(&spot.tag, spot.private).await?;
+        // Somebody may have been faster, and of drafts there are two then.
+        let now = self.ours().await?.into_iter().find(|release| release.tag_name == spot.tag);
+        let release = match (made, now) {
+            (Some(made), Some(now)) if made.id != now.id => {
+                api.unmake(&made).await?;
+                now
+            }
+            (Some(made), _) => made,
+            (None, Some(now)) => now,
+            (None, None) => return Err(ReleaseError::Contested),
+        };
+        let shelf = Arc::new(Shelf::new(release));
+        known.insert(spot.tag.clone(), shelf.clone());
+        Ok(shelf)
+    }
+
+    /// The asset that an object is.
+    async fn find(&self, location: &Key) -> Result<Option<(Arc<Shelf>, Asset)>> {
+        let spot = self.spot(location)?;
+        let Some(shelf) = self.shelf(&spot).await? else { return Ok(None) };
+        let found = shelf.find(&self.0.api, &spot.name).await?;
+        Ok(found.map(|asset| (shelf, asset)))
+    }
+
+    async fn send(
+        &self,
+        shelf: &Shelf,
+        name: &str,
+        kind: &'static str,
+        content: &Content,
+    ) -> Result<Sent, ReleaseError> {
+        let (api, release) = (&self.0.api, &shelf.release);
+        if shelf.release.immutable {
+            return Err(ReleaseError::Immutable { tag: release.tag_name.clone() });
+        }
+        if content.size() >= error::LARGEST {
+            return Err(ReleaseError::Large { size: content.size() });
+        }
+        if shelf.count(api).await? >= error::MOST {
+            return Err(ReleaseError::Full { tag: release.tag_name.clone() });
+        }
+        let sent = match content {
+            Content::Bytes(bytes) => api.send(release, name, kind, bytes.clone()).await?,
+            Content::File(body) => api.send_file(release, name, kind, body.clone()).await?,
+        };
+        let Sent::Done(asset) = &sent else { return Ok(sent) };
+        let digest = content.sha256();
+        let wrong = if asset.name != name {
+            Some(ReleaseError::Renamed { got: asset.name.clone() })
+        } else if !asset.is_whole()
+            || asset.size != content.size()
+            || asset.sha256().is_some_and(|there| there != digest)
+        {
+            let got = format!("{} bytes, {}", asset.size, asset.state);
+            Some(ReleaseError::Damaged { got, sent: format!("{} bytes", content.size()) })
+        } else {
+            None
+        };
+        if let Some(wrong) = wrong {
+            api.delete(asset).await?;
+            return Err(wrong);
+        }
+        shelf.came(asset.clone()).await;
+        Ok(sent)
+    }
+
+    /// Sends what is to have a name that nothing has. What broke off under it before is taken away.
+    async fn create(
+        &self,
+        spot: &Spot,
+        shelf: &Shelf,
+        name: &str,
+        content: &Content,
+    ) -> Result<Option<Asset>, ReleaseError> {
+        let api = &self.0.api;
+        let kind = content_type(&spot.name);
+        for attempt in 1..=ATTEMPTS {
+            match self.send(shelf, name, kind, content).await {
+                Ok(Sent::Done(asset)) => return Ok(Some(asset)),
+                Ok(Sent::Taken) => {}
+                // What was sent may be there all the same, or half of it.
+                Err(ReleaseError::Sending { .. }) if attempt < ATTEMPTS => {}
+                Err(error) => return Err(error),
+            }
+            shelf.reload(api).await?;
+            match shelf.at(name).await {
+                Some(asset) if asset.is_whole() => return Ok(None),
+                // Others may be taking the lock; whoever has it is alone with all else.
+                Some(there) if spot.private && spot.name == LOCK && is_under_way(&there) => {
+                    return Ok(None);
+                }
+                Some(broken) => {
+                    api.delete(&broken).await?;
+                    shelf.went(broken.id).await;
+                }
+                None => {}
+            }
+        }
+        Err(ReleaseError::Contested)
+    }
+
+    async fn overwrite(
+        &self,
+        spot: &Spot,
+        shelf: &Shelf,
+        content: &Content,
+    ) -> Result<Asset, ReleaseError> {
+        let api = &self.0.api;
+        let digest = content.sha256();
+        for _ in 0..ATTEMPTS {
+            shelf.load(api).await?;
+            shelf.mend_one(api, &spot.name).await?;
+            let Some(old) = shelf.at(&spot.name).await.filter(Asset::is_whole) else {
+                if let Some(asset) = self.create(spot, shelf, &spot.name, content).await? {
+                    return Ok(asset);
+                }
+                continue;
+            };
+            if old.sha256() == Some(digest) && old.size == content.size() {
+                return Ok(old);
+            }
+            let next = layout::next(&spot.name);
+            // Somebody was killed before it counted.
+            if let Some(stale) = shelf.at(&next).await {
+                api.delete(&stale).await?;
+                shelf.went(stale.id).await;
+            }
+            let Some(new) = self.create(spot, shelf, &next, content).await? else { continue };
+            api.delete(&old).await?;
+            shelf.went(old.id).await;
+            if let Some(asset) = api.rename(&new, &spot.name).await? {
+                shelf.came(asset.clone()).await;
+                return Ok(asset);
+            }
+            shelf.reload(api).await?;
+            // Somebody who read what we had left was faster at giving it its name.
+            if let Some(there) = shelf.at(&spot.name).await.filter(|there| there.id == new.id) {
+                return Ok(there);
+            }
+        }
+        Err(ReleaseError::Contested)
+    }
+
+    async fn put(&self, location: &Key, content: Content, mode: PutMode) -> Result<PutResult> {
+        let spot = self.spot(location)?;
+        if matches!(mode, PutMode::Update(_)) {
+            return Err(object_store::Error::NotSupported {
+                source: "github compares nothing before it writes".into(),
+            });
+        }
+        let shelf = self.shelf_made(&spot).await?;
+        let asset = match mode {
+            PutMode::Create => {
+                let there = shelf.find(&self.0.api, &spot.name).await?;
+                let made = match there {
+                    Some(_) => None,
+                    None => self.create(&spot, &shelf, &spot.name, &content).await?,
+                };
+                made.ok_or_else(|| object_store::Error::AlreadyExists {
+                    path: location.to_string(),
+                    source: "an asset has that name".into(),
+                })?
+            }
+            _ => self.overwrite(&spot, &shelf, &content).await?,
+        };
+        Ok(PutResult {
+            e_tag: asset.sha256().map(|digest| digest.to_string()),
+            version: Some(asset.id.to_string()),
+            extensions: http::Extensions::new(),
+        })
+    }
+
+    async fn delete_one(&self, location: &Key) -> Result<()> {
+        let spot = self.spot(location)?;
+        let Some(shelf) = self.shelf(&spot).await? else { return Ok(()) };
+        let api = &self.0.api;
+        shelf.load(api).await?;
+        // First what would take its place.
+        for name in [layout::next(&spot.name), spot.name] {
+            if let Some(asset) = shelf.at(&name).await {
+                api.delete(&asset).await?;
+                shelf.went(asset.id).await;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether somebody may still be sending it.
+fn is_under_way(asset: &Asset) -> bool {
+    let since = asset.updated_at.parse::<Timestamp>();
+    since.is_ok_and(|since| Timestamp::now().duration_since(since) < UNDER_WAY)
+}
