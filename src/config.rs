@@ -198,6 +198,7 @@ pub fn load(file: &Path) -> Result<Config, ConfigError> {
     let mut document = parse(file, &text)?;
     let base = file.parent().unwrap_or(Path::new("")).to_owned();
     check_named(file, &text, &base, &document)?;
+    name_releases(file, &text, &mut document.repository)?;
     document.network.relative_to(&base);
     let folder = base.join(&document.repository.components);
     let mut files = Vec::new();
@@ -220,6 +221,24 @@ pub fn load(file: &Path) -> Result<Config, ConfigError> {
     check_store(&config, &folder)?;
     check_releases(&config)?;
     Ok(config)
+}
+
+/// Where nodes find releases is known without being said, but for a GitHub of one's own.
+fn name_releases(file: &Path, text: &str, repository: &mut Repository) -> Result<(), ConfigError> {
+    let StoreUrl::Release(release) = &repository.store else { return Ok(()) };
+    let there = release.url();
+    let is_wrong = |url: &Url| {
+        url.host_str() == there.host_str()
+            && url.as_str().trim_end_matches('/') != there.as_str().trim_end_matches('/')
+    };
+    if repository.url.as_ref().is_some_and(is_wrong) {
+        let message = format!(
+            "[repository] url is not where {release} is given out\nhint: leave it out: it is {there}"
+        );
+        return Err(ConfigError::in_text(file, text, &message));
+    }
+    repository.url.get_or_insert(there);
+    Ok(())
 }
 
 /// Reads components, on all cores where they are many.
@@ -406,6 +425,27 @@ fn check_releases(config: &Config) -> Result<(), ConfigError> {
 }
 
 impl Config {
+    /// Where people find what is in no folder, such as the keyring; `None` if nobody said where the
+    /// repository is.
+    #[must_use]
+    pub fn address_of(&self, name: &str) -> Option<String> {
+        let url = self.document.repository.url.as_ref()?;
+        let slash = if url.path().ends_with('/') { "" } else { "/" };
+        // A release has no folder above it.
+        let root = match &self.document.repository.store {
+            StoreUrl::Release(release) => {
+                let root = release.root();
+                let below = match &release.tag {
+                    Tag::Each(before) => root.strip_prefix(before.as_str()).unwrap_or(&root),
+                    Tag::One(_) => &root,
+                };
+                format!("{below}/")
+            }
+            StoreUrl::Directory(_) | StoreUrl::Bucket(_) => String::new(),
+        };
+        Some(format!("{url}{slash}{root}{name}"))
+    }
+
     /// The folder of the configuration file: what its paths are relative to.
     #[must_use]
     pub fn folder(&self) -> &Path {

@@ -36,7 +36,7 @@ use super::stream::Body;
 use crate::config::ReleaseUrl;
 use crate::fetch::Client;
 use crate::name::Sha256;
-use api::{Api, Asset, Release, Sent};
+use api::{Api, Asset, Named, Release, Sent};
 use layout::Spot;
 use shelf::Shelf;
 
@@ -57,6 +57,8 @@ pub(super) struct Releases(Arc<Inner>);
 struct Inner {
     url: ReleaseUrl,
     api: Api,
+    /// What tells a lock that we send from those of others, also if it broke off.
+    label: String,
     /// By tag; `None` before they are asked for.
     shelves: Mutex<Option<BTreeMap<String, Arc<Shelf>>>>,
 }
@@ -95,6 +97,7 @@ impl Releases {
         Self(Arc::new(Inner {
             url: url.clone(),
             api: Api::new(client.clone(), &url.repo),
+            label: format!("publish {:016x}", rand::random::<u64>()),
             shelves: Mutex::new(None),
         }))
     }
@@ -208,8 +211,7 @@ impl Releases {
     async fn send(
         &self,
         shelf: &Shelf,
-        name: &str,
-        kind: &'static str,
+        named: Named<'_>,
         content: &Content,
     ) -> Result<Sent, ReleaseError> {
         let (api, release) = (&self.0.api, &shelf.release);
@@ -223,12 +225,12 @@ impl Releases {
             return Err(ReleaseError::Full { tag: release.tag_name.clone() });
         }
         let sent = match content {
-            Content::Bytes(bytes) => api.send(release, name, kind, bytes.clone()).await?,
-            Content::File(body) => api.send_file(release, name, kind, body.clone()).await?,
+            Content::Bytes(bytes) => api.send(release, named, bytes.clone()).await?,
+            Content::File(body) => api.send_file(release, named, body.clone()).await?,
         };
         let Sent::Done(asset) = &sent else { return Ok(sent) };
         let digest = content.sha256();
-        let wrong = if asset.name != name {
+        let wrong = if asset.name != named.name {
             Some(ReleaseError::Renamed { got: asset.name.clone() })
         } else if !asset.is_whole()
             || asset.size != content.size()
@@ -256,9 +258,11 @@ impl Releases {
         content: &Content,
     ) -> Result<Option<Asset>, ReleaseError> {
         let api = &self.0.api;
-        let kind = content_type(&spot.name);
+        let is_lock = spot.private && spot.name == LOCK;
+        let label = is_lock.then_some(self.0.label.as_str());
+        let named = Named { name, kind: content_type(&spot.name), label };
         for attempt in 1..=ATTEMPTS {
-            match self.send(shelf, name, kind, content).await {
+            match self.send(shelf, named, content).await {
                 Ok(Sent::Done(asset)) => return Ok(Some(asset)),
                 Ok(Sent::Taken) => {}
                 // What was sent may be there all the same, or half of it.
@@ -269,7 +273,7 @@ impl Releases {
             match shelf.at(name).await {
                 Some(asset) if asset.is_whole() => return Ok(None),
                 // Others may be taking the lock; whoever has it is alone with all else.
-                Some(there) if spot.private && spot.name == LOCK && is_under_way(&there) => {
+                Some(there) if is_lock && self.is_somebodys(&there) => {
                     return Ok(None);
                 }
                 Some(broken) => {
@@ -280,6 +284,13 @@ impl Releases {
             }
         }
         Err(ReleaseError::Contested)
+    }
+
+    /// Whether another may still be sending it.
+    fn is_somebodys(&self, asset: &Asset) -> bool {
+        let since = asset.updated_at.parse::<Timestamp>();
+        let is_young = since.is_ok_and(|since| Timestamp::now().duration_since(since) < UNDER_WAY);
+        is_young && asset.label.as_deref() != Some(&self.0.label)
     }
 
     async fn overwrite(
@@ -367,10 +378,4 @@ impl Releases {
         }
         Ok(())
     }
-}
-
-/// Whether somebody may still be sending it.
-fn is_under_way(asset: &Asset) -> bool {
-    let since = asset.updated_at.parse::<Timestamp>();
-    since.is_ok_and(|since| Timestamp::now().duration_since(since) < UNDER_WAY)
 }

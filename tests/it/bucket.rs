@@ -67,7 +67,7 @@ fn a_repository_in_a_bucket() {
     for target in [&["verify"][..], &["verify", "s3://the-bucket/repo"], &["verify", "--quick"]] {
         repo.publish(target).ok();
     }
-    repo.publish(&["serve"]).code(1).says(&["s3://the-bucket/repo is a bucket", "hint: "]);
+    repo.publish(&["serve"]).code(1).says(&["s3://the-bucket/repo is no directory", "hint: "]);
 }
 
 #[test]

@@ -18,14 +18,15 @@ use bytes::Bytes;
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::web::{
+use super::web::{
     Answer, Call, EPOCH, Fault, Faults, Files, Port, Request, Server, escape, iso_date, lock,
     reason, seconds, sha256,
 };
 
+#[path = "github/assets.rs"]
 mod assets;
 
-pub use assets::{Death, World};
+pub use assets::Death;
 
 const DOCS: &str = "https://docs.github.com/rest";
 const RATE_DOCS: &str =
@@ -140,6 +141,7 @@ impl Release {
 #[derive(Clone)]
 struct Asset {
     id: u64,
+    label: String,
     /// `uploaded`, or `starter` for one whose bytes never all came.
     state: &'static str,
     name: String,
@@ -565,6 +567,7 @@ impl State {
             self.files.put(&storage_path(repo_id, id), bytes.clone());
             assets.push(Asset {
                 id,
+                label: String::new(),
                 state: "uploaded",
                 name: name.clone(),
                 kind: kind.clone(),
@@ -1067,7 +1070,7 @@ impl State {
             "id": asset.id,
             "node_id": format!("RA_kwDO{:08x}", asset.id),
             "name": asset.name,
-            "label": "",
+            "label": asset.label,
             "uploader": self.user_json(owner),
             "content_type": asset.kind,
             "state": asset.state,

@@ -54,6 +54,7 @@ mod races;
 mod recipe;
 mod records;
 mod registry;
+mod release_store;
 mod repo;
 mod resume;
 mod retention;

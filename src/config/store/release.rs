@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use url::Url;
+
 /// What stands for the folder of a component.
 const COMPONENT: &str = "{component}";
 
@@ -71,6 +73,17 @@ impl ReleaseUrl {
             Tag::Each(before) => format!("{before}{what}"),
             Tag::One(tag) => format!("{tag}/{what}"),
         }
+    }
+
+    /// What comes before a folder in the URLs that nodes ask, on github.com.
+    #[must_use]
+    pub fn url(&self) -> Url {
+        let before = match &self.tag {
+            Tag::Each(before) => before.as_str(),
+            Tag::One(_) => "",
+        };
+        let url = format!("https://github.com/{}/releases/download/{before}", self.repo);
+        Url::parse(&url).expect("a URL of plain names")
     }
 
     pub(super) fn parse(rest: &str) -> Result<Self, String> {
@@ -148,10 +161,12 @@ mod tests {
         assert_eq!(below.folder_of("stable/ts"), Some("ts"));
         assert_eq!((below.folder_of("ts"), below.folder_of("stable/")), (None, None));
         assert_eq!(below.state(), "stable/publish-state");
+        assert_eq!(below.url().as_str(), "https://github.com/o/r/releases/download/stable/");
         let one = read("o/r/ts");
         assert_eq!(one.tag_of("ts").unwrap(), "ts");
         assert_eq!((one.tag_of("y"), one.folder_of("y")), (None, None));
         assert_eq!(one.root(), "ts/repository");
+        assert_eq!(one.url().as_str(), "https://github.com/o/r/releases/download/");
     }
 
     #[test]

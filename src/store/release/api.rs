@@ -54,6 +54,9 @@ pub(super) struct Asset {
     /// `uploaded`; `starter` is what is on its way, or what an upload that broke off left.
     pub state: String,
     pub updated_at: String,
+    /// What people see instead of the name.
+    #[serde(default)]
+    pub label: Option<String>,
     /// `sha256:…`
     digest: Option<String>,
 }
@@ -66,6 +69,16 @@ impl Asset {
     pub fn sha256(&self) -> Option<Sha256> {
         self.digest.as_deref()?.strip_prefix("sha256:")?.parse().ok()
     }
+}
+
+/// What something is sent as.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Named<'n> {
+    pub name: &'n str,
+    /// Its media type.
+    pub kind: &'static str,
+    /// See [`Asset::label`].
+    pub label: Option<&'n str>,
 }
 
 /// What an upload came to.
@@ -227,8 +240,7 @@ impl Api {
     fn to_upload(
         &self,
         release: &Release,
-        name: &str,
-        kind: &'static str,
+        Named { name, kind, label }: Named<'_>,
     ) -> Result<(Url, HeaderMap), ReleaseError> {
         let (api, mut headers) = self.to_write("releases")?;
         let url = release.upload_url.split('{').next().unwrap_or_default();
@@ -238,6 +250,9 @@ impl Api {
             return Err(ReleaseError::Answer(format!("{text} is no place of it for uploads")));
         };
         url.query_pairs_mut().clear().append_pair("name", name);
+        if let Some(label) = label {
+            url.query_pairs_mut().append_pair("label", label);
+        }
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         let headers = self.client.for_its_own_server(url.as_str(), headers);
         Ok((url, headers))
@@ -247,11 +262,11 @@ impl Api {
     pub async fn send(
         &self,
         release: &Release,
-        name: &str,
-        kind: &'static str,
+        named: Named<'_>,
         bytes: Bytes,
     ) -> Result<Sent, ReleaseError> {
-        let (url, headers) = self.to_upload(release, name, kind)?;
+        let (url, headers) = self.to_upload(release, named)?;
+        let name = named.name;
         self.pace.wait().await;
         let answers = [StatusCode::CREATED, StatusCode::UNPROCESSABLE_ENTITY];
         let (status, body) = self
@@ -266,11 +281,11 @@ impl Api {
     pub async fn send_file(
         &self,
         release: &Release,
-        name: &str,
-        kind: &'static str,
+        named: Named<'_>,
         body: Body,
     ) -> Result<Sent, ReleaseError> {
-        let (url, headers) = self.to_upload(release, name, kind)?;
+        let (url, headers) = self.to_upload(release, named)?;
+        let name = named.name;
         let uploads = self.client.uploads();
         let uploads = uploads.map_err(|source| asking(&format!("cannot send {name}"), source))?;
         let to = Url::parse(&self.client.rewritten(url.as_str()))

@@ -7,11 +7,11 @@ use axum::response::Response;
 use http::Method;
 use serde_json::{Value, json};
 
+use super::super::web::{Answer, Call, Fault, Faults, iso_date, lock, seconds, sha256};
 use super::{
     Asset, DOCS, GitHub, Release, Repo, Request, State, Stored, Who, broken, json_answer, message,
     not_found, storage_path,
 };
-use crate::web::{Answer, Call, Faults, iso_date, lock, seconds, sha256};
 
 const UPLOAD_DOCS: &str = "https://docs.github.com/rest/releases/assets#upload-a-release-asset";
 
@@ -41,8 +41,6 @@ pub(super) struct Writing {
     failing: (usize, usize),
     /// The token may only read.
     read_only: bool,
-    /// Every name that GitHub's own people would not like is said to be longer than it is.
-    lengths: BTreeMap<String, usize>,
     death: Option<Death>,
     asked: usize,
     dead: bool,
@@ -56,7 +54,6 @@ impl Writing {
             faults: Faults::default(),
             failing: (0, 0),
             read_only: false,
-            lengths: BTreeMap::new(),
             death: None,
             asked: 0,
             dead: false,
@@ -92,7 +89,7 @@ impl GitHub {
     }
 
     /// A fault of the host for uploads, by path.
-    pub fn upload_fault(&self, path: &str, fault: crate::web::Fault, times: usize) {
+    pub fn upload_fault(&self, path: &str, fault: Fault, times: usize) {
         lock(&self.state).writing.faults.add(path, fault, times);
     }
 
@@ -136,6 +133,13 @@ impl GitHub {
         let mut names: Vec<String> = stored.assets.iter().map(|a| a.name.clone()).collect();
         names.sort();
         names
+    }
+
+    /// How many releases have a tag: of drafts, more than one may.
+    pub fn tagged(&self, repo: &str, tag: &str) -> usize {
+        let mut state = lock(&self.state);
+        let releases = state.repo(repo).releases.iter();
+        releases.filter(|stored| stored.release.tag == tag).count()
     }
 
     /// Whether a release is a draft; `None` if there is none.
@@ -236,7 +240,8 @@ impl State {
         };
         let repo = format!("{owner}/{name}").to_lowercase();
         let asked = call.asked("name").map(unquoted).unwrap_or_default();
-        let size = self.writing.lengths.get(&asked).copied().unwrap_or(call.body.len());
+        let label = call.asked("label").map(unquoted).unwrap_or_default();
+        let size = call.body.len();
         let Some(stored) = self
             .repos
             .get_mut(&repo)
@@ -281,6 +286,8 @@ impl State {
             }
         };
         self.store(&repo, &tag, &named, &call.body, !fails);
+        let stored = self.repo(&repo).find(&tag).expect("it is there");
+        stored.assets.last_mut().expect("it was put there").label = label;
         if fails {
             return broken(502);
         }
@@ -299,6 +306,7 @@ impl State {
         let sum = sha256(bytes);
         let asset = Asset {
             id,
+            label: String::new(),
             state: if whole { "uploaded" } else { "starter" },
             name: name.to_owned(),
             kind: "application/octet-stream".to_owned(),
