@@ -45,7 +45,7 @@
 //! | [`manifest`], [`sign`] | `SHA256SUMS`, who vouches for it and until when | files |
 //! | [`repository`] | the layout, the order of writing, what goes and when, verification | upstreams |
 //! | [`client`] | what a node needs to follow a component, and what clients make of a manifest | stores, upstreams |
-//! | [`store`] | directories and buckets: conditional writes, locks, uploads | manifests |
+//! | [`store`] | directories, buckets and releases: conditional writes, locks, uploads | manifests |
 //! | [`sync`](mod@sync) | the order of the steps, and which failure stops what | the steps themselves |
 //! | [`scratch`] | folders for a while, and what killed runs left of them | what is in them |
 //! | [`report`] | progress on stderr, errors with causes and hints | what is done |

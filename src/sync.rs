@@ -89,8 +89,10 @@ pub async fn sync_to(
     let clients = Clients::of(config, signer.as_deref(), keyring.as_ref());
     let surveys = survey_all(config, &shop, &store, signer.as_ref()).await;
     if run == Run::Real {
-        for survey in surveys.iter().flatten() {
-            store.mend(survey.component.folder.as_str()).await?;
+        let root = keyring.is_some().then_some("");
+        let folders = surveys.iter().flatten().map(|survey| survey.component.folder.as_str());
+        for folder in folders.chain(root) {
+            store.mend(folder).await?;
         }
     }
     let mut work = surveys.iter().any(|survey| match survey {

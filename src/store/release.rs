@@ -17,6 +17,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
@@ -34,7 +35,7 @@ pub(super) use error::ReleaseError;
 use super::content_type;
 use super::stream::Body;
 use crate::config::ReleaseUrl;
-use crate::fetch::Client;
+use crate::fetch::{self, Client};
 use crate::name::Sha256;
 use api::{Api, Asset, Named, Release, Sent};
 use layout::Spot;
@@ -47,7 +48,7 @@ const LOCK: &str = "lock";
 const UNDER_WAY: SignedDuration = SignedDuration::from_secs(120);
 
 /// How often something is tried that others get in the way of.
-const ATTEMPTS: usize = 4;
+const ATTEMPTS: u32 = 4;
 
 /// The releases of one project. Clones are the same ones.
 #[derive(Debug, Clone)]
@@ -118,8 +119,8 @@ impl Releases {
 
     /// Gives those of a folder their names whose publisher was killed before he could.
     pub async fn mend(&self, folder: &str) -> Result<()> {
-        let spot = layout::spot(&self.0.url, &format!("{folder}/x"));
-        let Some(spot) = spot else { return Ok(()) };
+        let inside = if folder.is_empty() { "x".to_owned() } else { format!("{folder}/x") };
+        let Some(spot) = layout::spot(&self.0.url, &inside) else { return Ok(()) };
         let Some(shelf) = self.shelf(&spot).await? else { return Ok(()) };
         shelf.load(&self.0.api).await?;
         shelf.mend(&self.0.api).await?;
@@ -141,6 +142,11 @@ impl Releases {
         shelves: &'k mut Option<BTreeMap<String, Arc<Shelf>>>,
     ) -> Result<&'k mut BTreeMap<String, Arc<Shelf>>, ReleaseError> {
         if shelves.is_none() {
+            if !self.0.api.has_token()? {
+                tracing::warn!(
+                    "{self}: without GITHUB_TOKEN, what publish keeps for itself there is not seen"
+                );
+            }
             let mut known = BTreeMap::new();
             for release in self.ours().await? {
                 known.insert(release.tag_name.clone(), Arc::new(Shelf::new(release)));
@@ -266,7 +272,10 @@ impl Releases {
                 Ok(Sent::Done(asset)) => return Ok(Some(asset)),
                 Ok(Sent::Taken) => {}
                 // What was sent may be there all the same, or half of it.
-                Err(ReleaseError::Sending { .. }) if attempt < ATTEMPTS => {}
+                Err(error) if attempt < ATTEMPTS && error.may_pass() => {
+                    let pause = Duration::from_millis(500) * attempt;
+                    tokio::time::sleep(fetch::up_to(pause)).await;
+                }
                 Err(error) => return Err(error),
             }
             shelf.reload(api).await?;

@@ -203,6 +203,28 @@ fn what_broke_off_is_sent_again() {
     repo.publish(&["verify"]).ok();
 }
 
+/// What is done, and answered by nobody, is met again by who asks again.
+#[test]
+fn answers_that_are_lost() {
+    let scene = Scene::new("");
+    let Scene { github, repo } = &scene;
+    scene.sync().ok();
+    for (number, path) in ["/repos/o/r/releases/assets/*", "/repos/o/r/releases*", "/repos/o/r/*"]
+        .into_iter()
+        .enumerate()
+    {
+        let version = format!("1.{}", number + 1);
+        repo.release("x", &version, &version);
+        github.api_fault(path, Fault::Reset, 2);
+        github.upload_fault(path, Fault::Reset, 1);
+        scene.sync().ok();
+        assert!(scene.served("x").unwrap().contains(&file(&version)));
+    }
+    let left = [github.assets("o/r", "x"), github.assets("o/r", STATE)].concat();
+    assert!(left.iter().all(|name| !name.ends_with(".next") && name != "lock"), "{left:?}");
+    repo.publish(&["verify"]).ok();
+}
+
 #[test]
 fn what_nodes_miss_between_two_requests_comes_back_with_the_next_sync() {
     let scene = Scene::new("");

@@ -116,6 +116,11 @@ impl Api {
         Ok((url, headers))
     }
 
+    /// Whether there is a token.
+    pub fn has_token(&self) -> Result<bool, ReleaseError> {
+        Ok(self.at("releases")?.1.contains_key(header::AUTHORIZATION))
+    }
+
     fn to_write(&self, path: &str) -> Result<(Url, HeaderMap), ReleaseError> {
         let (url, headers) = self.at(path)?;
         if !headers.contains_key(header::AUTHORIZATION) {

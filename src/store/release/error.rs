@@ -82,6 +82,17 @@ pub(super) const MOST: usize = 1000;
 pub(super) const LARGEST: u64 = 2 << 30;
 
 impl ReleaseError {
+    /// Whether what was sent may go better another time.
+    pub(super) fn may_pass(&self) -> bool {
+        match self {
+            Self::Sending { .. } => true,
+            Self::Asking { source: FetchError::Status { status, .. }, .. } => {
+                status.is_server_error()
+            }
+            _ => false,
+        }
+    }
+
     /// What to do about it.
     pub(in crate::store) fn hint(&self) -> Option<String> {
         let text = match self {
