@@ -234,6 +234,21 @@ impl Store {
         StoreError::of(doing, self.locate(path), error)
     }
 
+    /// The same, about a folder.
+    fn of_folder(
+        &self,
+        doing: &'static str,
+        folder: &str,
+        error: object_store::Error,
+    ) -> StoreError {
+        match &self.place {
+            Place::Releases(releases) => {
+                StoreError::of(doing, releases.locate_folder(folder), error)
+            }
+            Place::Directory(..) | Place::Bucket(_) => self.error(doing, folder, error),
+        }
+    }
+
     /// What goes out beside an object's bytes. Never a Content-Encoding: it breaks the hash of what
     /// clients get. A directory has no place for any of it.
     fn attributes(&self, path: &str) -> Attributes {
@@ -289,7 +304,7 @@ impl Store {
     /// The folder cannot be read.
     pub async fn list(&self, folder: &str) -> Result<Vec<Listed>, StoreError> {
         let listed = self.objects.list_with_delimiter(Some(&Key::from(folder))).await;
-        let listed = listed.map_err(|error| self.error("cannot list", folder, error))?;
+        let listed = listed.map_err(|error| self.of_folder("cannot list", folder, error))?;
         let listed = listed.objects.into_iter().filter_map(|object| {
             let name = object.location.filename()?.to_owned();
             Some(Listed { name, size: object.size, modified: time(&object) })
@@ -305,7 +320,7 @@ impl Store {
     /// The folder cannot be read.
     pub async fn folders(&self, folder: &str) -> Result<Vec<String>, StoreError> {
         let listed = self.objects.list_with_delimiter(Some(&Key::from(folder))).await;
-        let listed = listed.map_err(|error| self.error("cannot list", folder, error))?;
+        let listed = listed.map_err(|error| self.of_folder("cannot list", folder, error))?;
         let names =
             listed.common_prefixes.iter().filter_map(|path| Some(path.filename()?.to_owned()));
         let mut names: Vec<_> = names.collect();
@@ -325,7 +340,7 @@ impl Store {
                 parts.map(|part| part.as_ref().to_owned()).collect::<Vec<_>>().join("/")
             }))
         });
-        names.try_collect().await.map_err(|error| self.error("cannot list", folder, error))
+        names.try_collect().await.map_err(|error| self.of_folder("cannot list", folder, error))
     }
 
     /// The SHA-256 of an object, read piece by piece, or as GitHub tells it; `None` only if there is
@@ -412,7 +427,7 @@ impl Store {
     /// The store cannot be read or written.
     pub async fn mend(&self, folder: &str) -> Result<(), StoreError> {
         let Place::Releases(releases) = &self.place else { return Ok(()) };
-        releases.mend(folder).await.map_err(|error| self.error("cannot mend", folder, error))
+        releases.mend(folder).await.map_err(|error| self.of_folder("cannot mend", folder, error))
     }
 
     /// Puts bytes at a path, in the place of what was there: readers see the old or the new ones,

@@ -25,10 +25,10 @@ use object_store::{PutMode, PutResult, Result, path::Path as Key};
 use tokio::sync::Mutex;
 
 mod api;
+mod drawer;
 mod error;
 mod layout;
 mod objects;
-mod shelf;
 
 pub(super) use error::ReleaseError;
 
@@ -38,8 +38,8 @@ use crate::config::ReleaseUrl;
 use crate::fetch::{self, Client};
 use crate::name::Sha256;
 use api::{Api, Asset, Named, Release, Sent};
+use drawer::Drawer;
 use layout::Spot;
-use shelf::Shelf;
 
 /// The lock, below the private folder: what is on its way there may be somebody's.
 const LOCK: &str = "lock";
@@ -61,7 +61,7 @@ struct Inner {
     /// What tells a lock that we send from those of others, also if it broke off.
     label: String,
     /// By tag; `None` before they are asked for.
-    shelves: Mutex<Option<BTreeMap<String, Arc<Shelf>>>>,
+    drawers: Mutex<Option<BTreeMap<String, Arc<Drawer>>>>,
 }
 
 impl fmt::Display for Releases {
@@ -99,31 +99,43 @@ impl Releases {
             url: url.clone(),
             api: Api::new(client.clone(), &url.repo),
             label: format!("publish {:016x}", rand::random::<u64>()),
-            shelves: Mutex::new(None),
+            drawers: Mutex::new(None),
         }))
     }
 
-    /// The address of the page of the release that an object is in, for people.
+    /// Where an object is, for people; the store itself, if there is no path.
     pub fn locate(&self, path: &str) -> String {
         let url = &self.0.url;
         match layout::spot(url, path) {
+            _ if path.is_empty() => url.to_string(),
             Some(spot) => format!("github-release://{}/{}/{}", url.repo, spot.tag, spot.name),
             None => format!("{url}/{path}"),
         }
     }
 
+    /// The release that is a folder, for people.
+    pub fn locate_folder(&self, folder: &str) -> String {
+        let url = &self.0.url;
+        let tag = match folder {
+            "" => return url.to_string(),
+            folder if layout::is_private(folder) => url.state(),
+            folder => url.tag_of(folder).unwrap_or_else(|| folder.to_owned()),
+        };
+        format!("github-release://{}/{tag}", url.repo)
+    }
+
     /// What was read of what is there counts no more.
     pub async fn forget(&self) {
-        *self.0.shelves.lock().await = None;
+        *self.0.drawers.lock().await = None;
     }
 
     /// Gives those of a folder their names whose publisher was killed before he could.
     pub async fn mend(&self, folder: &str) -> Result<()> {
         let inside = if folder.is_empty() { "x".to_owned() } else { format!("{folder}/x") };
         let Some(spot) = layout::spot(&self.0.url, &inside) else { return Ok(()) };
-        let Some(shelf) = self.shelf(&spot).await? else { return Ok(()) };
-        shelf.load(&self.0.api).await?;
-        shelf.mend(&self.0.api).await?;
+        let Some(drawer) = self.drawer(&spot).await? else { return Ok(()) };
+        drawer.load(&self.0.api).await?;
+        drawer.mend(&self.0.api).await?;
         Ok(())
     }
 
@@ -131,17 +143,17 @@ impl Releases {
         Ok(layout::spot(&self.0.url, location.as_ref()).ok_or(ReleaseError::NoPlace)?)
     }
 
-    async fn shelves(&self) -> Result<Vec<Arc<Shelf>>, ReleaseError> {
-        let mut shelves = self.0.shelves.lock().await;
-        let known = self.known(&mut shelves).await?;
+    async fn drawers(&self) -> Result<Vec<Arc<Drawer>>, ReleaseError> {
+        let mut drawers = self.0.drawers.lock().await;
+        let known = self.known(&mut drawers).await?;
         Ok(known.values().cloned().collect())
     }
 
     async fn known<'k>(
         &self,
-        shelves: &'k mut Option<BTreeMap<String, Arc<Shelf>>>,
-    ) -> Result<&'k mut BTreeMap<String, Arc<Shelf>>, ReleaseError> {
-        if shelves.is_none() {
+        drawers: &'k mut Option<BTreeMap<String, Arc<Drawer>>>,
+    ) -> Result<&'k mut BTreeMap<String, Arc<Drawer>>, ReleaseError> {
+        if drawers.is_none() {
             if !self.0.api.has_token()? {
                 tracing::warn!(
                     "{self}: without GITHUB_TOKEN, what publish keeps for itself there is not seen"
@@ -149,11 +161,11 @@ impl Releases {
             }
             let mut known = BTreeMap::new();
             for release in self.ours().await? {
-                known.insert(release.tag_name.clone(), Arc::new(Shelf::new(release)));
+                known.insert(release.tag_name.clone(), Arc::new(Drawer::new(release)));
             }
-            *shelves = Some(known);
+            *drawers = Some(known);
         }
-        Ok(shelves.get_or_insert_default())
+        Ok(drawers.get_or_insert_default())
     }
 
     /// The releases of this store, each of its tag once.
@@ -176,17 +188,17 @@ impl Releases {
     }
 
     /// The release of an object, if it is there.
-    async fn shelf(&self, spot: &Spot) -> Result<Option<Arc<Shelf>>, ReleaseError> {
-        let mut shelves = self.0.shelves.lock().await;
-        Ok(self.known(&mut shelves).await?.get(&spot.tag).cloned())
+    async fn drawer(&self, spot: &Spot) -> Result<Option<Arc<Drawer>>, ReleaseError> {
+        let mut drawers = self.0.drawers.lock().await;
+        Ok(self.known(&mut drawers).await?.get(&spot.tag).cloned())
     }
 
     /// The release of an object, made if it is not there.
-    async fn shelf_made(&self, spot: &Spot) -> Result<Arc<Shelf>, ReleaseError> {
-        let mut shelves = self.0.shelves.lock().await;
-        let known = self.known(&mut shelves).await?;
-        if let Some(shelf) = known.get(&spot.tag) {
-            return Ok(shelf.clone());
+    async fn drawer_made(&self, spot: &Spot) -> Result<Arc<Drawer>, ReleaseError> {
+        let mut drawers = self.0.drawers.lock().await;
+        let known = self.known(&mut drawers).await?;
+        if let Some(drawer) = known.get(&spot.tag) {
+            return Ok(drawer.clone());
         }
         let api = &self.0.api;
         let made = api.make(&spot.tag, spot.private).await?;
@@ -201,33 +213,33 @@ impl Releases {
             (None, Some(now)) => now,
             (None, None) => return Err(ReleaseError::Contested),
         };
-        let shelf = Arc::new(Shelf::new(release));
-        known.insert(spot.tag.clone(), shelf.clone());
-        Ok(shelf)
+        let drawer = Arc::new(Drawer::new(release));
+        known.insert(spot.tag.clone(), drawer.clone());
+        Ok(drawer)
     }
 
     /// The asset that an object is.
-    async fn find(&self, location: &Key) -> Result<Option<(Arc<Shelf>, Asset)>> {
+    async fn find(&self, location: &Key) -> Result<Option<(Arc<Drawer>, Asset)>> {
         let spot = self.spot(location)?;
-        let Some(shelf) = self.shelf(&spot).await? else { return Ok(None) };
-        let found = shelf.find(&self.0.api, &spot.name).await?;
-        Ok(found.map(|asset| (shelf, asset)))
+        let Some(drawer) = self.drawer(&spot).await? else { return Ok(None) };
+        let found = drawer.find(&self.0.api, &spot.name).await?;
+        Ok(found.map(|asset| (drawer, asset)))
     }
 
     async fn send(
         &self,
-        shelf: &Shelf,
+        drawer: &Drawer,
         named: Named<'_>,
         content: &Content,
     ) -> Result<Sent, ReleaseError> {
-        let (api, release) = (&self.0.api, &shelf.release);
-        if shelf.release.immutable {
+        let (api, release) = (&self.0.api, &drawer.release);
+        if drawer.release.immutable {
             return Err(ReleaseError::Immutable { tag: release.tag_name.clone() });
         }
         if content.size() >= error::LARGEST {
             return Err(ReleaseError::Large { size: content.size() });
         }
-        if shelf.count(api).await? >= error::MOST {
+        if drawer.count(api).await? >= error::MOST {
             return Err(ReleaseError::Full { tag: release.tag_name.clone() });
         }
         let sent = match content {
@@ -251,7 +263,7 @@ impl Releases {
             api.delete(asset).await?;
             return Err(wrong);
         }
-        shelf.came(asset.clone()).await;
+        drawer.came(asset.clone()).await;
         Ok(sent)
     }
 
@@ -259,7 +271,7 @@ impl Releases {
     async fn create(
         &self,
         spot: &Spot,
-        shelf: &Shelf,
+        drawer: &Drawer,
         name: &str,
         content: &Content,
     ) -> Result<Option<Asset>, ReleaseError> {
@@ -268,7 +280,7 @@ impl Releases {
         let label = is_lock.then_some(self.0.label.as_str());
         let named = Named { name, kind: content_type(&spot.name), label };
         for attempt in 1..=ATTEMPTS {
-            match self.send(shelf, named, content).await {
+            match self.send(drawer, named, content).await {
                 Ok(Sent::Done(asset)) => return Ok(Some(asset)),
                 Ok(Sent::Taken) => {}
                 // What was sent may be there all the same, or half of it.
@@ -278,8 +290,8 @@ impl Releases {
                 }
                 Err(error) => return Err(error),
             }
-            shelf.reload(api).await?;
-            match shelf.at(name).await {
+            drawer.reload(api).await?;
+            match drawer.at(name).await {
                 Some(asset) if asset.is_whole() => return Ok(None),
                 // Others may be taking the lock; whoever has it is alone with all else.
                 Some(there) if is_lock && self.is_somebodys(&there) => {
@@ -287,7 +299,7 @@ impl Releases {
                 }
                 Some(broken) => {
                     api.delete(&broken).await?;
-                    shelf.went(broken.id).await;
+                    drawer.went(broken.id).await;
                 }
                 None => {}
             }
@@ -305,16 +317,16 @@ impl Releases {
     async fn overwrite(
         &self,
         spot: &Spot,
-        shelf: &Shelf,
+        drawer: &Drawer,
         content: &Content,
     ) -> Result<Asset, ReleaseError> {
         let api = &self.0.api;
         let digest = content.sha256();
         for _ in 0..ATTEMPTS {
-            shelf.load(api).await?;
-            shelf.mend_one(api, &spot.name).await?;
-            let Some(old) = shelf.at(&spot.name).await.filter(Asset::is_whole) else {
-                if let Some(asset) = self.create(spot, shelf, &spot.name, content).await? {
+            drawer.load(api).await?;
+            drawer.mend_one(api, &spot.name).await?;
+            let Some(old) = drawer.at(&spot.name).await.filter(Asset::is_whole) else {
+                if let Some(asset) = self.create(spot, drawer, &spot.name, content).await? {
                     return Ok(asset);
                 }
                 continue;
@@ -324,20 +336,20 @@ impl Releases {
             }
             let next = layout::next(&spot.name);
             // Somebody was killed before it counted.
-            if let Some(stale) = shelf.at(&next).await {
+            if let Some(stale) = drawer.at(&next).await {
                 api.delete(&stale).await?;
-                shelf.went(stale.id).await;
+                drawer.went(stale.id).await;
             }
-            let Some(new) = self.create(spot, shelf, &next, content).await? else { continue };
+            let Some(new) = self.create(spot, drawer, &next, content).await? else { continue };
             api.delete(&old).await?;
-            shelf.went(old.id).await;
+            drawer.went(old.id).await;
             if let Some(asset) = api.rename(&new, &spot.name).await? {
-                shelf.came(asset.clone()).await;
+                drawer.came(asset.clone()).await;
                 return Ok(asset);
             }
-            shelf.reload(api).await?;
+            drawer.reload(api).await?;
             // Somebody who read what we had left was faster at giving it its name.
-            if let Some(there) = shelf.at(&spot.name).await.filter(|there| there.id == new.id) {
+            if let Some(there) = drawer.at(&spot.name).await.filter(|there| there.id == new.id) {
                 return Ok(there);
             }
         }
@@ -351,20 +363,20 @@ impl Releases {
                 source: "github compares nothing before it writes".into(),
             });
         }
-        let shelf = self.shelf_made(&spot).await?;
+        let drawer = self.drawer_made(&spot).await?;
         let asset = match mode {
             PutMode::Create => {
-                let there = shelf.find(&self.0.api, &spot.name).await?;
-                let made = match there {
+                let there = drawer.find(&self.0.api, &spot.name).await?;
+                let created = match there {
                     Some(_) => None,
-                    None => self.create(&spot, &shelf, &spot.name, &content).await?,
+                    None => self.create(&spot, &drawer, &spot.name, &content).await?,
                 };
-                made.ok_or_else(|| object_store::Error::AlreadyExists {
+                created.ok_or_else(|| object_store::Error::AlreadyExists {
                     path: location.to_string(),
                     source: "an asset has that name".into(),
                 })?
             }
-            _ => self.overwrite(&spot, &shelf, &content).await?,
+            _ => self.overwrite(&spot, &drawer, &content).await?,
         };
         Ok(PutResult {
             e_tag: asset.sha256().map(|digest| digest.to_string()),
@@ -375,14 +387,14 @@ impl Releases {
 
     async fn delete_one(&self, location: &Key) -> Result<()> {
         let spot = self.spot(location)?;
-        let Some(shelf) = self.shelf(&spot).await? else { return Ok(()) };
+        let Some(drawer) = self.drawer(&spot).await? else { return Ok(()) };
         let api = &self.0.api;
-        shelf.load(api).await?;
+        drawer.load(api).await?;
         // First what would take its place.
         for name in [layout::next(&spot.name), spot.name] {
-            if let Some(asset) = shelf.at(&name).await {
+            if let Some(asset) = drawer.at(&name).await {
                 api.delete(&asset).await?;
-                shelf.went(asset.id).await;
+                drawer.went(asset.id).await;
             }
         }
         Ok(())

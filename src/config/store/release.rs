@@ -111,7 +111,7 @@ impl ReleaseUrl {
                 return Err(format!("a store of releases must say which: a tag\n{FORM}"));
             }
             None if is_tag(tag) => Tag::One(tag.to_owned()),
-            Some((before, "")) if before.is_empty() => Tag::Each(String::new()),
+            Some(("", "")) => Tag::Each(String::new()),
             Some((before, "")) if before.strip_suffix('/').is_some_and(is_tag) => {
                 Tag::Each(before.to_owned())
             }

@@ -53,8 +53,13 @@ pub(super) fn is_next(name: &str) -> Option<&str> {
     name.strip_suffix(NEXT)
 }
 
+/// Whether a folder is the private one, or below it.
+pub(super) fn is_private(folder: &str) -> bool {
+    folder == PRIVATE || below_private(folder).is_some()
+}
+
 /// A path below the private folder, relative to it.
-pub(super) fn below_private(path: &str) -> Option<&str> {
+fn below_private(path: &str) -> Option<&str> {
     path.strip_prefix(PRIVATE)?.strip_prefix('/')
 }
 

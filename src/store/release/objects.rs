@@ -13,18 +13,18 @@ use object_store::{
 };
 
 use super::api::Asset;
+use super::drawer::Drawer;
 use super::error::ReleaseError;
-use super::shelf::Shelf;
 use super::{ATTEMPTS, Content, Releases, layout};
+use crate::store::content_type;
 use crate::store::stream::Body;
-use crate::store::{PRIVATE, content_type};
 
 impl Releases {
     /// The objects of a release.
-    async fn objects_of(&self, shelf: &Shelf) -> Result<Vec<ObjectMeta>> {
+    async fn objects_of(&self, drawer: &Drawer) -> Result<Vec<ObjectMeta>> {
         let mut objects = Vec::new();
-        for (name, asset) in shelf.all(&self.0.api).await? {
-            let path = layout::path(&self.0.url, &shelf.release.tag_name, &name);
+        for (name, asset) in drawer.all(&self.0.api).await? {
+            let path = layout::path(&self.0.url, &drawer.release.tag_name, &name);
             // What is called like no object is none of ours.
             if let Some(location) = path.and_then(|path| Key::parse(path).ok()) {
                 objects.push(meta(location, &asset));
@@ -34,25 +34,25 @@ impl Releases {
     }
 
     /// The releases that objects below a folder may be in.
-    async fn below(&self, folder: &str) -> Result<Vec<Arc<Shelf>>> {
+    async fn below(&self, folder: &str) -> Result<Vec<Arc<Drawer>>> {
         let url = &self.0.url;
-        let mut shelves = self.shelves().await?;
-        shelves.retain(|shelf| {
-            let tag = &shelf.release.tag_name;
+        let mut drawers = self.drawers().await?;
+        drawers.retain(|drawer| {
+            let tag = &drawer.release.tag_name;
             let is_below = |at: &str| {
                 folder.is_empty()
                     || at == folder
                     || at.strip_prefix(folder).is_some_and(|r| r.starts_with('/'))
             };
             if *tag == url.state() {
-                folder.is_empty() || folder == PRIVATE || layout::below_private(folder).is_some()
+                folder.is_empty() || layout::is_private(folder)
             } else if *tag == url.root() {
                 folder.is_empty()
             } else {
                 url.folder_of(tag).is_some_and(is_below)
             }
         });
-        Ok(shelves)
+        Ok(drawers)
     }
 }
 
@@ -102,7 +102,7 @@ impl ObjectStore for Releases {
         }
         for attempt in 1.. {
             let found = self.find(location).await?;
-            let (shelf, asset) = found.ok_or_else(|| missing(location))?;
+            let (drawer, asset) = found.ok_or_else(|| missing(location))?;
             let meta = meta(location.clone(), &asset);
             options.check_preconditions(&meta)?;
             let pieces = if options.head {
@@ -119,7 +119,7 @@ impl ObjectStore for Releases {
                     Err(ReleaseError::Asking { source, .. })
                         if source.is_not_found() && attempt < ATTEMPTS =>
                     {
-                        shelf.reload(&self.0.api).await?;
+                        drawer.reload(&self.0.api).await?;
                         continue;
                     }
                     Err(error) => return Err(error.into()),
@@ -158,8 +158,8 @@ impl ObjectStore for Releases {
         let (this, prefix) = (self.clone(), prefix.cloned().unwrap_or_default());
         let listed = async move {
             let mut objects = Vec::new();
-            for shelf in this.below(prefix.as_ref()).await? {
-                objects.extend(this.objects_of(&shelf).await?);
+            for drawer in this.below(prefix.as_ref()).await? {
+                objects.extend(this.objects_of(&drawer).await?);
             }
             objects.retain(|object| {
                 object.location != prefix && object.location.prefix_matches(&prefix)
@@ -177,8 +177,8 @@ impl ObjectStore for Releases {
             let first = rest.next()?.as_ref().to_owned();
             Some((prefix.clone().join(first), rest.next().is_some()))
         };
-        for shelf in self.below(prefix.as_ref()).await? {
-            let tag = &shelf.release.tag_name;
+        for drawer in self.below(prefix.as_ref()).await? {
+            let tag = &drawer.release.tag_name;
             let is_here = match self.0.url.folder_of(tag) {
                 Some(folder) => folder == prefix.as_ref(),
                 None => true,
@@ -190,7 +190,7 @@ impl ObjectStore for Releases {
                 folders.extend(path.as_ref().and_then(below).map(|(folder, _)| folder));
                 continue;
             }
-            for object in self.objects_of(&shelf).await? {
+            for object in self.objects_of(&drawer).await? {
                 match below(&object.location) {
                     Some((folder, true)) => drop(folders.insert(folder)),
                     Some((_, false)) => objects.push(object),

@@ -10,7 +10,7 @@ use super::layout;
 
 /// A release with its assets, as they were listed and as we changed them since.
 #[derive(Debug)]
-pub(super) struct Shelf {
+pub(super) struct Drawer {
     pub release: Release,
     /// By number; `None` before they are asked for.
     assets: Mutex<Option<BTreeMap<u64, Asset>>>,
@@ -18,7 +18,7 @@ pub(super) struct Shelf {
 
 type Assets<'s> = MutexGuard<'s, Option<BTreeMap<u64, Asset>>>;
 
-impl Shelf {
+impl Drawer {
     pub fn new(release: Release) -> Self {
         Self { release, assets: Mutex::new(None) }
     }
