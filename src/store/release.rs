@@ -17,6 +17,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -60,6 +61,8 @@ struct Inner {
     api: Api,
     /// What tells a lock that we send from those of others, also if it broke off.
     label: String,
+    /// Whether it was told that there is no token.
+    warned: AtomicBool,
     /// By tag; `None` before they are asked for.
     drawers: Mutex<Option<BTreeMap<String, Arc<Drawer>>>>,
 }
@@ -99,6 +102,7 @@ impl Releases {
             url: url.clone(),
             api: Api::new(client.clone(), &url.repo),
             label: format!("publish {:016x}", rand::random::<u64>()),
+            warned: AtomicBool::new(false),
             drawers: Mutex::new(None),
         }))
     }
@@ -154,7 +158,7 @@ impl Releases {
         drawers: &'k mut Option<BTreeMap<String, Arc<Drawer>>>,
     ) -> Result<&'k mut BTreeMap<String, Arc<Drawer>>, ReleaseError> {
         if drawers.is_none() {
-            if !self.0.api.has_token()? {
+            if !self.0.api.has_token()? && !self.0.warned.swap(true, Ordering::Relaxed) {
                 tracing::warn!(
                     "{self}: without GITHUB_TOKEN, what publish keeps for itself there is not seen"
                 );
@@ -267,7 +271,8 @@ impl Releases {
         Ok(sent)
     }
 
-    /// Sends what is to have a name that nothing has. What broke off under it before is taken away.
+    /// Sends what is to have a name that nothing has; `None` if something else has it. What broke off
+    /// under it before is taken away.
     async fn create(
         &self,
         spot: &Spot,
@@ -292,7 +297,10 @@ impl Releases {
             }
             drawer.reload(api).await?;
             match drawer.at(name).await {
-                Some(asset) if asset.is_whole() => return Ok(None),
+                Some(asset) if asset.is_whole() => {
+                    // Our own, whose answer was lost, or as good.
+                    return Ok(Some(asset).filter(|asset| asset.sha256() == Some(content.sha256())));
+                }
                 // Others may be taking the lock; whoever has it is alone with all else.
                 Some(there) if is_lock && self.is_somebodys(&there) => {
                     return Ok(None);
@@ -314,6 +322,7 @@ impl Releases {
         is_young && asset.label.as_deref() != Some(&self.0.label)
     }
 
+    /// Whoever meets what he did not expect has lost the lock, and leaves it as it is.
     async fn overwrite(
         &self,
         spot: &Spot,
@@ -321,39 +330,33 @@ impl Releases {
         content: &Content,
     ) -> Result<Asset, ReleaseError> {
         let api = &self.0.api;
-        let digest = content.sha256();
-        for _ in 0..ATTEMPTS {
-            drawer.load(api).await?;
-            drawer.mend_one(api, &spot.name).await?;
-            let Some(old) = drawer.at(&spot.name).await.filter(Asset::is_whole) else {
-                if let Some(asset) = self.create(spot, drawer, &spot.name, content).await? {
-                    return Ok(asset);
-                }
-                continue;
-            };
-            if old.sha256() == Some(digest) && old.size == content.size() {
-                return Ok(old);
-            }
-            let next = layout::next(&spot.name);
-            // Somebody was killed before it counted.
-            if let Some(stale) = drawer.at(&next).await {
-                api.delete(&stale).await?;
-                drawer.went(stale.id).await;
-            }
-            let Some(new) = self.create(spot, drawer, &next, content).await? else { continue };
-            api.delete(&old).await?;
-            drawer.went(old.id).await;
-            if let Some(asset) = api.rename(&new, &spot.name).await? {
-                drawer.came(asset.clone()).await;
-                return Ok(asset);
-            }
-            drawer.reload(api).await?;
-            // Somebody who read what we had left was faster at giving it its name.
-            if let Some(there) = drawer.at(&spot.name).await.filter(|there| there.id == new.id) {
-                return Ok(there);
-            }
+        drawer.load(api).await?;
+        drawer.mend_one(api, &spot.name).await?;
+        let Some(old) = drawer.at(&spot.name).await.filter(Asset::is_whole) else {
+            let created = self.create(spot, drawer, &spot.name, content).await?;
+            return created.ok_or(ReleaseError::Contested);
+        };
+        if old.sha256() == Some(content.sha256()) {
+            return Ok(old);
         }
-        Err(ReleaseError::Contested)
+        let next = layout::next(&spot.name);
+        // Somebody was killed before it counted.
+        if let Some(stale) = drawer.at(&next).await {
+            api.delete(&stale).await?;
+            drawer.went(stale.id).await;
+        }
+        let new = self.create(spot, drawer, &next, content).await?;
+        let new = new.ok_or(ReleaseError::Contested)?;
+        api.delete(&old).await?;
+        drawer.went(old.id).await;
+        if let Some(asset) = api.rename(&new, &spot.name).await? {
+            drawer.came(asset.clone()).await;
+            return Ok(asset);
+        }
+        drawer.reload(api).await?;
+        // Somebody who read what we had left was faster at giving it its name.
+        let there = drawer.at(&spot.name).await.filter(|there| there.id == new.id);
+        there.ok_or(ReleaseError::Contested)
     }
 
     async fn put(&self, location: &Key, content: Content, mode: PutMode) -> Result<PutResult> {

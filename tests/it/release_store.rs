@@ -281,6 +281,36 @@ fn a_second_publisher_is_told_who_is_at_it() {
     scene.sync().ok();
 }
 
+/// A publisher that slept over its lock, and wakes while another has it.
+#[test]
+fn whoever_lost_the_lock_writes_over_nobody() {
+    let scene = Scene::new("");
+    let Scene { github, repo } = &scene;
+    scene.sync().ok();
+    repo.release("x", "1.1", "two");
+    // What answers the new manifest, which is there under its other name, comes slowly.
+    let uploads = github.upload_requests();
+    let manifest = uploads.iter().find(|request| request.path.ends_with("name=SHA256SUMS"));
+    let slow = Fault::Slow { chunk: 100, delay: Duration::from_millis(300) };
+    github.upload_fault(&format!("{}.next", manifest.unwrap().path), slow, 1);
+    let running =
+        Running::start(repo.command(&["sync"]).stdout(Stdio::null()).stderr(Stdio::piped()));
+    let next = "SHA256SUMS.next".to_owned();
+    until("the new manifest", || github.assets("o/r", "x").contains(&next));
+    running.signal(rustix::process::Signal::STOP);
+    assert!(github.assets("o/r", "x").contains(&next), "it was too fast for this test");
+    github.an_hour_passes("o/r", STATE);
+    repo.release("x", "1.2", "three");
+    let second = Ran::of(&mut repo.command(&["sync"]));
+    running.signal(rustix::process::Signal::CONT);
+    let (status, said) = running.wait();
+    assert_eq!(second.status.code(), Some(0), "{second}\n{said}");
+    assert_eq!(status.code(), Some(3), "{said}");
+    assert!(said.contains("somebody else writes it, too"), "{said}");
+    let names = scene.served("x").unwrap();
+    assert_eq!(names, [file("1.0"), file("1.1"), file("1.2")], "{said}");
+}
+
 #[test]
 fn two_that_begin_at_once() {
     let scene = Scene::new("");
