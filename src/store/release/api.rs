@@ -25,7 +25,13 @@ use crate::source::github;
 use crate::store::stream::{self, Body};
 
 /// More pages than there are releases, or assets of one.
-const MOST_PAGES: usize = 100;
+const MOST_PAGES: usize = 1000;
+
+/// How many releases come at once: each with all of its assets, of which a thousand are over a megabyte.
+const RELEASES: u8 = 30;
+
+/// How many assets come at once: the API's maximum.
+const ASSETS: u8 = 100;
 
 /// How many files may be sent in a row, and how often one goes after that: GitHub asks for no more than
 /// 80 requests a minute that make something.
@@ -133,10 +139,11 @@ impl Api {
     async fn all<T: DeserializeOwned>(
         &self,
         path: &str,
+        at_once: u8,
         doing: &str,
     ) -> Result<Vec<T>, ReleaseError> {
         let (mut url, headers) = self.at(path)?;
-        url.set_query(Some("per_page=100"));
+        url.set_query(Some(&format!("per_page={at_once}")));
         let mut items = Vec::new();
         for _ in 0..MOST_PAGES {
             // What is there changes while we work: nothing of it is kept for later.
@@ -155,13 +162,13 @@ impl Api {
 
     /// Every release; drafts only for who may write.
     pub async fn releases(&self) -> Result<Vec<Release>, ReleaseError> {
-        self.all("releases", &format!("cannot list the releases of {}", self.repo)).await
+        self.all("releases", RELEASES, &format!("cannot list the releases of {}", self.repo)).await
     }
 
     /// Every asset of a release.
     pub async fn assets(&self, release: &Release) -> Result<Vec<Asset>, ReleaseError> {
         let doing = format!("cannot list the files of the release {}", release.tag_name);
-        self.all(&format!("releases/{}/assets", release.id), &doing).await
+        self.all(&format!("releases/{}/assets", release.id), ASSETS, &doing).await
     }
 
     /// Makes a release; `None` if there is one of this tag.
