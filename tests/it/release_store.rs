@@ -83,7 +83,7 @@ fn a_repository_in_releases() {
         "what is for publish alone is for nobody else"
     );
     let private = github.assets("o/r", STATE);
-    assert!(private.contains(&"folders_2Fx.json".to_owned()), "{private:?}");
+    assert!(private.contains(&"images_2Fx_2Fx-1.0-x86-64.raw.json".to_owned()), "{private:?}");
     assert!(!private.contains(&"lock".to_owned()), "it is given back: {private:?}");
     assert!(github.assets("o/r", "x").iter().all(|name| !name.contains("publish")));
 
@@ -95,7 +95,7 @@ fn a_repository_in_releases() {
     assert_eq!(
         asked,
         6,
-        "releases, 2 listings, manifest, catalogue, record: {:#?}",
+        "releases, 2 listings, manifest, files for nodes, record: {:#?}",
         github.requests()
     );
 
