@@ -43,6 +43,8 @@ pub(super) struct Writing {
     read_only: bool,
     death: Option<Death>,
     asked: usize,
+    /// Which of these changed something, by number.
+    changed: Vec<usize>,
     dead: bool,
 }
 
@@ -56,6 +58,7 @@ impl Writing {
             read_only: false,
             death: None,
             asked: 0,
+            changed: Vec::new(),
             dead: false,
         }
     }
@@ -102,6 +105,7 @@ impl GitHub {
     pub fn die(&self, death: Death) {
         let writing = &mut lock(&self.state).writing;
         (writing.death, writing.asked, writing.dead) = (Some(death), 0, false);
+        writing.changed.clear();
     }
 
     /// Whether it is so far.
@@ -109,11 +113,11 @@ impl GitHub {
         lock(&self.state).writing.dead
     }
 
-    /// How many requests there were since [`GitHub::die`].
-    pub fn revive(&self) -> usize {
+    /// Which of the requests since [`GitHub::die`] were to change something, by number.
+    pub fn revive(&self) -> Vec<usize> {
         let writing = &mut lock(&self.state).writing;
         (writing.death, writing.dead) = (None, false);
-        writing.asked
+        writing.changed.clone()
     }
 
     /// All that is there.
@@ -195,6 +199,9 @@ impl State {
     ) -> Option<Response> {
         let number = self.writing.asked;
         self.writing.asked += 1;
+        if ![Method::GET, Method::HEAD].contains(&call.method) {
+            self.writing.changed.push(number);
+        }
         match self.writing.death {
             Some(Death::Before(at)) if number >= at => {
                 self.writing.dead = true;
