@@ -456,21 +456,20 @@ fn every_death_of_a_sync() {
     scene.sync().ok();
     let changes = github.revive();
     assert_eq!(scene.served("x").unwrap(), [file("1.2")]);
-    assert!(changes.len() > 20, "{} changes are no sync", changes.len());
+    assert!(changes > 20, "{changes} changes are no sync");
     let mut gaps = 0;
-    let deaths: Vec<Death> = std::iter::once(Death::Before(changes[0]))
-        .chain(changes.into_iter().map(Death::After))
-        .collect();
+    let deaths: Vec<Death> =
+        std::iter::once(Death::Before(0)).chain((0..changes).map(Death::After)).collect();
     for &death in &deaths {
         github.restore(&before);
         github.rate_limit(5000, SystemTime::now() + Duration::from_secs(3600));
         github.die(death);
-        let running = Running::start(
+        let mut running = Running::start(
             repo.command(&["sync", "-q"]).stdout(Stdio::null()).stderr(Stdio::null()),
         );
-        until("the death", || github.is_dead());
-        running.signal(rustix::process::Signal::KILL);
-        running.wait();
+        // On a slow machine the lock is renewed now and then: not every run has the same changes.
+        until("the death", || github.is_dead() || running.is_over());
+        drop(running);
         github.revive();
         repo.clean_up();
         // The old one, the new one, or for a moment none: never a wrong one.

@@ -22,10 +22,10 @@ const MOST: usize = 1000;
 #[derive(Clone)]
 pub struct World(BTreeMap<String, Repo>);
 
-/// When a publisher dies.
+/// When a publisher dies: at which of its requests that change something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Death {
-    /// Before the request of this number is done.
+    /// Before the one of this number is done.
     Before(usize),
     /// When it was done, and nobody knows.
     After(usize),
@@ -42,9 +42,8 @@ pub(super) struct Writing {
     /// The token may only read.
     read_only: bool,
     death: Option<Death>,
-    asked: usize,
-    /// Which of these changed something, by number.
-    changed: Vec<usize>,
+    /// How many requests were to change something.
+    changes: usize,
     dead: bool,
 }
 
@@ -57,8 +56,7 @@ impl Writing {
             failing: (0, 0),
             read_only: false,
             death: None,
-            asked: 0,
-            changed: Vec::new(),
+            changes: 0,
             dead: false,
         }
     }
@@ -101,11 +99,10 @@ impl GitHub {
         lock(&self.state).writing.read_only = true;
     }
 
-    /// Nobody answers any more once this many requests came in, until [`GitHub::revive`].
+    /// Nobody answers any more from then on, until [`GitHub::revive`].
     pub fn die(&self, death: Death) {
         let writing = &mut lock(&self.state).writing;
-        (writing.death, writing.asked, writing.dead) = (Some(death), 0, false);
-        writing.changed.clear();
+        (writing.death, writing.changes, writing.dead) = (Some(death), 0, false);
     }
 
     /// Whether it is so far.
@@ -113,11 +110,11 @@ impl GitHub {
         lock(&self.state).writing.dead
     }
 
-    /// Which of the requests since [`GitHub::die`] were to change something, by number.
-    pub fn revive(&self) -> Vec<usize> {
+    /// How many requests since [`GitHub::die`] were to change something.
+    pub fn revive(&self) -> usize {
         let writing = &mut lock(&self.state).writing;
         (writing.death, writing.dead) = (None, false);
-        writing.changed.clone()
+        writing.changes
     }
 
     /// All that is there.
@@ -197,25 +194,21 @@ impl State {
         call: &Call,
         answer: fn(&mut State, &Call) -> Option<Response>,
     ) -> Option<Response> {
-        let number = self.writing.asked;
-        self.writing.asked += 1;
-        if ![Method::GET, Method::HEAD].contains(&call.method) {
-            self.writing.changed.push(number);
+        if self.writing.dead {
+            return None;
         }
+        if [Method::GET, Method::HEAD].contains(&call.method) {
+            return answer(self, call);
+        }
+        let number = self.writing.changes;
+        self.writing.changes += 1;
         match self.writing.death {
-            Some(Death::Before(at)) if number >= at => {
-                self.writing.dead = true;
-                None
-            }
-            Some(Death::After(at)) if number >= at => {
-                if number == at {
-                    answer(self, call);
-                }
-                self.writing.dead = true;
-                None
-            }
-            _ => answer(self, call),
+            Some(Death::Before(at)) if number == at => {}
+            Some(Death::After(at)) if number == at => drop(answer(self, call)),
+            _ => return answer(self, call),
         }
+        self.writing.dead = true;
+        None
     }
 }
 
