@@ -15,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{self, Config, ConfigError};
 use crate::name::{Arch, ComponentName, Folder};
-use crate::report::{Progress, Told, say};
+use crate::report::{self, Progress, Told, say};
 use crate::repository::yank::YankError;
 use crate::store::StoreError;
 use crate::trust::lockfile::LockfileError;
@@ -34,6 +34,7 @@ mod serve;
 mod status;
 mod sync;
 mod verify;
+mod watch;
 mod yank;
 
 /// Turn upstream releases into a static repository of systemd-sysext images
@@ -67,6 +68,15 @@ pub struct Args {
     /// Say nothing but results and errors
     #[arg(short, long, global = true)]
     quiet: bool,
+    /// How stderr is written: for people, or a JSON document a line
+    #[arg(
+        long,
+        global = true,
+        value_name = "FORMAT",
+        default_value = "text",
+        hide_default_value = true
+    )]
+    log_format: LogFormat,
     #[command(subcommand)]
     command: Command,
 }
@@ -77,6 +87,13 @@ struct Only {
     /// Only this component; may be given again
     #[arg(long, value_name = "NAME", value_delimiter = ',', num_args = 1)]
     only: Vec<ComponentName>,
+}
+
+/// How stderr is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
 }
 
 #[derive(Debug, Subcommand)]
@@ -126,6 +143,14 @@ enum Command {
         /// Refuse what publish.lock does not know; it stays as it is
         #[arg(long)]
         locked: bool,
+    },
+    /// Sync on an interval until stopped; SIGHUP reads the configuration again
+    Watch {
+        /// How long from one sync to the next [default: interval of [watch], 15m]
+        #[arg(long, value_name = "TIME")]
+        interval: Option<config::watch::Interval>,
+        #[command(flatten)]
+        only: Only,
     },
     /// What upstream has and what is published; exit 3 if something is behind
     Status {
@@ -255,12 +280,14 @@ pub fn main(args: Args) -> ExitCode {
         .map_err(anyhow::Error::from)
         .and_then(|runtime| {
             let serves = matches!(args.command, Command::Serve { .. });
+            // It has its own way with signals.
+            let watches = matches!(args.command, Command::Watch { .. });
             let ended = runtime.block_on(async {
                 tokio::select! {
                     // Listened for before anything is started: nothing outlives a signal.
                     biased;
                     // That is how it is meant to end.
-                    signal = signalled() => if serves { Ok(Ended::Well) } else { Err(signal) },
+                    signal = signalled(), if !watches => if serves { Ok(Ended::Well) } else { Err(signal) },
                     ended = run(args) => ended,
                 }
             });
@@ -279,24 +306,30 @@ fn start_logging(args: &Args) {
     // Other crates speak of frames and sockets: only for who asks three times.
     let filter = match (args.quiet, args.verbose) {
         (true, _) => "error",
-        (false, 0) => "warn",
+        (false, 0) => "warn,publish::said=info",
         (false, 1) => "warn,publish=info",
         (false, 2) => "warn,publish=debug",
         (false, _) => "debug",
     };
-    tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
-        .log_internal_errors(false)
-        .with_ansi(io::stderr().is_terminal())
-        .without_time()
-        .with_target(false)
-        .init();
+        .log_internal_errors(false);
+    match args.log_format {
+        LogFormat::Text => {
+            log.with_ansi(io::stderr().is_terminal()).without_time().with_target(false).init();
+        }
+        LogFormat::Json => {
+            report::speak_json();
+            log.json().flatten_event(true).with_current_span(false).with_span_list(false).init();
+        }
+    }
 }
 
 async fn run(args: Args) -> anyhow::Result<Ended> {
     let mut only = args.only.only;
     if let Command::Sync { only: more, .. }
+    | Command::Watch { only: more, .. }
     | Command::Plan { only: more }
     | Command::Status { only: more, .. }
     | Command::Prune { only: more, .. }
@@ -315,6 +348,7 @@ async fn run(args: Args) -> anyhow::Result<Ended> {
         Command::Sync { dry_run, adopt, locked, .. } => {
             sync::run(&context, dry_run, adopt, locked).await
         }
+        Command::Watch { interval, .. } => watch::run(context, interval).await,
         Command::Plan { .. } => plan::run(&context).await,
         Command::Build { name, version: Some(version), arch, check: true, .. } => {
             check::run(&context, &name, &version, &arch).await
@@ -414,6 +448,11 @@ impl Context {
 
 /// Prints a result as one JSON document.
 fn print_json(command: &str, result: &impl Serialize) -> io::Result<()> {
+    print(&document(command, result)?)
+}
+
+/// A result as one JSON document.
+fn document(command: &str, result: &impl Serialize) -> io::Result<String> {
     #[derive(Serialize)]
     struct Document<'a, T> {
         version: u32,
@@ -422,7 +461,7 @@ fn print_json(command: &str, result: &impl Serialize) -> io::Result<()> {
         result: &'a T,
     }
     let text = serde_json::to_string_pretty(&Document { version: 1, command, result })?;
-    print(&format!("{text}\n"))
+    Ok(format!("{text}\n"))
 }
 
 /// Prints text to stdout. A reader that went away (`publish plan | head`) is no error.

@@ -27,6 +27,7 @@ pub mod lint;
 pub mod mirror;
 pub mod network;
 mod quantity;
+pub mod report;
 pub mod requirement;
 pub mod retention;
 pub mod signing;
@@ -34,16 +35,19 @@ pub mod source;
 mod store;
 pub mod trust;
 pub mod versions;
+pub mod watch;
 pub mod xattrs;
 
 pub use component::Component;
 pub use diagnose::ConfigError;
 pub use network::Network;
 pub use quantity::{Count, Size};
+pub use report::{Hook, Report};
 pub use retention::Retention;
 pub use signing::{SecretAt, Signing};
 pub use store::{BucketUrl, CacheControl, ReleaseUrl, Service, StoreUrl, Tag};
 pub use trust::Trust;
+pub use watch::Watch;
 
 /// The longest configuration file that is read, in bytes.
 const LONGEST: u64 = 1 << 20;
@@ -85,6 +89,15 @@ pub struct Document {
     /// What a hostile or broken upstream may cost at most.
     #[serde(default)]
     pub limits: Limits,
+    /// How `publish watch` goes.
+    #[serde(default)]
+    pub watch: Watch,
+    /// What is written for those who watch over a publisher.
+    #[serde(default)]
+    pub report: Report,
+    /// Who is told when something changes, fails or is well again.
+    #[serde(default)]
+    pub notify: Vec<Hook>,
 }
 
 /// `[repository]`
@@ -203,6 +216,7 @@ pub fn load(file: &Path) -> Result<Config, ConfigError> {
     check_named(file, &text, &base, &document)?;
     name_releases(file, &text, &mut document.repository)?;
     document.network.relative_to(&base);
+    document.report.relative_to(&base);
     let folder = base.join(&document.repository.components);
     let mut files = Vec::new();
     let entries = fs::read_dir(&folder).map_err(|error| {
@@ -378,7 +392,8 @@ fn check_store(config: &Config, components: &Path) -> Result<(), ConfigError> {
     let signing = signing.flat_map(|s| [Some(&s.key), s.passphrase.as_ref()]).flatten();
     let signing = signing.map(|at| ("signing", at));
     let network = config.document.network.secrets().map(|at| ("network", at));
-    for (section, at) in signing.chain(network) {
+    let hooks = config.document.notify.iter().map(|hook| ("notify", &hook.url));
+    for (section, at) in signing.chain(network).chain(hooks) {
         if let SecretAt::File(file) = at
             && absolute(&config.folder().join(file)).is_ok_and(|file| file.starts_with(&inside))
         {

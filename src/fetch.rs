@@ -35,6 +35,7 @@ mod error;
 mod exchange;
 mod gate;
 pub mod oci;
+mod post;
 mod quota;
 
 pub use document::Document;
@@ -42,6 +43,7 @@ pub use download::Fetched;
 pub use error::FetchError;
 pub(crate) use error::up_to;
 pub use exchange::Exchanged;
+pub use post::PostError;
 pub use quota::Quota;
 use quota::Said;
 

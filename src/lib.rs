@@ -47,6 +47,8 @@
 //! | [`client`] | what a node needs to follow a component, and what clients make of a manifest | stores, upstreams |
 //! | [`store`] | directories, buckets and releases: conditional writes, locks, uploads | manifests |
 //! | [`sync`](mod@sync) | the order of the steps, and which failure stops what | the steps themselves |
+//! | [`news`] | who is told what of a run, and that only once | how a run goes |
+//! | [`systemd`] | what the service manager is told | what is done meanwhile |
 //! | [`scratch`] | folders for a while, and what killed runs left of them | what is in them |
 //! | [`report`] | progress on stderr, errors with causes and hints | what is done |
 //!
@@ -86,6 +88,7 @@ pub mod image;
 pub mod lint;
 pub mod manifest;
 pub mod name;
+pub mod news;
 pub mod plan;
 pub mod recipe;
 pub mod report;
@@ -95,6 +98,7 @@ pub mod sign;
 pub mod source;
 pub mod store;
 pub mod sync;
+pub mod systemd;
 pub mod template;
 pub mod trial;
 pub mod trust;

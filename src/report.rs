@@ -7,6 +7,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -74,14 +75,26 @@ impl Step {
 
 /// Progress on stderr: bars on a terminal, a line for each finished step elsewhere.
 #[derive(Debug, Clone)]
-pub struct Progress(Mode);
+pub struct Progress(Mode, Arc<Pulse>);
 
 #[derive(Debug, Clone)]
 enum Mode {
     Quiet,
     Lines,
+    /// As lines, but for what every run does.
+    Calm,
     /// With one reference for each bar that is shown.
     Bars(MultiProgress, Arc<()>),
+}
+
+/// Whether anything goes on.
+#[derive(Debug, Default)]
+struct Pulse {
+    /// How often something began, went on or ended.
+    moved: AtomicU64,
+    /// How many commands are running, of which nobody knows how far they are: their own limits of
+    /// time end them.
+    commands: AtomicUsize,
 }
 
 /// How many bars are on the screen at once: hundreds of upstreams are polled together.
@@ -91,16 +104,41 @@ impl Progress {
     /// Bars if stderr is a terminal, else lines; nothing if `quiet`.
     #[must_use]
     pub fn new(quiet: bool) -> Self {
-        Self(match (quiet, std::io::stderr().is_terminal()) {
+        let bars = std::io::stderr().is_terminal() && !speaks_json();
+        let mode = match (quiet, bars) {
             (true, _) => Mode::Quiet,
             (false, true) => Mode::Bars(MultiProgress::new(), Arc::default()),
             (false, false) => Mode::Lines,
-        })
+        };
+        Self(mode, Arc::default())
+    }
+
+    /// The same, for a log of run after run: without what every run does.
+    #[must_use]
+    pub fn calm(&self) -> Self {
+        let mode = if matches!(self.0, Mode::Quiet) { Mode::Quiet } else { Mode::Calm };
+        Self(mode, self.1.clone())
+    }
+
+    /// A number that is another one whenever something began, went on or ended; `None` while a command
+    /// runs, of which nobody knows how far it is.
+    #[must_use]
+    pub fn pulse(&self) -> Option<u64> {
+        let Pulse { moved, commands } = &*self.1;
+        (commands.load(Ordering::Relaxed) == 0).then(|| moved.load(Ordering::Relaxed))
+    }
+
+    fn beat(&self) {
+        self.1.moved.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Something begins.
     #[must_use]
     pub fn begin(&self, step: Step, what: &str) -> Task {
+        self.beat();
+        if step == Step::Run {
+            self.1.commands.fetch_add(1, Ordering::Relaxed);
+        }
         let bar = match &self.0 {
             Mode::Bars(bars, shown) if Arc::strong_count(shown) <= BARS => {
                 let style =
@@ -112,7 +150,7 @@ impl Progress {
                 bar.enable_steady_tick(std::time::Duration::from_millis(120));
                 Some((bar, shown.clone()))
             }
-            Mode::Bars(..) | Mode::Quiet | Mode::Lines => None,
+            Mode::Bars(..) | Mode::Quiet | Mode::Lines | Mode::Calm => None,
         };
         Task { progress: self.clone(), bar, step, what: what.to_owned() }
     }
@@ -121,7 +159,7 @@ impl Progress {
     pub fn line(&self, text: &str) {
         match &self.0 {
             Mode::Quiet => {}
-            Mode::Lines => say(&format!("{text}\n")),
+            Mode::Lines | Mode::Calm => say(&format!("{text}\n")),
             Mode::Bars(bars, _) => {
                 // A terminal that is gone is nobody's loss.
                 let _ = bars.println(text);
@@ -142,6 +180,7 @@ pub struct Task {
 impl Task {
     /// So many bytes are done, of so many if that is known.
     pub fn bytes(&self, done: u64, total: Option<u64>) {
+        self.progress.beat();
         if let Some((bar, _)) = &self.bar {
             if bar.position() == 0 {
                 let template = match total {
@@ -161,6 +200,9 @@ impl Task {
 
     /// It is done, and came to so many bytes; 0 if that means nothing.
     pub fn finish(self, bytes: u64) {
+        if matches!(self.progress.0, Mode::Calm) && self.step == Step::Poll {
+            return;
+        }
         let size = if bytes == 0 { String::new() } else { format!(" ({})", human_size(bytes)) };
         self.progress.line(&format!("{:>10} {}{size}", self.step.done(), self.what));
     }
@@ -168,15 +210,78 @@ impl Task {
 
 impl Drop for Task {
     fn drop(&mut self) {
+        self.progress.beat();
+        if self.step == Step::Run {
+            self.progress.1.commands.fetch_sub(1, Ordering::Relaxed);
+        }
         if let Some((bar, _)) = &self.bar {
             bar.finish_and_clear();
         }
     }
 }
 
+/// Whether every line on stderr is to be a JSON document.
+static JSON: AtomicBool = AtomicBool::new(false);
+
+/// The target of what is said, for the filter of the log.
+pub const SAID: &str = "publish::said";
+
+/// From now on, what is said goes through the log, which writes JSON.
+pub fn speak_json() {
+    JSON.store(true, Ordering::Relaxed);
+}
+
+fn speaks_json() -> bool {
+    JSON.load(Ordering::Relaxed)
+}
+
 /// Writes to stderr, as well as that goes: a log that is full or gone stops no sync.
 pub fn say(text: &str) {
-    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+    if !speaks_json() {
+        let _ = std::io::stderr().lock().write_all(text.as_bytes());
+        return;
+    }
+    // Several errors may come as one text; each begins at the left.
+    let mut texts = vec![String::new()];
+    for line in text.lines() {
+        let begins = ["error: ", "warning: "].iter().any(|word| line.starts_with(word));
+        if begins && !texts.last().is_some_and(String::is_empty) {
+            texts.push(String::new());
+        }
+        if let Some(last) = texts.last_mut() {
+            last.push_str(line);
+            last.push('\n');
+        }
+    }
+    for text in &texts {
+        log(text);
+    }
+}
+
+/// One error or line, as a document with its causes and its hint apart.
+fn log(text: &str) {
+    let mut lines = text.lines();
+    let first = lines.next().unwrap_or_default().trim();
+    let mut message = first.to_owned();
+    let (mut causes, mut hint) = (Vec::new(), None);
+    for line in lines {
+        let line = line.trim();
+        if let Some(cause) = line.strip_prefix("caused by: ") {
+            causes.push(cause);
+        } else if let Some(text) = line.strip_prefix("hint: ") {
+            hint = Some(text);
+        } else {
+            let _ = write!(message, "\n{line}");
+        }
+    }
+    let causes = (!causes.is_empty()).then(|| causes.join(": "));
+    if let Some(message) = message.strip_prefix("error: ") {
+        tracing::error!(target: SAID, causes, hint, "{message}");
+    } else if let Some(message) = message.strip_prefix("warning: ") {
+        tracing::warn!(target: SAID, hint, "{message}");
+    } else if !message.is_empty() {
+        tracing::info!(target: SAID, "{message}");
+    }
 }
 
 /// A size in bytes for people: `24.1 MiB`.

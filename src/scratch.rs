@@ -20,6 +20,9 @@ const PREFIX: &str = "publish-";
 /// A folder is made first and locked then: a young one may just be between the two.
 const YOUNG: Duration = Duration::from_secs(60 * 60);
 
+/// How often taking a folder away is tried.
+const TRIES: usize = 50;
+
 /// A folder of this run. It goes when this does.
 #[derive(Debug)]
 pub struct Scratch {
@@ -47,6 +50,21 @@ impl Scratch {
     #[must_use]
     pub fn path(&self) -> &Path {
         self.folder.path()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // Threads of a run that was ended before its time may still write here, and put a file into a
+        // folder that is being emptied. With the folder gone, they fail.
+        for _ in 0..TRIES {
+            match fs::remove_dir_all(self.folder.path()) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                _ => return,
+            }
+        }
     }
 }
 

@@ -29,6 +29,7 @@ use object_store::{
 };
 use sha2::Digest;
 use tokio::io::AsyncWriteExt;
+use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 
 use crate::config::{CacheControl, Config, StoreUrl};
 use crate::fetch::Client;
@@ -74,7 +75,13 @@ pub struct Store {
     buffers: Arc<upload::Buffers>,
     /// Whether something stands between it and its objects, that is to see every byte.
     is_watched: bool,
+    /// What is being written that belongs together: see [`Store::writing`].
+    writes: Arc<RwLock<()>>,
 }
+
+/// Something that is being written, and belongs together.
+#[derive(Debug)]
+pub struct Writing(#[expect(dead_code, reason = "it is held, not read")] OwnedRwLockReadGuard<()>);
 
 #[derive(Debug, Clone)]
 enum Place {
@@ -208,7 +215,19 @@ impl Store {
             cache_control: CacheControl::default(),
             buffers: Arc::default(),
             is_watched: false,
+            writes: Arc::default(),
         }
+    }
+
+    /// Says that what is written from now on belongs together, until the answer is dropped. Nothing
+    /// depends on it: whoever ends a run before its time may wait for [`Store::quiet`].
+    pub async fn writing(&self) -> Writing {
+        Writing(self.writes.clone().read_owned().await)
+    }
+
+    /// Waits until nothing is half written; nothing more is begun meanwhile.
+    pub async fn quiet(&self) {
+        drop(self.writes.write().await);
     }
 
     /// Where an object is, as a person would find it.

@@ -38,7 +38,7 @@ use attempt::{Made, attempt};
 use clients::Clients;
 pub use clients::{keep_clients, outdated, trust_of};
 pub use left::{Left, tend};
-pub use outcome::{Outcome, PublishedImage, newest, refusals};
+pub use outcome::{Outcome, PublishedImage, Standing, newest, refusals};
 pub use prune::{Limit, prune, retire};
 use survey::plan_for;
 pub use survey::{Survey, Unsurveyed, survey, survey_all};
@@ -76,6 +76,20 @@ pub async fn sync_to(
     progress: &Progress,
 ) -> anyhow::Result<Vec<Outcome>> {
     let shop = workshop(config, progress)?;
+    sync_in(&shop, store, config, run).await
+}
+
+/// The same, in a workshop that is open: what it learned of hosts can be asked afterwards.
+///
+/// # Errors
+/// As [`sync`](fn@sync).
+pub async fn sync_in(
+    shop: &Workshop,
+    store: Store,
+    config: &Config,
+    run: Run,
+) -> anyhow::Result<Vec<Outcome>> {
+    let progress = &shop.progress;
     let signer = match run {
         Run::Dry => signer_to_look(config, progress)?,
         Run::Real => Some(Arc::new(Signer::open(config)?)),
@@ -85,7 +99,7 @@ pub async fn sync_to(
         None => None,
     };
     let clients = Clients::of(config, signer.as_deref(), keyring.as_ref());
-    let surveys = survey_all(config, &shop, &store, signer.as_ref()).await;
+    let surveys = survey_all(config, shop, &store, signer.as_ref()).await;
     if run == Run::Real {
         let root = keyring.is_some().then_some("");
         let folders = surveys.iter().flatten().map(|survey| survey.component.folder.as_str());
@@ -109,7 +123,7 @@ pub async fn sync_to(
         let mut outcomes: Vec<Outcome> =
             surveys.iter().map(|survey| planned(survey, &store, limit)).collect();
         if run == Run::Real
-            && let Some(told) = keep_answers(config, &shop, &store, &surveys).await
+            && let Some(told) = keep_answers(config, shop, &store, &surveys).await
         {
             outcomes.first_mut().into_iter().for_each(|first| first.errors.push(told.clone()));
         }
@@ -126,7 +140,7 @@ pub async fn sync_to(
             {
                 progress.line(&format!("{:>10} {}", "published", sign::KEYRING));
             }
-            let unkept = keep_answers(config, &shop, &store, &surveys).await;
+            let unkept = keep_answers(config, shop, &store, &surveys).await;
             // Before any of them writes: what is half written in a folder they share may be
             // another's.
             let swept: Vec<_> = surveys.iter().map(|survey| sweep(survey, &store, lock)).collect();
@@ -134,7 +148,7 @@ pub async fn sync_to(
                 .into_iter()
                 .zip(swept)
                 .map(|(survey, swept)| {
-                    carry_out(survey, swept, &shop, (&store, lock, &signer), (limit, &clients))
+                    carry_out(survey, swept, shop, (&store, lock, &signer), (limit, &clients))
                 })
                 .collect();
             let mut outcomes = Vec::new();

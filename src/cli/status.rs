@@ -9,6 +9,7 @@ use super::plan::{newer_than, no_longer_listed, warn};
 use super::{Context, Ended, print, print_json};
 use crate::fetch::Quota;
 use crate::name::{Arch, ComponentName, FileName, Folder};
+use crate::news::state;
 use crate::plan::Awaited;
 use crate::report::{Told, count, say};
 use crate::repository::commit::Gone;
@@ -17,6 +18,8 @@ use crate::sign::freshness;
 use crate::store::{Access, Store};
 use crate::sync::{self, Left, Limit, Run, Survey, Unsurveyed};
 use crate::version::Version;
+
+mod table;
 
 /// How long before the manifest expires somebody should look: a sync that runs renews it earlier.
 const WARN: jiff::SignedDuration = jiff::SignedDuration::from_hours(3 * 24);
@@ -81,6 +84,9 @@ struct Status {
     /// What is odd about what publish keeps for itself.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
+    /// Since when its syncs fail, where one of this machine has noted that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failing_since: Option<Timestamp>,
     errors: Vec<Told>,
 }
 
@@ -140,6 +146,16 @@ impl State {
     }
 }
 
+impl State {
+    fn colour(self) -> table::Colour {
+        match self {
+            Self::Current => table::Colour::Green,
+            Self::Waiting | Self::Expiring => table::Colour::Yellow,
+            Self::Behind | Self::Expired | Self::Failed => table::Colour::Red,
+        }
+    }
+}
+
 pub(super) async fn run(context: &Context, check: bool) -> anyhow::Result<Ended> {
     let config = context.load()?;
     let shop = sync::workshop(&config, &context.progress)?;
@@ -150,7 +166,7 @@ pub(super) async fn run(context: &Context, check: bool) -> anyhow::Result<Ended>
     let due = surveys.iter().flatten().map(|survey| survey.plan.deletions().count()).sum();
     let limit = Limit { due, most: config.document.retention.max_delete };
     let outdated = sync::outdated(&config, signer.as_deref(), &surveys)?;
-    let components: Vec<Status> = surveys
+    let mut components: Vec<Status> = surveys
         .iter()
         .zip(outdated)
         .map(|(survey, outdated)| match survey {
@@ -158,6 +174,12 @@ pub(super) async fn run(context: &Context, check: bool) -> anyhow::Result<Ended>
             Err(failed) => unknown(failed),
         })
         .collect();
+    // What a sync of this machine has noted; where none has, nothing is known of the past.
+    if let Some(Ok(Some(earlier))) = state::place(&config).as_deref().map(state::State::load) {
+        for status in &mut components {
+            status.failing_since = earlier.failing_since(status.component.as_str());
+        }
+    }
     if !check {
         sync::ask_quotas(&config, &shop).await;
     }
@@ -188,10 +210,13 @@ pub(super) async fn run(context: &Context, check: bool) -> anyhow::Result<Ended>
         }
         let failed = components.iter().any(|status| !status.errors.is_empty());
         super::sync::tell_of_left(&left, error.as_ref().filter(|_| !failed));
-        let components = components.iter().map(text);
+        let shown = match table::Screen::find() {
+            Some(screen) => on_a_terminal(&components, &screen),
+            None => components.iter().map(text).collect(),
+        };
         let left = left.iter().map(|left| text_of_left(left, now));
         let quotas = quotas.iter().map(|(host, quota)| format!("{host}: {quota}\n"));
-        print(&components.chain(left).chain(quotas).collect::<String>())?;
+        print(&left.chain(quotas).fold(shown, |shown, more| shown + &more))?;
     }
     Ok(if worst >= State::Behind || error.is_some() { Ended::Partly } else { Ended::Well })
 }
@@ -222,6 +247,7 @@ fn unknown(failed: &Unsurveyed) -> Status {
         pending: Vec::new(),
         client_files: Vec::new(),
         warnings: Vec::new(),
+        failing_since: None,
         errors: vec![failed.error.clone()],
     }
 }
@@ -324,22 +350,29 @@ fn status(survey: &Survey, client_files: Vec<FileName>, limit: Limit, now: Times
         pending: pending.map(|(file, at)| Pending { file, at }).collect(),
         client_files,
         warnings: survey.warnings.clone(),
+        failing_since: None,
         errors,
     }
 }
 
-fn text(status: &Status) -> String {
-    let mut out = String::new();
-    let or_none = |version: &Option<Version>| {
-        version.as_ref().map_or_else(|| "none".to_owned(), Version::to_string)
-    };
-    let (published, upstream) = match &status.files {
+/// The versions or files that are published and those that upstream has.
+fn both(status: &Status) -> (String, String) {
+    match &status.files {
         Some(Files { upstream, published }) => {
             let upstream = upstream.map_or_else(|| "none".to_owned(), |files| count(files, "file"));
             (count(*published, "file"), upstream)
         }
-        None => (or_none(&status.published), or_none(&status.upstream)),
-    };
+        None => (or_none(status.published.as_ref()), or_none(status.upstream.as_ref())),
+    }
+}
+
+fn or_none(version: Option<&Version>) -> String {
+    version.map_or_else(|| "none".to_owned(), Version::to_string)
+}
+
+fn text(status: &Status) -> String {
+    let mut out = String::new();
+    let (published, upstream) = both(status);
     let (component, state) = (&status.component, status.state.text());
     let _ = writeln!(out, "{component}: {state}, published {published}, upstream {upstream}");
     if let Some(changed) = status.changed {
@@ -348,11 +381,44 @@ fn text(status: &Status) -> String {
     if let Some(expires) = status.expires {
         let _ = writeln!(out, "  expires    {expires}");
     }
+    out + &details(status)
+}
+
+/// A table of all, and below it what is to be known of some.
+fn on_a_terminal(components: &[Status], screen: &table::Screen) -> String {
+    let day = |at: Option<Timestamp>| {
+        at.map_or_else(|| "-".to_owned(), |at| at.strftime("%Y-%m-%d").to_string())
+    };
+    let rows = components.iter().map(|status| {
+        let (published, upstream) = both(status);
+        let (changed, expires) = (day(status.changed), day(status.expires));
+        let name = status.component.to_string();
+        table::Row {
+            colour: status.state.colour(),
+            cells: [name, status.state.text().to_owned(), published, upstream, changed, expires],
+        }
+    });
+    let mut out = table::draw(&rows.collect::<Vec<_>>(), screen);
+    for status in components {
+        let details = details(status);
+        if !details.is_empty() {
+            let _ = write!(out, "\n{}\n{details}", status.component);
+        }
+    }
+    out
+}
+
+/// What is to be known of some components.
+fn details(status: &Status) -> String {
+    let mut out = String::new();
+    if let (State::Failed, Some(since)) = (status.state, status.failing_since) {
+        let _ = writeln!(out, "  failing    since {since:.0}");
+    }
     for image in &status.missing {
         let _ = writeln!(out, "  {:9}  {image}", status.owed);
     }
     for arch in &status.missing_architectures {
-        let _ = writeln!(out, "  lacks      {arch} of {}", or_none(&status.published));
+        let _ = writeln!(out, "  lacks      {arch} of {}", or_none(status.published.as_ref()));
     }
     for awaited in &status.waiting {
         let _ = writeln!(out, "  waiting    {awaited}");
@@ -395,6 +461,14 @@ fn line(components: &[Status], left: &[Left], now: Timestamp) -> String {
         let versions = match (status.state, &status.published, &status.upstream) {
             (State::Behind, Some(published), Some(upstream)) if published != upstream => {
                 format!(" {published} of {upstream}")
+            }
+            (State::Expiring, ..) => {
+                let day = status.expires.map(|at| at.strftime("%Y-%m-%d").to_string());
+                day.map(|day| format!(" on {day}")).unwrap_or_default()
+            }
+            (State::Failed, ..) => {
+                let since = status.failing_since;
+                since.map(|since| format!(" since {since:.0}")).unwrap_or_default()
             }
             _ => String::new(),
         };

@@ -1,19 +1,98 @@
 //! `publish sync`
 
 use std::fmt::Write as _;
+use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Context, Ended, print, print_json, program};
+use super::{Context, Ended, document, print, print_json, program};
 use crate::config::Config;
+use crate::fetch::Quota;
+use crate::news::{Desk, Ran};
 use crate::report::{Told, count, human_size, say};
 use crate::repository::commit::Removal;
 use crate::sign::KEYRING;
-use crate::store::{Access, Store};
+use crate::store::{Access, Store, StoreError};
 use crate::sync::{self, Left, Outcome, Run};
 
+/// What a sync came to.
+pub(super) struct Done {
+    pub(super) outcomes: Vec<Outcome>,
+    pub(super) left: Vec<Left>,
+    /// What is wrong with the store as a whole.
+    pub(super) error: Option<Told>,
+    pub(super) quotas: Vec<(String, Quota)>,
+}
+
+/// One sync, and what became of the folders that no component has.
+pub(super) async fn once(
+    context: &Context,
+    config: &Config,
+    store: Store,
+    run: Run,
+) -> anyhow::Result<Done> {
+    let shop = sync::workshop(config, &context.progress)?;
+    let outcomes = sync::sync_in(&shop, store.clone(), config, run).await?;
+    let (left, error) = left(context, store, config, run).await;
+    Ok(Done { outcomes, left, error, quotas: shop.client.quotas() })
+}
+
+impl Done {
+    fn any_failed(&self) -> bool {
+        self.outcomes.iter().any(|outcome| !outcome.errors.is_empty())
+    }
+
+    /// Whether nothing at all is wrong.
+    pub(super) fn is_well(&self) -> bool {
+        !self.any_failed()
+            && self.error.is_none()
+            && self.left.iter().all(|left| left.errors.is_empty())
+    }
+
+    /// Whether nothing came and nothing went.
+    pub(super) fn is_unchanged(&self) -> bool {
+        self.outcomes.iter().all(Outcome::is_unchanged) && !self.left.iter().any(Left::is_due)
+    }
+
+    /// What is wrong beside the components.
+    pub(super) fn errors(&self) -> Vec<&Told> {
+        let of_folders = self.left.iter().flat_map(|left| &left.errors);
+        self.error.iter().filter(|_| !self.any_failed()).chain(of_folders).collect()
+    }
+
+    /// Says what people should know.
+    pub(super) fn say(&self) {
+        for warning in self.outcomes.iter().flat_map(|outcome| &outcome.warnings) {
+            say(&format!("{warning}\n"));
+        }
+        for told in self.outcomes.iter().flat_map(|outcome| &outcome.errors) {
+            say(&told.text());
+        }
+        // A store that answers nothing was told of already.
+        tell_of_left(&self.left, self.error.as_ref().filter(|_| !self.any_failed()));
+    }
+
+    /// The same for people, on stdout.
+    pub(super) fn text(&self, config: &Config, run: Run) -> String {
+        summary(config, run, &self.outcomes) + &tended(run, &self.left)
+    }
+
+    /// The same for programs.
+    pub(super) fn result(&self, config: &Config, run: Run) -> Result<'_> {
+        let dry_run = run == Run::Dry;
+        Result {
+            dry_run,
+            changed: !dry_run && !self.is_unchanged(),
+            store: config.store().to_string(),
+            components: &self.outcomes,
+            left: &self.left,
+        }
+    }
+}
+
 #[derive(Serialize)]
-struct Result<'a> {
+pub(super) struct Result<'a> {
     dry_run: bool,
     changed: bool,
     store: String,
@@ -33,34 +112,65 @@ pub(super) async fn run(
     config.document.trust.locked |= locked;
     config.adopt = adopt;
     let run = if dry_run { Run::Dry } else { Run::Real };
-    let store = Store::configured(&config, Access::Read)?;
-    let outcomes = sync::sync_to(store.clone(), &config, run, &context.progress).await?;
-    for warning in outcomes.iter().flat_map(|outcome| &outcome.warnings) {
-        say(&format!("{warning}\n"));
+    let started = Instant::now();
+    let done = async {
+        let store = Store::configured(&config, Access::Read)?;
+        once(context, &config, store, run).await
+    };
+    let done = done.await;
+    let took = started.elapsed();
+    if let Ok(done) = &done {
+        done.say();
+        if context.json {
+            print_json("sync", &done.result(&config, run))?;
+        } else {
+            print(&done.text(&config, run))?;
+            if run == Run::Real && done.outcomes.iter().any(|it| !it.published.is_empty()) {
+                print(&next(&config, &done.outcomes))?;
+            }
+        }
     }
-    for told in outcomes.iter().flat_map(|outcome| &outcome.errors) {
-        say(&told.text());
+    if run == Run::Real {
+        report(&mut Desk::default(), &config, &done, took).await;
     }
-    let failed = outcomes.iter().any(|outcome| !outcome.errors.is_empty());
-    let (left, error) = left(context, store, &config, run).await;
-    // A store that answers nothing was told of already.
-    tell_of_left(&left, error.as_ref().filter(|_| !failed));
-    let well = error.is_none() && left.iter().all(|left| left.errors.is_empty());
-    if context.json {
-        let result = Result {
-            dry_run,
-            changed: !dry_run
-                && (outcomes.iter().any(|outcome| !outcome.is_unchanged())
-                    || left.iter().any(Left::is_due)),
-            store: config.store().to_string(),
-            components: &outcomes,
-            left: &left,
-        };
-        print_json("sync", &result)?;
-    } else {
-        print(&(summary(&config, run, &outcomes) + &tended(run, &left)))?;
+    Ok(if done?.is_well() { Ended::Well } else { Ended::Partly })
+}
+
+/// Tells those who did not look.
+pub(super) async fn report(
+    desk: &mut Desk,
+    config: &Config,
+    done: &anyhow::Result<Done>,
+    took: Duration,
+) {
+    let (told, result) = match done {
+        // Whoever holds the store tells of it.
+        Err(error) if is_held(error) => return,
+        Err(error) => {
+            let told = Told::new(error.as_ref());
+            let result = document("error", &serde_json::json!({ "errors": [&told] }));
+            (Some(told), result)
+        }
+        Ok(done) => (None, document("sync", &done.result(config, Run::Real))),
+    };
+    let (outcomes, errors, quotas) = match done {
+        Ok(done) => (done.outcomes.as_slice(), done.errors(), done.quotas.clone()),
+        Err(_) => Default::default(),
+    };
+    let outcomes = told.as_ref().map_or(Ok(outcomes), Err);
+    let document = result.ok();
+    let ran = Ran { at: Timestamp::now(), took, outcomes, errors, quotas, document };
+    for warning in desk.tell(config, &ran).await {
+        say(&warning);
     }
-    Ok(if failed || !well { Ended::Partly } else { Ended::Well })
+}
+
+/// Whether it is only that another publisher holds the repository.
+pub(super) fn is_held(error: &anyhow::Error) -> bool {
+    let is = |error: &(dyn std::error::Error + 'static)| {
+        matches!(error.downcast_ref(), Some(StoreError::Locked { .. }))
+    };
+    error.chain().any(is)
 }
 
 /// Looks after the folders that no component has. With only some of the components at hand, none is
@@ -162,9 +272,6 @@ fn summary(config: &Config, run: Run, outcomes: &[Outcome]) -> String {
             "\n{} failed, see above; what is published of it stays",
             count(failed, "component")
         );
-    }
-    if images > 0 && run == Run::Real {
-        out.push_str(&next(config, outcomes));
     }
     out
 }

@@ -53,7 +53,7 @@ impl Network {
         });
         let files = files.filter_map(|secret| match secret {
             SecretAt::File(file) => Some(file),
-            SecretAt::Env(_) => None,
+            SecretAt::Env(_) | SecretAt::Credential(_) => None,
         });
         for file in files.chain(&mut self.ca) {
             *file = folder.join(&*file);

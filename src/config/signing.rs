@@ -43,6 +43,8 @@ pub enum SecretAt {
     Env(String),
     /// A file, relative to the configuration file.
     File(PathBuf),
+    /// A credential that the service manager gave us: a file in `$CREDENTIALS_DIRECTORY`.
+    Credential(String),
 }
 
 #[derive(Deserialize)]
@@ -50,6 +52,7 @@ pub enum SecretAt {
 enum Place {
     Env(String),
     File(PathBuf),
+    Credential(String),
 }
 
 impl<'de> Deserialize<'de> for SecretAt {
@@ -58,7 +61,9 @@ impl<'de> Deserialize<'de> for SecretAt {
         impl<'de> Visitor<'de> for Table {
             type Value = SecretAt;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("`{ env = \"NAME\" }` or `{ file = \"FILE\" }`")
+                f.write_str(
+                    "`{ env = \"NAME\" }`, `{ file = \"FILE\" }` or `{ credential = \"NAME\" }`",
+                )
             }
             // Not quoted: it may be the secret.
             fn visit_str<E: serde::de::Error>(self, _: &str) -> Result<SecretAt, E> {
@@ -80,6 +85,17 @@ impl<'de> Deserialize<'de> for SecretAt {
                         Err(serde::de::Error::custom("an empty path is no file"))
                     }
                     Place::File(file) => Ok(SecretAt::File(file)),
+                    Place::Credential(name)
+                        if name.is_empty()
+                            || name.len() > 255
+                            || matches!(name.as_str(), "." | "..")
+                            || name.contains(|c: char| c == '/' || !c.is_ascii_graphic()) =>
+                    {
+                        Err(serde::de::Error::custom(
+                            "this is no credential's name\nhint: as in the unit: LoadCredential=NAME:/path has { credential = \"NAME\" }",
+                        ))
+                    }
+                    Place::Credential(name) => Ok(SecretAt::Credential(name)),
                 }
             }
         }

@@ -68,22 +68,14 @@ impl Credentials {
         };
         let read = |at| {
             // Its own files were made absolute when they were read.
-            let secret = secret::read(at, Path::new("")).and_then(|secret| text(&secret));
-            secret.map_err(|source| FetchError::Credentials { server: server.to_string(), source })
+            secret::read_line(at, Path::new(""))
+                .map_err(|source| FetchError::Credentials { server: server.to_string(), source })
         };
         Ok(Some(match credential {
             Credential::Bearer(at) => Shown::Bearer(read(at)?),
             Credential::Basic(user, at) => Shown::Basic(user.clone(), read(at)?),
         }))
     }
-}
-
-/// Without the newline that a pasted secret comes with, and only what a header can hold.
-fn text(secret: &Zeroizing<Vec<u8>>) -> Result<Zeroizing<String>, secret::SecretError> {
-    let text = std::str::from_utf8(secret.trim_ascii()).ok();
-    let text = text.filter(|text| !text.chars().any(char::is_control));
-    let text = text.ok_or(secret::SecretError::NoText)?;
-    Ok(Zeroizing::new(text.to_owned()))
 }
 
 /// The machines of a netrc file, as curl and git read it.

@@ -292,6 +292,8 @@ pub async fn commit(
     }
     let raced = || CommitError::Raced { folder: folder.clone() };
     let to = path(folder, MANIFEST);
+    // A manifest and its signatures are better not parted by somebody who ends the run.
+    let _writing = store.writing().await;
     let is_changed = manifest != before.manifest;
     if (is_changed || sign) && ready.armored().is_some() {
         pledge(store, lock, folder, &mut after, &ready).await?;

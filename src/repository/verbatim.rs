@@ -137,6 +137,8 @@ pub async fn serve(
     for name in SIGNATURES {
         seen.push(store.look(&path(folder, name)).await?);
     }
+    // A manifest and its signatures are better not parted by somebody who ends the run.
+    let _writing = store.writing().await;
     if published.served() != Some(&theirs.manifest[..]) {
         let to = path(folder, MANIFEST);
         let replaced = store.replace(&to, theirs.manifest.clone(), &published.served, lock).await?;

@@ -60,7 +60,10 @@ impl Store {
                 Ok(self)
             }
             // Somebody may have made it meanwhile; what we hold is in memory all the same.
-            Place::Directory(root, false) => Self::directory(root, Access::Write),
+            Place::Directory(root, false) => {
+                let made = Self::directory(root, Access::Write)?;
+                Ok(Self { writes: self.writes, ..made })
+            }
         }
     }
 

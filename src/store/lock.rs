@@ -126,8 +126,8 @@ impl Lock {
         done
     }
 
-    /// Gives it back. A lock that is only dropped is gone too: the file at once, the object when
-    /// its time is over.
+    /// Gives it back. A lock that is only dropped is gone too: the file at once, the object soon,
+    /// if the runtime lives on, else when its time is over.
     pub async fn release(self) {
         if let Kind::Object(lock) = self.0 {
             lock.release().await;
@@ -232,6 +232,7 @@ pub(super) struct ObjectLock {
     holder: Holder,
     state: Arc<State>,
     renewal: tokio::task::JoinHandle<()>,
+    given_back: bool,
 }
 
 #[derive(Debug)]
@@ -285,7 +286,7 @@ impl ObjectLock {
             expires: AtomicI64::new(holder.expires.map_or(0, Timestamp::as_second)),
         });
         let renewal = tokio::spawn(keep(store.clone(), holder.clone(), state.clone()));
-        Self { store: store.clone(), holder, state, renewal }
+        Self { store: store.clone(), holder, state, renewal, given_back: false }
     }
 
     fn check(&self) -> Result<(), StoreError> {
@@ -296,20 +297,40 @@ impl ObjectLock {
         Ok(())
     }
 
-    async fn release(self) {
+    async fn release(mut self) {
+        self.given_back = true;
         self.renewal.abort();
-        // Somebody else's stays. If this fails, its time runs out by itself.
-        if let Ok(Some(there)) = read(&self.store).await
-            && there.token == self.holder.token
-        {
-            let _ = self.store.delete(&lock_path()).await;
-        }
+        take_away(&self.store, &self.holder).await;
     }
 }
 
 impl Drop for ObjectLock {
     fn drop(&mut self) {
         self.renewal.abort();
+        // A run that is ended before its time goes on for so long, if whoever ends it waits for that.
+        if !self.given_back
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+            && let Ok(writing) = self.store.writes.clone().try_read_owned()
+        {
+            let (store, holder) = (self.store.clone(), self.holder.clone());
+            runtime.spawn(async move {
+                take_away(&store, &holder).await;
+                drop(writing);
+            });
+        }
+    }
+}
+
+/// Takes a lock object away. Somebody else's stays. If this fails, its time runs out by itself.
+async fn take_away(store: &Store, holder: &Holder) {
+    if let Place::Releases(releases) = &store.place {
+        // A renewal that was cut off may have left another.
+        releases.forget().await;
+    }
+    if let Ok(Some(there)) = read(store).await
+        && there.token == holder.token
+    {
+        let _ = store.delete(&lock_path()).await;
     }
 }
 

@@ -9,7 +9,8 @@ use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
 
 use super::{
-    Clients, Limit, Outcome, PublishedImage, Survey, clients, newest, plan_for, retire, waiting,
+    Clients, Limit, Outcome, PublishedImage, Standing, Survey, clients, newest, plan_for, retire,
+    waiting,
 };
 use crate::build::{Bench, BuildError, Workshop};
 use crate::config::Component;
@@ -92,6 +93,7 @@ pub(super) async fn attempt<'s>(
         remember(shop).await?;
     }
     outcome.newest = newest(component, &published);
+    outcome.standing = Some(Standing::of(component, &published, &plan));
     // What was told before a commit is told once.
     if outcome.published.is_empty() && !made.misled {
         outcome.errors.extend(clients::misled(survey, &published.manifest));

@@ -139,6 +139,8 @@ impl<'c> Clients<'c> {
             if self.is_due(component, published) {
                 let wanted = self.files(component, &published.manifest);
                 told = unreadable(place.store, component, published).into_iter().collect();
+                // They and what is known of them are better not parted by somebody who ends the run.
+                let _writing = place.store.writing().await;
                 published.keep_clients(place, &wanted).await?;
                 told.extend(theirs(place.store, component, published));
             }

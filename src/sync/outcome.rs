@@ -1,16 +1,20 @@
 //! What became of a component, for people and programs.
 
-use serde::Serialize;
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::{Survey, Unsurveyed};
 use crate::config::Component;
 use crate::lint::Finding;
 use crate::name::{Arch, ComponentName, FileName, Folder, Sha256};
-use crate::plan::{Awaited, Build, Why};
+use crate::plan::{Awaited, Build, Plan, Why};
 use crate::report::Told;
 use crate::repository::Published;
 use crate::repository::commit::Removal;
 use crate::repository::shelf::Names;
+use crate::sign::freshness;
 use crate::version::Version;
 
 /// What a sync did for a component.
@@ -39,6 +43,54 @@ pub struct Outcome {
     pub warnings: Vec<String>,
     /// What went wrong.
     pub errors: Vec<Told>,
+    /// How it stands now, where that could be read.
+    #[serde(skip)]
+    pub standing: Option<Standing>,
+}
+
+/// How a component stands, for those who watch over a publisher.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// How many versions upstream has that are wanted, all there and not published.
+    pub behind: usize,
+    /// What the newest version's files are dated: when its upstream released it.
+    pub released: Option<Timestamp>,
+    /// From then on, clients that check freshness refuse the manifest.
+    pub expires: Option<Timestamp>,
+    /// How many images are offered.
+    pub images: usize,
+    /// How long those of them are that were looked at, in bytes.
+    pub bytes: u64,
+}
+
+impl Standing {
+    /// What is published, and what the plan still owes.
+    pub(super) fn of(component: &Component, published: &Published, plan: &Plan) -> Self {
+        let names = Names::of(component);
+        let owed = plan.builds().filter(|build| {
+            !plan.is_awaited(build) && published.manifest.get(&build.image).is_none()
+        });
+        let owed: BTreeSet<&Version> = owed.map(|build| &build.shown).collect();
+        let newest = newest(component, published);
+        let mut standing = Self {
+            behind: owed.len(),
+            released: None,
+            expires: freshness::expiry(&published.manifest),
+            images: 0,
+            bytes: 0,
+        };
+        for (name, _) in published.manifest.files() {
+            standing.images += 1;
+            standing.bytes += published.size(name).unwrap_or_default();
+            if newest.is_some() && names.read(name).map(|(version, _)| version) == newest {
+                // Not every source tells dates.
+                let time = published.recorded(name).map(|record| record.time).filter(|at| *at > 0);
+                let time = time.and_then(|time| Timestamp::from_second(time.try_into().ok()?).ok());
+                standing.released = standing.released.max(time);
+            }
+        }
+        standing
+    }
 }
 
 /// An image that was published, or would be.
@@ -102,6 +154,7 @@ impl Outcome {
                 errors: refusals(survey),
                 waiting: survey.plan.waiting.clone(),
                 warnings: survey.warnings.clone(),
+                standing: Some(Standing::of(&survey.component, &survey.published, &survey.plan)),
                 ..Self::nothing(&survey.component)
             },
             Err(failed) => {
@@ -123,6 +176,7 @@ impl Outcome {
             waiting: Vec::new(),
             warnings: Vec::new(),
             errors: Vec::new(),
+            standing: None,
         }
     }
 }

@@ -6,7 +6,7 @@
 use futures::StreamExt;
 use jiff::Timestamp;
 
-use super::{Clients, Limit, Outcome, PublishedImage, Survey, is_raced, plan_for};
+use super::{Clients, Limit, Outcome, PublishedImage, Standing, Survey, is_raced, plan_for};
 use crate::build::{Bench, Workshop};
 use crate::config::Component;
 use crate::name::FileName;
@@ -80,6 +80,7 @@ pub(super) async fn attempt(
         outcome.deleted.extend(retention::delete(place, &mut published, &due).await?);
     }
     outcome.errors.extend(told);
+    outcome.standing = Some(Standing::of(component, &published, &plan));
     Ok(())
 }
 

@@ -2,9 +2,9 @@
 
 use crate::repo::Repo;
 
-const COMMANDS: [&str; 14] = [
-    "sync", "plan", "build", "status", "prune", "yank", "restore", "retire", "verify", "inspect",
-    "client", "key", "serve", "init",
+const COMMANDS: [&str; 15] = [
+    "sync", "watch", "plan", "build", "status", "prune", "yank", "restore", "retire", "verify",
+    "inspect", "client", "key", "serve", "init",
 ];
 
 fn help(args: &[&str]) -> String {

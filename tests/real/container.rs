@@ -8,6 +8,8 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
 use crate::node;
 use crate::upstream::NATIVE;
 use crate::workspace::Workspace;
@@ -176,7 +178,6 @@ fn a_container_ends_with_its_time_and_with_us() {
     );
     assert!(!engine.containers().contains("publish-"), "{}", engine.containers());
 
-    use rustix::process::Signal;
     component(&workspace, "echo begun; sleep 1000", "");
     for signal in [Signal::INT, Signal::KILL] {
         ends_with_us(&engine, &workspace, signal);

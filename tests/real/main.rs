@@ -20,7 +20,7 @@
 //! | `sysupdate` | systemd-sysupdate on a node |
 //! | `standin` | GitHub, as far as a publisher and a node meet it; shared with `tests/it` |
 //! | `gpg` | gpg of this machine, for keys that are not ours; shared with `tests/it` |
-//! | `client`, `follow`, `github`, `mirror`, `signed`, `merge`, `consumers`, `container`, `packages`, `revisions`, `versions` | the tests |
+//! | `client`, `follow`, `github`, `hosting`, `mirror`, `signed`, `merge`, `consumers`, `container`, `packages`, `revisions`, `versions` | the tests |
 //!
 //! `PUBLISH_BIN` names another binary to test, such as a packaged one; `PUBLISH_REAL_ROOT` another
 //! prepared root.
@@ -33,6 +33,7 @@ mod github;
 #[path = "../it/gpg.rs"]
 #[expect(dead_code, reason = "here it only makes keys")]
 mod gpg;
+mod hosting;
 mod merge;
 mod mirror;
 mod node;

@@ -16,6 +16,13 @@ pub const ANY: &str = "id = \"_any\"\nreload = true";
 /// See [`ANY`].
 pub const FLATCAR: &str = "id = \"flatcar\"\nsysext-level = \"1.0\"";
 
+/// The program itself.
+pub fn binary() -> PathBuf {
+    std::env::var_os("PUBLISH_BIN")
+        .unwrap_or_else(|| OsString::from(env!("CARGO_BIN_EXE_publish")))
+        .into()
+}
+
 /// A repository in the making.
 pub struct Workspace {
     folder: TempDir,
@@ -160,9 +167,7 @@ strip-components = 1
 
     /// `publish`, to be given its arguments.
     pub fn publish(&self) -> Command {
-        let program = std::env::var_os("PUBLISH_BIN")
-            .unwrap_or_else(|| OsString::from(env!("CARGO_BIN_EXE_publish")));
-        let mut command = Command::new(program);
+        let mut command = Command::new(binary());
         command.current_dir(self.folder.path()).env_remove("PUBLISH_CONFIG");
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command
