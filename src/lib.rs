@@ -12,7 +12,7 @@
 //! Action::Build ─ fetch ─▶ arriving files ─ recipe ─▶ Tree ─ image ─▶ Image { name, sha256, size }
 //!                                                │
 //! Published + images − what went ─▶ Manifest ─ sign ─▶ SignedManifest ─ commit ─▶ store
-//! Action::Sign ─────────────────────────────┘
+//! Action::Sign ─────────────────────────────┘                              └─▶ files for nodes, pages
 //! ```
 //!
 //! A dry run is the same way, left after the plan.
@@ -45,6 +45,7 @@
 //! | [`manifest`], [`sign`] | `SHA256SUMS`, who vouches for it and until when | files |
 //! | [`repository`] | the layout, the order of writing, what goes and when, verification | upstreams |
 //! | [`client`] | what a node needs to follow a component, and what clients make of a manifest | stores, upstreams |
+//! | [`page`] | what people read: a page of all, of each component, a feed | stores, time |
 //! | [`store`] | directories and buckets: conditional writes, locks, uploads | manifests |
 //! | [`sync`](mod@sync) | the order of the steps, and which failure stops what | the steps themselves |
 //! | [`scratch`] | folders for a while, and what killed runs left of them | what is in them |
@@ -86,6 +87,7 @@ pub mod image;
 pub mod lint;
 pub mod manifest;
 pub mod name;
+pub mod page;
 pub mod plan;
 pub mod recipe;
 pub mod report;

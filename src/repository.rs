@@ -23,6 +23,7 @@ pub mod catalogue;
 pub mod clients;
 pub mod commit;
 pub mod left;
+pub mod pages;
 pub mod retention;
 pub mod seal;
 pub mod shelf;

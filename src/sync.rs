@@ -28,6 +28,7 @@ mod attempt;
 mod clients;
 mod left;
 mod outcome;
+mod pages;
 mod prune;
 mod survey;
 mod verbatim;
@@ -36,8 +37,10 @@ mod waiting;
 pub(crate) use attempt::remember;
 use attempt::{Made, attempt};
 use clients::Clients;
+use pages::People;
 pub use clients::{keep_clients, trust_of};
 pub use left::{Left, tend};
+pub use pages::keep_pages;
 pub use outcome::{Outcome, PublishedImage, newest, refusals};
 pub use prune::{Limit, prune, retire};
 use survey::plan_for;
@@ -94,6 +97,12 @@ pub async fn sync_to(
         }
         Err(failed) => failed.sign.is_some(),
     });
+    let people = People::of(config, &clients, keyring.as_ref());
+    let mut pages = match run {
+        Run::Dry => pages::Due::default(),
+        Run::Real => people.look(&store, &surveys).await?,
+    };
+    work |= !pages.is_empty();
     if let Some(keyring) = &keyring {
         work |= seal::keyring_is_due(&store, keyring).await?;
     }
@@ -108,12 +117,26 @@ pub async fn sync_to(
         {
             outcomes.first_mut().into_iter().for_each(|first| first.errors.push(told.clone()));
         }
+        let told = pages.warnings();
+        outcomes.first_mut().into_iter().for_each(|first| first.warnings.extend(told.clone()));
         return Ok(outcomes);
     }
 
+    for survey in &surveys {
+        match survey {
+            Ok(survey) => {
+                let Survey { component, published, plan, .. } = survey;
+                if !plan.actions.is_empty() || clients.is_due(component, published) {
+                    pages.touch(&component.folder);
+                }
+            }
+            Err(failed) if failed.sign.is_some() => pages.touch(&failed.component.folder),
+            Err(_) => {}
+        }
+    }
     let store = store.made()?;
     let lock = store.lock().await?;
-    let (unkept, mut outcomes) = lock
+    let (unkept, told, mut outcomes) = lock
         .during(async |lock| {
             // Before anything is signed with a key that is new in it.
             if let Some(keyring) = &keyring
@@ -136,11 +159,19 @@ pub async fn sync_to(
             while let Some(outcome) = running.next().await {
                 outcomes.push(outcome);
             }
-            Ok::<_, StoreError>((unkept, outcomes))
+            // What they tell is served by now.
+            let told = people.keep_told(&store, lock, &pages).await;
+            Ok::<_, StoreError>((unkept, told, outcomes))
         })
         .await?;
     outcomes.sort_by(|a, b| a.component.cmp(&b.component));
-    outcomes.first_mut().into_iter().for_each(|first| first.errors.extend(unkept.clone()));
+    if let Some(first) = outcomes.first_mut() {
+        first.errors.extend(unkept);
+        match told {
+            Ok(warnings) => first.warnings.extend(warnings),
+            Err(error) => first.errors.push(error),
+        }
+    }
     Ok(outcomes)
 }
 

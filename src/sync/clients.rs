@@ -18,12 +18,11 @@ use crate::manifest::Manifest;
 use crate::name::{Arch, FileName, Sha256};
 use crate::plan::Upstream;
 use crate::report::Told;
-use crate::repository::catalogue::ClientFile;
-use crate::repository::clients::take_away;
+use crate::repository::clients::{Claim, claim, take_away};
 use crate::repository::commit::{CommitError, Record};
 use crate::repository::{self, MANIFEST, Place, Published};
 use crate::sign::{Keyring, Signer};
-use crate::store::{Seen, Store};
+use crate::store::Store;
 use crate::version::Version;
 
 /// How often files for nodes are tried where another publisher writes them, too.
@@ -78,7 +77,7 @@ impl<'c> Clients<'c> {
     }
 
     /// The files of a component. Before anything is published of it, there are none.
-    fn files(&self, component: &Component, manifest: &Manifest) -> BTreeMap<FileName, String> {
+    pub(super) fn files(&self, component: &Component, manifest: &Manifest) -> BTreeMap<FileName, String> {
         let images = emulate::images(component, manifest);
         let told = is_told(component) && !images.is_empty();
         let Some(url) = self.url.filter(|_| told) else { return BTreeMap::new() };
@@ -140,30 +139,11 @@ impl<'c> Clients<'c> {
             if is_kept(published, name, text) {
                 continue;
             }
-            let known = before.get(name);
             let path = repository::path(folder, name.as_str());
-            let is_blocked = store.is_blocked(&path);
-            let seen = if is_blocked { Seen::default() } else { store.look(&path).await? };
-            let sha256 = Sha256::of(text.as_bytes());
-            let ours = match seen.bytes() {
-                None => !is_blocked,
-                // An empty one, or the beginning of ours, is what a disk makes of it, and nobody's work.
-                Some(bytes) => {
-                    text.as_bytes().starts_with(bytes)
-                        || known.is_some_and(|known| known.is_ours(Sha256::of(bytes)))
-                }
-            };
-            let is_written = seen.bytes().is_some_and(|bytes| **bytes == *text.as_bytes());
-            let writing = (ours && !is_written).then(|| {
-                let former = known.into_iter().flat_map(|known| {
-                    known.writing.iter().flatten().copied().chain([known.sha256])
-                });
-                former.collect()
-            });
-            if writing.is_some() {
+            let Claim { file, due: seen } = claim(store, &path, text, before.get(name)).await?;
+            if let Some(seen) = seen {
                 due.push((name, path, Bytes::copy_from_slice(text.as_bytes()), seen));
             }
-            let file = ClientFile { sha256, theirs: !ours, writing };
             published.catalogue.clients.insert(name.clone(), file);
         }
         if published.catalogue.clients != before {

@@ -1,0 +1,388 @@
+//! What people read, written after what nodes read.
+//!
+//! Owns when pages are written: only where something that they tell changed, which a record knows, so
+//! that a run without work reads that alone. The catalogue is replaced only if nobody else did, so that
+//! of publishers that meet none loses what another one told; whoever is late tells it again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+
+use super::clients::Clients;
+use super::{Survey, Unsurveyed, stand_back, trust_of};
+use crate::client::{Offer, Trust, inert};
+use crate::config::{Component, Config};
+use crate::name::{FileName, Folder, Sha256};
+use crate::page::catalog::{self, Catalog};
+use crate::page::{self, CATALOG, FEED, INDEX, entry, feed, html};
+use crate::report::Told;
+use crate::repository::clients::{claim, forget};
+use crate::repository::commit::CommitError;
+use crate::repository::pages::{self, Pages, Written};
+use crate::repository::{Place, Published};
+use crate::sign::{KEYRING, Keyring};
+use crate::store::{Lock, PRIVATE, Seen, Store, StoreError};
+
+/// How often pages are tried where another publisher writes them, too.
+const KEEP: u32 = 8;
+
+/// What all pages are made of, besides what is published.
+#[derive(Debug)]
+pub(super) struct People<'c> {
+    config: &'c Config,
+    clients: &'c Clients<'c>,
+    /// A catalogue of nothing.
+    blank: Catalog,
+}
+
+/// What is due of the pages.
+#[derive(Debug, Default)]
+pub(super) struct Due {
+    /// The folders to look at again.
+    folders: BTreeSet<Folder>,
+    /// Whether something else is.
+    root: bool,
+    /// What people should know of what is there.
+    warnings: Vec<String>,
+}
+
+impl Due {
+    pub(super) fn is_empty(&self) -> bool {
+        self.folders.is_empty() && !self.root
+    }
+
+    /// What people should know, if nothing is done.
+    pub(super) fn warnings(self) -> Vec<String> {
+        self.warnings
+    }
+
+    /// A component that something will be done for, after which it is to be looked at again.
+    pub(super) fn touch(&mut self, folder: &Folder) {
+        self.folders.insert(folder.clone());
+    }
+}
+
+/// Brings the pages to what is published in one folder, after a change that is no sync; of a folder that
+/// no component has, nothing is told any more. Gives warnings for people.
+///
+/// # Errors
+/// The store cannot be read or written, or another publisher is at it: the next sync does it.
+pub async fn keep_pages(
+    config: &Config,
+    place: &Place<'_>,
+    keyring: Option<&Keyring>,
+) -> Result<Vec<String>, CommitError> {
+    let clients = Clients::of(config, Some(place.signer), keyring);
+    let people = People::of(config, &clients, keyring);
+    let (record, _) = Pages::read(place.store).await?;
+    // Nobody asked for a page yet where there is none.
+    if record == Pages::default() {
+        return Ok(Vec::new());
+    }
+    let due = Due { folders: [place.folder.clone()].into(), ..Due::default() };
+    let claimed = config.components.iter().any(|component| component.folder == *place.folder);
+    let gone = (!claimed).then_some(place.folder);
+    people.keep(place.store, place.lock, &due, gone).await
+}
+
+impl<'c> People<'c> {
+    pub(super) fn of(
+        config: &'c Config,
+        clients: &'c Clients<'c>,
+        keyring: Option<&Keyring>,
+    ) -> Self {
+        let repository = &config.document.repository;
+        let url = repository.url.as_ref().map(|url| {
+            let slash = if url.path().ends_with('/') { "" } else { "/" };
+            format!("{url}{slash}")
+        });
+        let host = || Some(repository.url.as_ref()?.host_str()?.to_owned());
+        let title = repository.page.title.as_deref().map(inert::line);
+        let title = title.filter(|title| !title.is_empty()).or_else(host);
+        let blank = Catalog {
+            version: catalog::VERSION,
+            title: title.unwrap_or_else(|| "Repository".to_owned()),
+            url,
+            keyring: keyring
+                .filter(|_| matches!(trust_of(config, keyring), Trust::Signed(_)))
+                .map(|_| KEYRING.to_owned()),
+            components: Vec::new(),
+        };
+        Self { config, clients, blank }
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.config.document.repository.page.wanted
+    }
+
+    /// What is due, by what was read of each component. Reads the record alone, and how long pages are.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub(super) async fn look(
+        &self,
+        store: &Store,
+        surveys: &[Result<Survey, Unsurveyed>],
+    ) -> Result<Due, StoreError> {
+        let (record, seen) = Pages::read(store).await?;
+        if !self.is_wanted() {
+            return Ok(Due { root: seen.bytes().is_some(), ..Due::default() });
+        }
+        let mut due = Due { warnings: warnings(store, &record), ..Due::default() };
+        let root = [INDEX, CATALOG, FEED].map(str::to_owned);
+        let root: Vec<String> = root.into_iter().filter(|name| self.is_made(name)).collect();
+        let sizes = store.sizes("", &root).await?;
+        due.root = record.basis.is_some() && record.basis != Some(self.basis());
+        due.root |= !record.folders.is_empty()
+            && !root.iter().zip(sizes).all(|(name, size)| record.is_kept(name, size));
+        let known = surveys.iter().filter_map(|survey| match survey {
+            Ok(survey) => Some((&survey.component, &survey.published)),
+            Err(failed) => Some((&failed.component, failed.published.as_deref()?)),
+        });
+        let known: Vec<_> = known.collect();
+        let paths: Vec<String> = known.iter().map(|(component, _)| path_of(component)).collect();
+        let sizes = match store.as_directory() {
+            Some(_) => store.sizes("", &paths).await?,
+            // What a bucket has was listed.
+            None => known.iter().map(|(component, of)| of.size(&file_of(component)?)).collect(),
+        };
+        for (((component, published), path), size) in known.into_iter().zip(&paths).zip(sizes) {
+            let told = record.folders.get(&component.folder).map(|told| told.basis);
+            let basis = self.basis_of(component, published);
+            if told != basis || (basis.is_some() && !record.is_kept(path, size)) {
+                due.folders.insert(component.folder.clone());
+            }
+        }
+        Ok(due)
+    }
+
+    /// Whether a file of the root is written at all.
+    fn is_made(&self, name: &str) -> bool {
+        name != FEED || self.blank.url.is_some()
+    }
+
+    /// What every page is made of, whatever it tells.
+    fn basis(&self) -> Sha256 {
+        let Catalog { title, url, keyring, .. } = &self.blank;
+        digest(&(page::edition(), title, url, keyring))
+    }
+
+    /// What a component's part is made of; `None` before anything was published of it.
+    fn basis_of(&self, component: &Component, published: &Published) -> Option<Sha256> {
+        let manifest = Sha256::of(published.served()?);
+        let is_signed = published.signatures().any(|(_, signature)| signature.is_some());
+        let yanked: Vec<_> = published.catalogue.yanked.iter().map(|(v, y)| (v, y.at, &y.reason)).collect();
+        let files: Vec<_> =
+            published.catalogue.clients.iter().map(|(name, file)| (name, file.sha256)).collect();
+        let changelog = Offer::to_try(component, &[]).changelog();
+        let told = (&component.name, &component.description, &component.homepage, changelog);
+        Some(digest(&(self.basis(), told, manifest, is_signed, yanked, files)))
+    }
+
+    /// Brings the pages to what is published. Gives warnings for people, or what went wrong.
+    pub(super) async fn keep_told(
+        &self,
+        store: &Store,
+        lock: &Lock,
+        due: &Due,
+    ) -> Result<Vec<String>, Told> {
+        self.keep(store, lock, due, None).await.map_err(|error| Told::of("the page", &error))
+    }
+
+    async fn keep(
+        &self,
+        store: &Store,
+        lock: &Lock,
+        due: &Due,
+        gone: Option<&Folder>,
+    ) -> Result<Vec<String>, CommitError> {
+        for folder in ["", PRIVATE] {
+            store.sweep(folder, lock)?;
+        }
+        for attempt in 1..=KEEP {
+            match self.attempt(store, lock, due, gone).await? {
+                Some(record) => return Ok(warnings(store, &record)),
+                None => stand_back(attempt).await,
+            }
+        }
+        tracing::debug!("others keep the pages");
+        Ok(Vec::new())
+    }
+
+    /// One attempt; `None` if another publisher was faster.
+    async fn attempt(
+        &self,
+        store: &Store,
+        lock: &Lock,
+        due: &Due,
+        gone: Option<&Folder>,
+    ) -> Result<Option<Pages>, CommitError> {
+        let (mut record, mut seen) = Pages::read(store).await?;
+        if !self.is_wanted() {
+            let all: Vec<String> = record.files.keys().cloned().collect();
+            take_away(store, &mut record, &all).await?;
+            store.delete(&pages::path()).await?;
+            return Ok(Some(record));
+        }
+        // The catalogue is what others told; one that is not ours to read tells nothing.
+        let there = store.look(CATALOG).await?;
+        let known = record.files.get(CATALOG);
+        let before = there.bytes().filter(|bytes| {
+            known.is_some_and(|known| known.file.is_ours(Sha256::of(bytes)))
+        });
+        let before = before.and_then(|bytes| Catalog::read(bytes));
+        if before.is_none() {
+            record.folders.clear();
+        }
+        let told = before.map(|before| before.components).unwrap_or_default();
+        let mut catalog = Catalog { components: told, ..self.blank.clone() };
+        if let Some(gone) = gone {
+            catalog.components.retain(|entry| entry.folder != *gone);
+            record.folders.remove(gone);
+        }
+        let mut texts = self.tell(store, &mut catalog, &mut record, due).await?;
+        // A repository that nothing was ever published in needs no page yet.
+        if !catalog.components.is_empty() || !record.files.is_empty() {
+            texts.insert(INDEX.to_owned(), html::index(&catalog));
+            texts.insert(CATALOG.to_owned(), catalog.render());
+            texts.extend(feed::render(&catalog).map(|feed| (FEED.to_owned(), feed)));
+        }
+        let mut wanted: BTreeSet<String> = catalog.components.iter().map(catalog::Entry::page).collect();
+        wanted.extend([INDEX, CATALOG, FEED].map(str::to_owned).into_iter().filter(|name| self.is_made(name)));
+        let unwanted: Vec<String> =
+            record.files.keys().filter(|path| !wanted.contains(*path)).cloned().collect();
+        let folders = std::mem::take(&mut record.folders);
+        record.basis = Some(self.basis());
+
+        // What will be written is noted before, so that whatever a killed run leaves is known to be ours.
+        let mut writes: Vec<(String, Bytes, Seen)> = Vec::new();
+        let paths: Vec<String> = texts.keys().cloned().collect();
+        let sizes = store.sizes("", &paths).await?;
+        for ((path, text), size) in texts.into_iter().zip(sizes) {
+            let sha256 = Sha256::of(text.as_bytes());
+            let known = record.files.get(&path).map(|written| &written.file);
+            if known.is_some_and(|known| known.sha256 == sha256) && record.is_kept(&path, size) {
+                continue;
+            }
+            let claim = claim(store, &path, &text, known).await?;
+            let written = Written { file: claim.file, size: text.len() as u64 };
+            record.files.insert(path.clone(), written);
+            if let Some(seen) = claim.due {
+                // Read once, and it is what was built upon.
+                let seen = if path == CATALOG { there.clone() } else { seen };
+                writes.push((path, text.into(), seen));
+            }
+        }
+        // The root comes last: it leads to the others.
+        writes.sort_by_key(|(path, _, _)| (!path.contains('/'), path == INDEX));
+        if !writes.is_empty() || !unwanted.is_empty() {
+            let Some(kept) = keep_record(store, lock, &mut record, &seen).await? else {
+                return Ok(None);
+            };
+            seen = kept;
+        }
+        for (path, bytes, there) in writes {
+            if store.replace(&path, bytes, &there, lock).await?.is_none() {
+                return Ok(None);
+            }
+            if let Some(written) = record.files.get_mut(&path) {
+                written.file.writing = None;
+            }
+        }
+        take_away(store, &mut record, &unwanted).await?;
+        record.folders = folders;
+        Ok(keep_record(store, lock, &mut record, &seen).await?.map(|_| record))
+    }
+
+    /// Puts what is published of each component that is due into the catalogue. Gives their pages.
+    async fn tell(
+        &self,
+        store: &Store,
+        catalog: &mut Catalog,
+        record: &mut Pages,
+        due: &Due,
+    ) -> Result<BTreeMap<String, String>, CommitError> {
+        let mut texts = BTreeMap::new();
+        let is_due = |component: &Component, record: &Pages| {
+            due.folders.contains(&component.folder)
+                || record.basis != Some(self.basis())
+                || !record.folders.contains_key(&component.folder)
+        };
+        for component in &self.config.components {
+            if !is_due(component, record) {
+                continue;
+            }
+            // One that cannot be read was told of; what is known of it stays.
+            let Ok(mut published) = Published::read(store, &component.folder).await else { continue };
+            let Some(basis) = self.basis_of(component, &published) else {
+                catalog.components.retain(|entry| entry.folder != component.folder);
+                record.folders.remove(&component.folder);
+                continue;
+            };
+            let before = catalog.of(&component.folder).filter(|entry| entry.name == component.name);
+            let names = entry::worth_reading(component, &published, before);
+            published.read_records(store, &component.folder, names).await?;
+            let mut entry = entry::entry(component, &published, before);
+            let files: BTreeMap<FileName, String> =
+                self.clients.files(component, &published.manifest);
+            entry.client_files = files.keys().cloned().collect();
+            texts.insert(entry.page(), html::component(catalog, &entry, &files));
+            catalog.put(entry);
+            let told = pages::Told { component: component.name.clone(), basis };
+            record.folders.insert(component.folder.clone(), told);
+        }
+        Ok(texts)
+    }
+}
+
+fn digest(of: &impl serde::Serialize) -> Sha256 {
+    Sha256::of(&serde_json::to_vec(of).expect("its keys are text"))
+}
+
+/// The file of a component's page. The longest names of components leave no room for an ending.
+fn file_of(component: &Component) -> Option<FileName> {
+    format!("{}.html", component.name).parse().ok()
+}
+
+fn path_of(component: &Component) -> String {
+    format!("{}/{}.html", component.folder, component.name)
+}
+
+/// Keeps the record; `None` if another publisher did.
+async fn keep_record(
+    store: &Store,
+    lock: &Lock,
+    record: &mut Pages,
+    seen: &Seen,
+) -> Result<Option<Seen>, StoreError> {
+    let bytes = record.render();
+    if seen.bytes() == Some(&bytes) {
+        return Ok(Some(seen.clone()));
+    }
+    store.replace(&pages::path(), bytes, seen, lock).await
+}
+
+/// Takes files away that are ours, and forgets them.
+async fn take_away(
+    store: &Store,
+    record: &mut Pages,
+    paths: &[String],
+) -> Result<(), StoreError> {
+    for path in paths {
+        if let Some(Written { file, .. }) = record.files.remove(path) {
+            forget(store, path, &file).await?;
+        }
+    }
+    Ok(())
+}
+
+/// What people should know: which pages are somebody else's.
+fn warnings(store: &Store, record: &Pages) -> Vec<String> {
+    let theirs = record.files.iter().filter(|(_, written)| written.file.theirs).map(|(path, _)| {
+        format!(
+            "warning: {} is somebody else's, and stays\n  hint: move it away, or set page = false in [repository]",
+            store.locate(path)
+        )
+    });
+    theirs.collect()
+}
