@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use catalogue::Catalogue;
 use commit::{CommitError, Record};
+use derived::{Derived, Wanted};
 use futures::StreamExt;
 use jiff::Timestamp;
 use thiserror::Error;
@@ -20,8 +21,8 @@ use crate::sign::Signer;
 use crate::store::{Lock, PRIVATE, Seen, Store, StoreError};
 
 pub mod catalogue;
-pub mod clients;
 pub mod commit;
+pub mod derived;
 pub mod left;
 pub mod pages;
 pub mod retention;
@@ -51,15 +52,15 @@ pub fn record_path(folder: &Folder, image: &FileName) -> String {
 
 /// The folders that a sync of a component writes to.
 #[must_use]
-pub fn folders_of(folder: &Folder) -> [String; 5] {
-    let catalogue = catalogue::path(folder);
-    let catalogues = catalogue.rsplit_once('/').map_or("", |(folder, _)| folder);
+pub fn folders_of(folder: &Folder) -> [String; 6] {
+    let above = |path: &str| path.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
     [
         folder.to_string(),
         format!("{PRIVATE}/images/{folder}"),
         ANSWERS.to_owned(),
         format!("{PRIVATE}/mirrors"),
-        catalogues.to_owned(),
+        above(&catalogue::path(folder)),
+        above(&derived::path(derived::CLIENTS, folder)),
     ]
 }
 
@@ -146,6 +147,8 @@ pub struct Published {
     pub manifest: Manifest,
     /// What is no longer offered, and why.
     pub catalogue: Catalogue,
+    /// The files for nodes beside the images.
+    pub clients: Derived,
     /// The manifest as it is served, to be replaced only if it is still this one.
     served: Seen,
     /// The signatures as they are served, in the order of [`SIGNATURES`].
@@ -198,8 +201,15 @@ impl Published {
             Ok(Some(sizes.collect::<BTreeMap<_, _>>()))
         };
         let catalogue = Catalogue::read(store, folder);
-        let ((manifest, served), sizes, (catalogue, remembered)) =
-            futures::try_join!(manifest, sizes, catalogue)?;
+        let clients = async {
+            let path = derived::path(derived::CLIENTS, folder);
+            Ok(Derived::read(store, path).await?)
+        };
+        let ((manifest, served), sizes, (catalogue, remembered), mut clients) =
+            futures::try_join!(manifest, sizes, catalogue, clients)?;
+        if !clients.is_recorded() {
+            clients.files.clone_from(&catalogue.clients);
+        }
         let signatures = SIGNATURES.map(|name| {
             let maybe = sizes.as_ref().is_none_or(|sizes| sizes.contains_key(name));
             let path = path(folder, name);
@@ -209,10 +219,11 @@ impl Published {
         let (gpg, asc) = futures::try_join!(gpg, asc)?;
         let (signatures, records) = ([gpg, asc], BTreeMap::new());
         let (sizes, unreadable) = (sizes.unwrap_or_default(), BTreeMap::new());
-        let clients: Vec<FileName> = catalogue.clients.keys().cloned().collect();
+        let files: Vec<FileName> = clients.files.keys().cloned().collect();
         let mut published = Self {
             manifest,
             catalogue,
+            clients,
             served,
             signatures,
             remembered,
@@ -220,7 +231,7 @@ impl Published {
             records,
             unreadable,
         };
-        published.read_sizes(store, folder, &clients).await?;
+        published.read_sizes(store, folder, &files).await?;
         Ok(published)
     }
 
@@ -270,6 +281,32 @@ impl Published {
         let kept = store.replace(&path, self.catalogue.render(), &self.remembered, lock).await?;
         let raced = || CommitError::Raced { folder: folder.clone() };
         self.remembered = kept.ok_or_else(raced)?;
+        Ok(())
+    }
+
+    /// The files for nodes that are missing, other than they should be, or not wanted any more.
+    #[must_use]
+    pub fn clients_due(&self, wanted: &Wanted) -> Vec<FileName> {
+        self.clients.due(wanted, |name| self.size(name))
+    }
+
+    /// Brings the files for nodes to what is wanted.
+    ///
+    /// # Errors
+    /// The store cannot be read or written; or [`CommitError::Raced`]: read again, and decide again.
+    pub async fn keep_clients(
+        &mut self,
+        place: &Place<'_>,
+        wanted: &Wanted,
+    ) -> Result<(), CommitError> {
+        let Place { store, lock, folder, .. } = *place;
+        let Self { clients, sizes, .. } = self;
+        let size = |name: &FileName| sizes.get(name.as_str()).copied().flatten();
+        let kept = clients.keep((store, lock), folder.as_str(), wanted, size).await?;
+        kept.map_err(|_| CommitError::Raced { folder: folder.clone() })?;
+        if !std::mem::take(&mut self.catalogue.clients).is_empty() {
+            self.keep_catalogue(place).await?;
+        }
         Ok(())
     }
 

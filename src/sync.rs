@@ -6,7 +6,6 @@
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
@@ -14,7 +13,7 @@ use futures::{FutureExt, StreamExt};
 use crate::build::Workshop;
 use crate::config::source::SourceRule;
 use crate::config::{Config, ConfigError, Signing};
-use crate::fetch::{self, Client};
+use crate::fetch::Client;
 use crate::report::{Progress, Told};
 use crate::repository::commit::{Change, CommitError};
 use crate::repository::seal;
@@ -31,6 +30,7 @@ mod outcome;
 mod pages;
 mod prune;
 mod survey;
+mod turns;
 mod verbatim;
 mod waiting;
 
@@ -38,13 +38,14 @@ pub(crate) use attempt::remember;
 use attempt::{Made, attempt};
 use clients::Clients;
 use pages::People;
-pub use clients::{keep_clients, trust_of};
+pub use clients::{keep_clients, outdated, trust_of};
 pub use left::{Left, tend};
 pub use pages::keep_pages;
 pub use outcome::{Outcome, PublishedImage, newest, refusals};
 pub use prune::{Limit, prune, retire};
 use survey::plan_for;
 pub use survey::{Survey, Unsurveyed, survey, survey_all};
+pub(crate) use turns::{in_turn, is_raced};
 
 /// Whether something is really done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,11 +56,8 @@ pub enum Run {
     Real,
 }
 
-/// How often a component is planned anew because another publisher was faster.
-pub(crate) const ATTEMPTS: usize = 5;
-
-/// The same in a sync: several publishers that begin at once each write more than once.
-const PLANS: u32 = 16;
+/// How often a component is planned anew because what was to be built turned out not to be there yet.
+const PLANS: usize = 16;
 
 /// Brings the repository up to date.
 ///
@@ -368,33 +366,18 @@ async fn carry_out_plan(
         return Ok(());
     }
     let mut made = Made::default();
-    for attempted in 1..=PLANS {
+    for _ in 0..PLANS {
         let theirs = survey.memory.theirs().filter(|_| survey.component.is_verbatim());
-        let done = match theirs {
+        let is_absent = in_turn(is_raced, async || match &theirs {
             Some(theirs) => {
-                let attempt = verbatim::attempt(survey, &theirs, shop, place, rules, outcome);
+                let attempt = verbatim::attempt(survey, theirs, shop, place, rules, outcome);
                 attempt.await.map(|()| false)
             }
             None => attempt(survey, shop, place, rules, &mut made, outcome).await,
-        };
-        match done {
-            Err(error) if is_raced(&error) => {
-                let component = survey.component.name.as_str();
-                tracing::debug!(component, "another publisher was faster");
-                stand_back(attempted).await;
-            }
-            Ok(true) => {}
-            done => return done.map(drop),
+        });
+        if !is_absent.await? {
+            return Ok(());
         }
     }
     Err(CommitError::Raced { folder: place.folder.clone() }.into())
-}
-
-/// Waits for a moment that grows, so that publishers that met do not meet again.
-async fn stand_back(attempt: u32) {
-    tokio::time::sleep(fetch::up_to(Duration::from_millis(50) * attempt)).await;
-}
-
-fn is_raced(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref(), Some(CommitError::Raced { .. }))
 }

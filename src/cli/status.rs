@@ -75,6 +75,9 @@ struct Status {
     yanked: Vec<YankedVersion>,
     /// Files that go when their grace is over.
     pending: Vec<Pending>,
+    /// Files for nodes that are missing, or not as they should be.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    client_files: Vec<FileName>,
     errors: Vec<Told>,
 }
 
@@ -143,10 +146,12 @@ pub(super) async fn run(context: &Context, check: bool) -> anyhow::Result<Ended>
     let surveys = sync::survey_all(&config, &shop, &store, signer.as_ref()).await;
     let due = surveys.iter().flatten().map(|survey| survey.plan.deletions().count()).sum();
     let limit = Limit { due, most: config.document.retention.max_delete };
+    let outdated = sync::outdated(&config, signer.as_deref(), &surveys)?;
     let components: Vec<Status> = surveys
         .iter()
-        .map(|survey| match survey {
-            Ok(survey) => status(survey, limit, now),
+        .zip(outdated)
+        .map(|(survey, outdated)| match survey {
+            Ok(survey) => status(survey, outdated, limit, now),
             Err(failed) => unknown(failed),
         })
         .collect();
@@ -211,6 +216,7 @@ fn unknown(failed: &Unsurveyed) -> Status {
         unverified: Vec::new(),
         yanked: Vec::new(),
         pending: Vec::new(),
+        client_files: Vec::new(),
         errors: vec![failed.error.clone()],
     }
 }
@@ -248,7 +254,7 @@ fn text_of_left(left: &Left, now: Timestamp) -> String {
     out
 }
 
-fn status(survey: &Survey, limit: Limit, now: Timestamp) -> Status {
+fn status(survey: &Survey, client_files: Vec<FileName>, limit: Limit, now: Timestamp) -> Status {
     let Survey { component, arches, published, plan, basis, .. } = survey;
     let shelf = repository::shelf::Shelf::new(component, published, survey.upstream.versions());
     let newest = shelf.slots.values().next_back().and_then(|slot| slot.values().next_back());
@@ -271,6 +277,7 @@ fn status(survey: &Survey, limit: Limit, now: Timestamp) -> Status {
         (!errors.is_empty(), State::Failed),
         (left.is_some_and(|left| !left.is_positive()), State::Expired),
         (!missing.is_empty() || plan.sign().is_some() || is_yanked, State::Behind),
+        (!client_files.is_empty(), State::Behind),
         (left.is_some_and(|left| left < WARN), State::Expiring),
         (!plan.waiting.is_empty(), State::Waiting),
     ];
@@ -310,6 +317,7 @@ fn status(survey: &Survey, limit: Limit, now: Timestamp) -> Status {
             })
             .collect(),
         pending: pending.map(|(file, at)| Pending { file, at }).collect(),
+        client_files,
         errors,
     }
 }
@@ -359,6 +367,10 @@ fn text(status: &Status) -> String {
         let reason =
             reason.as_ref().map(|text| format!(": {}", text.escape_debug())).unwrap_or_default();
         let _ = writeln!(out, "  yanked     {version} at {at:.0}{reason}");
+    }
+    if !status.client_files.is_empty() {
+        let names: Vec<&str> = status.client_files.iter().map(FileName::as_str).collect();
+        let _ = writeln!(out, "  for nodes  not up to date: {}", names.join(", "));
     }
     if let Some(first) = status.pending.iter().map(|pending| pending.at).min() {
         let files = count(status.pending.len(), "file");

@@ -136,13 +136,7 @@ pub(super) async fn at_place<T, E>(
             seal::put_keyring(&store, lock, keyring).await?;
         }
         let place = Place { store: &store, lock, folder, signer: &signer };
-        let mut done = work(&place).await;
-        for _ in 1..sync::ATTEMPTS {
-            if !done.as_ref().is_err_and(is_overtaken) {
-                break;
-            }
-            done = work(&place).await;
-        }
+        let done = sync::in_turn(is_overtaken, async || work(&place).await).await;
         // A node must not begin with what was taken out.
         if done.is_ok()
             && let Some(component) = config.components.iter().find(|one| one.folder == *folder)

@@ -7,7 +7,7 @@
 //!
 //! Knows nothing of upstreams, and decides nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::SnapshotError;
 use super::commit::Gone;
+use super::derived::DerivedFile;
 use crate::name::{FileName, Folder, Sha256};
 use crate::store::{Seen, Store};
 use crate::version::Version;
@@ -51,35 +52,13 @@ pub struct Catalogue {
     /// ours from somebody else's where a crash left the old signature in place.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pledges: Vec<String>,
-    /// The files for nodes beside the images, as they were written last.
+    /// The files for nodes beside the images, from before they had a record of their own: they go there
+    /// when they are next looked after.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub clients: BTreeMap<FileName, ClientFile>,
+    pub clients: BTreeMap<FileName, DerivedFile>,
     /// Whether the folder is another's, byte for byte: its manifest is not ours to sign.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub verbatim: bool,
-}
-
-/// A file that tells nodes how to follow the component.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ClientFile {
-    /// What ours is.
-    pub sha256: Sha256,
-    /// Whether somebody else's has its place, which stays.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub theirs: bool,
-    /// While ours is being written: what else of ours may have its place. A run that is killed leaves
-    /// one of them or the other, and neither is somebody else's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub writing: Option<BTreeSet<Sha256>>,
-}
-
-impl ClientFile {
-    /// Whether bytes of this digest are ours.
-    #[must_use]
-    pub fn is_ours(&self, sha256: Sha256) -> bool {
-        self.sha256 == sha256
-            || self.writing.as_ref().is_some_and(|before| before.contains(&sha256))
-    }
 }
 
 /// A version that is waited for.

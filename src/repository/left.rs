@@ -11,21 +11,23 @@ use jiff::Timestamp;
 
 use super::commit::{CommitError, Gone, Removal};
 use super::shelf::Shelf;
-use super::{Place, Published, catalogue, clients, retention};
+use super::{Place, Published, catalogue, derived, retention};
 use crate::name::{FileName, Folder};
-use crate::store::{Store, StoreError};
+use crate::store::{PRIVATE, Store, StoreError};
 
-/// The folders with a catalogue that are not among `claimed`, by name. Each that was ever signed has
-/// one.
+/// The folders with a catalogue, or with files for nodes, that are not among `claimed`, by name. Each
+/// that was ever signed has the one.
 ///
 /// # Errors
 /// The store cannot be read.
 pub async fn find(store: &Store, claimed: &BTreeSet<Folder>) -> Result<Vec<Folder>, StoreError> {
-    let below = store.names_below(catalogue::FOLDERS).await?;
+    let clients = format!("{PRIVATE}/{}", derived::CLIENTS);
+    let (mut below, clients) =
+        futures::try_join!(store.names_below(catalogue::FOLDERS), store.names_below(&clients))?;
+    below.extend(clients);
     let folders = below.iter().filter_map(|name| name.strip_suffix(".json")?.parse().ok());
-    let mut left: Vec<Folder> = folders.filter(|folder| !claimed.contains(folder)).collect();
-    left.sort();
-    Ok(left)
+    let left: BTreeSet<Folder> = folders.filter(|folder| !claimed.contains(folder)).collect();
+    Ok(left.into_iter().collect())
 }
 
 /// What became of a folder that was let go.
@@ -58,10 +60,8 @@ pub async fn retire(place: &Place<'_>, now: Timestamp) -> Result<Retired, Commit
         retention::retire(place, &mut published, &Shelf::default(), &removals, now).await?;
     }
     // They would set nodes up for what is not there.
-    let clients: Vec<FileName> = published.catalogue.clients.keys().cloned().collect();
-    if !clients.is_empty() {
-        clients::take_away(place, &mut published, &clients).await?;
-        published.keep_catalogue(place).await?;
+    if !published.clients.files.is_empty() {
+        published.keep_clients(place, &BTreeMap::new()).await?;
     }
     Ok(Retired { images, strangers })
 }

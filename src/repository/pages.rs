@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::catalogue::ClientFile;
+use super::derived::DerivedFile;
 use crate::name::{ComponentName, Folder, Sha256};
 use crate::store::{PRIVATE, Seen, Store, StoreError};
 
@@ -46,7 +46,7 @@ pub struct Told {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Written {
     /// Which.
-    pub file: ClientFile,
+    pub file: DerivedFile,
     /// Its length in bytes.
     pub size: u64,
 }

@@ -1,32 +1,28 @@
 //! What nodes need, beside the images; and what they will take, before they do.
 //!
 //! Owns when the files for nodes are written: only where they differ from what was written last, which
-//! the catalogue knows, so that a run without work asks for none of them. A file that somebody else put
+//! their record knows, so that a run without work asks for none of them. A file that somebody else put
 //! there stays. Also whose lines nodes may take: those that this repository made, or that upstream has.
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use url::Url;
 
-use super::{Survey, stand_back};
+use super::turns::in_turn;
+use super::{Survey, Unsurveyed};
 use crate::client::emulate::{self, Misled};
 use crate::client::{Offer, Offered, Trust, butane, ignition, is_told, machine, script, transfer};
-use crate::config::{Component, Config};
+use crate::config::{Component, Config, ConfigError};
 use crate::image::Image;
 use crate::manifest::Manifest;
-use crate::name::{Arch, FileName, Sha256};
+use crate::name::{Arch, FileName};
 use crate::plan::Upstream;
 use crate::report::Told;
-use crate::repository::clients::{Claim, claim, take_away};
 use crate::repository::commit::{CommitError, Record};
 use crate::repository::{self, MANIFEST, Place, Published};
-use crate::sign::{Keyring, Signer};
+use crate::sign::{self, Keyring, Signer};
 use crate::store::Store;
 use crate::version::Version;
-
-/// How often files for nodes are tried where another publisher writes them, too.
-const KEEP: u32 = 8;
 
 /// What all files for nodes are made of, besides their component.
 #[derive(Debug)]
@@ -50,7 +46,7 @@ pub fn trust_of(config: &Config, keyring: Option<&Keyring>) -> Trust {
 /// Brings the files of one component to what is published of it, after a change that is no sync.
 ///
 /// # Errors
-/// The store cannot be read or written, or another publisher is at it: the next sync does it.
+/// The store cannot be read or written.
 pub async fn keep_clients(
     config: &Config,
     component: &Component,
@@ -60,6 +56,28 @@ pub async fn keep_clients(
     let mut published = Published::read(place.store, place.folder).await?;
     let clients = Clients::of(config, Some(place.signer), keyring);
     clients.keep(component, place, &mut published).await
+}
+
+/// The files for nodes that the next sync writes, or takes away: nodes that begin now begin with what is
+/// out of date. None where the signing key is not at hand.
+///
+/// # Errors
+/// The keyring cannot be read.
+pub fn outdated(
+    config: &Config,
+    signer: Option<&Signer>,
+    surveys: &[Result<Survey, Unsurveyed>],
+) -> Result<Vec<Vec<FileName>>, ConfigError> {
+    let keyring = match signer {
+        Some(signer) => sign::client_keyring(config, signer)?,
+        None => None,
+    };
+    let clients = Clients::of(config, signer, keyring.as_ref());
+    let due = surveys.iter().map(|survey| match survey {
+        Ok(survey) => clients.due(&survey.component, &survey.published),
+        Err(_) => Vec::new(),
+    });
+    Ok(due.collect())
 }
 
 impl<'c> Clients<'c> {
@@ -85,106 +103,83 @@ impl<'c> Clients<'c> {
         files(&offer).unwrap_or_default()
     }
 
-    /// Whether a file lacks, is another one than was written, or is not wanted any more.
-    pub(super) fn is_due(&self, component: &Component, published: &Published) -> bool {
-        self.known && !are_kept(published, &self.files(component, &published.manifest))
+    /// The files that lack, are others than were written, or are not wanted any more.
+    pub(super) fn due(&self, component: &Component, published: &Published) -> Vec<FileName> {
+        if !self.known {
+            return Vec::new();
+        }
+        published.clients_due(&self.files(component, &published.manifest))
     }
 
-    /// The same where other publishers may be at it: what they wrote is read, and it is tried again. Whoever
-    /// is last has the newest manifest; if that is never us, the next sync sees what is due.
+    /// Whether they are to be looked after.
+    pub(super) fn is_due(&self, component: &Component, published: &Published) -> bool {
+        let is_recorded = published.catalogue.clients.is_empty();
+        let is_readable = published.clients.problem.is_none();
+        self.known && !(is_recorded && is_readable && self.due(component, published).is_empty())
+    }
+
+    /// Brings the files of a component to what is published of it, and gives warnings for people. What
+    /// another publisher wrote meanwhile is read, and it is tried again: whoever is last has the newest
+    /// manifest. If that is never us, the next sync sees what is due, and nothing is wrong.
     ///
     /// # Errors
     /// The store cannot be read or written.
-    pub(super) async fn keep_in_turn(
-        &self,
-        component: &Component,
-        place: &Place<'_>,
-        published: &mut Published,
-    ) -> Result<Vec<String>, CommitError> {
-        for attempt in 1..=KEEP {
-            match self.keep(component, place, published).await {
-                Err(CommitError::Raced { .. }) => {}
-                done => return done,
-            }
-            stand_back(attempt).await;
-            *published = Published::read(place.store, place.folder).await?;
-        }
-        tracing::debug!(component = component.name.as_str(), "others keep the files for nodes");
-        Ok(Vec::new())
-    }
-
-    /// Writes the files that differ, and takes away those that are not wanted any more. Gives warnings
-    /// for people.
-    ///
-    /// The catalogue learns what will be written before that is, and afterwards that it was: whenever a
-    /// run is killed, what it leaves is known to be ours.
-    ///
-    /// # Errors
-    /// The store cannot be read or written; or [`CommitError::Raced`].
     pub(super) async fn keep(
         &self,
         component: &Component,
         place: &Place<'_>,
         published: &mut Published,
     ) -> Result<Vec<String>, CommitError> {
-        let Place { store, lock, folder, .. } = *place;
-        let files = self.files(component, &published.manifest);
-        if !self.known || are_kept(published, &files) {
-            return Ok(warnings(store, component, published));
-        }
-        let raced = || CommitError::Raced { folder: folder.clone() };
-        let before = published.catalogue.clients.clone();
-        let mut due = Vec::new();
-        for (name, text) in &files {
-            if is_kept(published, name, text) {
-                continue;
+        let mut told = warnings(place.store, component, published);
+        let mut is_read = true;
+        let kept = in_turn(is_overtaken, async || {
+            if !std::mem::take(&mut is_read) {
+                *published = Published::read(place.store, place.folder).await?;
             }
-            let path = repository::path(folder, name.as_str());
-            let Claim { file, due: seen } = claim(store, &path, text, before.get(name)).await?;
-            if let Some(seen) = seen {
-                due.push((name, path, Bytes::copy_from_slice(text.as_bytes()), seen));
+            if self.is_due(component, published) {
+                let wanted = self.files(component, &published.manifest);
+                told = unreadable(place.store, component, published).into_iter().collect();
+                published.keep_clients(place, &wanted).await?;
+                told.extend(theirs(place.store, component, published));
             }
-            published.catalogue.clients.insert(name.clone(), file);
-        }
-        if published.catalogue.clients != before {
-            published.keep_catalogue(place).await?;
-        }
-        for (name, path, bytes, seen) in &due {
-            store.replace(path, bytes.clone(), seen, lock).await?.ok_or_else(raced)?;
-            if let Some(file) = published.catalogue.clients.get_mut(*name) {
-                file.writing = None;
+            Ok(())
+        });
+        match kept.await {
+            Err(CommitError::Raced { .. }) => {
+                let component = component.name.as_str();
+                tracing::debug!(component, "others keep the files for nodes");
             }
+            kept => kept?,
         }
-        let unwanted = before.into_keys().filter(|name| !files.contains_key(name));
-        let unwanted: Vec<FileName> = unwanted.collect();
-        take_away(place, published, &unwanted).await?;
-        if !due.is_empty() || !unwanted.is_empty() {
-            published.keep_catalogue(place).await?;
-        }
-        Ok(warnings(store, component, published))
+        Ok(told)
     }
 }
 
-/// Whether these files are all there are, and each as it was written last.
-fn are_kept(published: &Published, files: &BTreeMap<FileName, String>) -> bool {
-    files.len() == published.catalogue.clients.len()
-        && files.iter().all(|(name, text)| is_kept(published, name, text))
+fn is_overtaken(error: &CommitError) -> bool {
+    matches!(error, CommitError::Raced { .. })
 }
 
-/// Whether a file is as it was written last, as far as its length tells; or somebody else's, as before.
-fn is_kept(published: &Published, name: &FileName, text: &str) -> bool {
-    let there = published.size(name);
-    let is_whole = there == Some(text.len() as u64);
-    published.catalogue.clients.get(name).is_some_and(|known| {
-        let is_right = if known.theirs { there.is_some() && !is_whole } else { is_whole };
-        known.sha256 == Sha256::of(text.as_bytes()) && known.writing.is_none() && is_right
+/// What people should know of files for nodes.
+pub(super) fn warnings(store: &Store, component: &Component, published: &Published) -> Vec<String> {
+    let unreadable = unreadable(store, component, published);
+    unreadable.into_iter().chain(theirs(store, component, published)).collect()
+}
+
+/// That nobody can read which of them are ours.
+fn unreadable(store: &Store, component: &Component, published: &Published) -> Option<String> {
+    let clients = &published.clients;
+    clients.problem.as_ref().map(|problem| {
+        format!(
+            "warning: {}: {} cannot be read, and is written anew: {problem}",
+            component.name,
+            store.locate(clients.path())
+        )
     })
 }
 
-/// What people should know of files for nodes: which of them are somebody else's.
-pub(super) fn warnings(store: &Store, component: &Component, published: &Published) -> Vec<String> {
-    let theirs = published.catalogue.clients.iter().filter(|(_, file)| file.theirs);
-    let told = theirs.map(|(name, _)| {
+/// Which of them are somebody else's.
+fn theirs(store: &Store, component: &Component, published: &Published) -> Vec<String> {
+    let told = published.clients.theirs().map(|name| {
         let path = repository::path(&component.folder, name.as_str());
         format!(
             "warning: {} is somebody else's, and stays\n  hint: move it away, or set client-files = false in [repository]",

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{ATTEMPTS, Run, contained, is_raced, signer_to_look};
+use super::{Run, contained, in_turn, is_raced, signer_to_look};
 use crate::config::Config;
 use crate::name::{FileName, Folder};
 use crate::plan::Why;
@@ -112,14 +112,9 @@ pub async fn tend(store: Store, config: &Config, run: Run) -> anyhow::Result<Vec
             for left in found.iter_mut().filter(|left| left.is_due()) {
                 let folder = left.folder.clone();
                 let place = Place { store: &store, lock, folder: &folder, signer: &signer };
-                let mut done = Ok(());
-                for _ in 0..ATTEMPTS {
-                    done = contained(look_after(&place, config, left)).await;
-                    if !done.as_ref().is_err_and(is_raced) {
-                        break;
-                    }
-                }
-                if let Err(error) = done {
+                let done =
+                    in_turn(is_raced, async || contained(look_after(&place, config, left)).await);
+                if let Err(error) = done.await {
                     left.errors.push(Told::of(folder.as_str(), error.as_ref()));
                 }
             }
@@ -167,7 +162,7 @@ async fn look_after(place: &Place<'_>, config: &Config, left: &mut Left) -> anyh
     let (now, grace) = (Timestamp::now(), config.document.retention.grace);
     let most = left.deleted.len();
     let mut published = Published::read(store, folder).await?;
-    if left.signed.take().is_some() {
+    if left.signed.is_some() {
         left.signed = Seal::of(&published).due(signer, now)?;
         if left.signed.is_some() {
             let change = Change { sign: true, ..Change::default() };

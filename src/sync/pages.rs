@@ -9,22 +9,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use super::clients::Clients;
-use super::{Survey, Unsurveyed, stand_back, trust_of};
+use super::turns::in_turn;
+use super::{Survey, Unsurveyed, trust_of};
 use crate::client::{Offer, Trust, inert};
 use crate::config::{Component, Config};
 use crate::name::{FileName, Folder, Sha256};
 use crate::page::catalog::{self, Catalog};
 use crate::page::{self, CATALOG, FEED, INDEX, entry, feed, html};
 use crate::report::Told;
-use crate::repository::clients::{claim, forget};
+use crate::repository::derived;
 use crate::repository::commit::CommitError;
 use crate::repository::pages::{self, Pages, Written};
 use crate::repository::{Place, Published};
 use crate::sign::{KEYRING, Keyring};
 use crate::store::{Lock, PRIVATE, Seen, Store, StoreError};
-
-/// How often pages are tried where another publisher writes them, too.
-const KEEP: u32 = 8;
 
 /// What all pages are made of, besides what is published.
 #[derive(Debug)]
@@ -173,7 +171,7 @@ impl<'c> People<'c> {
         let is_signed = published.signatures().any(|(_, signature)| signature.is_some());
         let yanked: Vec<_> = published.catalogue.yanked.iter().map(|(v, y)| (v, y.at, &y.reason)).collect();
         let files: Vec<_> =
-            published.catalogue.clients.iter().map(|(name, file)| (name, file.sha256)).collect();
+            published.clients.files.iter().map(|(name, file)| (name, file.sha256)).collect();
         let changelog = Offer::to_try(component, &[]).changelog();
         let told = (&component.name, &component.description, &component.homepage, changelog);
         Some(digest(&(self.basis(), told, manifest, is_signed, yanked, files)))
@@ -199,14 +197,15 @@ impl<'c> People<'c> {
         for folder in ["", PRIVATE] {
             store.sweep(folder, lock)?;
         }
-        for attempt in 1..=KEEP {
-            match self.attempt(store, lock, due, gone).await? {
-                Some(record) => return Ok(warnings(store, &record)),
-                None => stand_back(attempt).await,
+        let attempt = || async { self.attempt(store, lock, due, gone).await.map_err(Some)?.ok_or(None) };
+        match in_turn(Option::is_none, attempt).await {
+            Ok(record) => Ok(warnings(store, &record)),
+            Err(Some(error)) => Err(error),
+            Err(None) => {
+                tracing::debug!("others keep the pages");
+                Ok(Vec::new())
             }
         }
-        tracing::debug!("others keep the pages");
-        Ok(Vec::new())
     }
 
     /// One attempt; `None` if another publisher was faster.
@@ -264,7 +263,7 @@ impl<'c> People<'c> {
             if known.is_some_and(|known| known.sha256 == sha256) && record.is_kept(&path, size) {
                 continue;
             }
-            let claim = claim(store, &path, &text, known).await?;
+            let claim = derived::claim(store, &path, &text, known).await?;
             let written = Written { file: claim.file, size: text.len() as u64 };
             record.files.insert(path.clone(), written);
             if let Some(seen) = claim.due {
@@ -370,7 +369,7 @@ async fn take_away(
 ) -> Result<(), StoreError> {
     for path in paths {
         if let Some(Written { file, .. }) = record.files.remove(path) {
-            forget(store, path, &file).await?;
+            derived::take_away(store, path, &file).await?;
         }
     }
     Ok(())

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::outcome::{Outcome, newest};
-use super::{ATTEMPTS, Run, contained, is_raced};
+use super::{Run, contained, in_turn, is_raced};
 use crate::config::{Component, Config};
 use crate::name::{Arch, ComponentName, FileName};
 use crate::report::{Told, count};
@@ -107,14 +107,10 @@ pub async fn prune(config: &Config, run: Run, most: usize) -> anyhow::Result<Vec
         outcome.deleted.clear();
         let place =
             Place { store: &store, lock: &lock, folder: &component.folder, signer: &signer };
-        let mut done = Ok(());
-        for _ in 0..ATTEMPTS {
-            done = contained(let_go(config, component, &place, limit, outcome)).await;
-            if !done.as_ref().is_err_and(is_raced) {
-                break;
-            }
-        }
-        if let Err(error) = done {
+        let done = in_turn(is_raced, async || {
+            contained(let_go(config, component, &place, limit, outcome)).await
+        });
+        if let Err(error) = done.await {
             outcome.errors.push(Told::of(component.name.as_str(), error.as_ref()));
         }
     }

@@ -66,7 +66,7 @@ pub(super) async fn attempt(
         }
     }
     // What we told nodes of it does not fit any more.
-    outcome.warnings = clients.keep_in_turn(component, place, &mut published).await?;
+    outcome.warnings = clients.keep(component, place, &mut published).await?;
     outcome.warnings.extend(given_up);
     arrived.sort_by(|a: &PublishedImage, b| a.image.cmp(&b.image));
     outcome.published.extend(arrived);

@@ -240,6 +240,77 @@ fn what_is_gone_or_cut_short_is_written_again() {
 }
 
 #[test]
+fn status_tells_what_is_missing_or_not_as_it_should_be() {
+    let repo = published();
+    let status = |args: &[&str]| repo.publish(&[&["status"], args].concat());
+    assert!(!status(&[]).ok().stdout.contains("for nodes"));
+    fs::remove_file(repo.path("public/x/x.transfer")).unwrap();
+    repo.write("public/x/x.bu", "");
+    status(&[]).code(3).prints(&["x: behind", "  for nodes  not up to date: x.bu, x.transfer\n"]);
+    status(&["--check"]).code(3).prints(&["BEHIND: 1 of 1 component: x behind"]);
+    let json = status(&["--json"]).code(3).json();
+    assert_eq!(json["components"][0]["client_files"], serde_json::json!(["x.bu", "x.transfer"]));
+    repo.sync().ok();
+    status(&[]).ok();
+    // So does a new address.
+    let text = fs::read_to_string(repo.path("publish.toml")).unwrap();
+    repo.write("publish.toml", text.replace("files.example.com", "new.example.com"));
+    status(&[]).code(3).prints(&["x.transfer"]);
+}
+
+const RECORD: &str = "public/.publish/clients/x.json";
+
+#[test]
+fn what_an_older_publish_wrote_is_ours() {
+    const CATALOGUE: &str = "public/.publish/folders/x.json";
+    let repo = published();
+    let read = |path: &str| -> Value {
+        serde_json::from_slice(&fs::read(repo.path(path)).unwrap()).unwrap()
+    };
+    let age = || {
+        let mut catalogue = read(CATALOGUE);
+        catalogue["clients"] = read(RECORD)["files"].clone();
+        repo.write(CATALOGUE, catalogue.to_string());
+        fs::remove_file(repo.path(RECORD)).unwrap();
+    };
+    let is_new = || {
+        assert_eq!(read(CATALOGUE)["clients"], Value::Null);
+        assert_eq!(read(RECORD)["files"].as_object().unwrap().len(), 6);
+    };
+    age();
+    repo.publish(&["verify"]).ok().prints(&["6 files for nodes"]);
+    repo.publish(&["status"]).ok();
+    repo.sync().ok().prints(&["nothing to do"]);
+    is_new();
+    let before = repo.snapshot();
+    repo.sync().ok();
+    assert_eq!(repo.snapshot(), before);
+    // Neither is it a stranger's where it is to be written anew.
+    age();
+    repo.release("x", "1.1", "x 1.1");
+    let ran = repo.sync().ok();
+    assert!(!ran.stderr.contains("warning"), "{ran}");
+    assert!(beside(&repo, "x.bu").contains("x-1.1-x86-64.raw"));
+    is_new();
+    // Nor where it is to go.
+    age();
+    fs::remove_file(repo.path("components/x.toml")).unwrap();
+    repo.publish(&["retire", "x"]).ok();
+    assert!(!repo.path("public/x/x.sh").exists());
+}
+
+#[test]
+fn a_record_that_cannot_be_read_is_written_anew_and_told() {
+    let repo = published();
+    let whole = fs::read(repo.path(RECORD)).unwrap();
+    repo.write(RECORD, "nonsense");
+    repo.publish(&["verify"]).prints(&["warning: .publish/clients/x.json: cannot be read"]);
+    repo.sync().ok().says(&["warning: x: public/.publish/clients/x.json cannot be read, and is"]);
+    assert!(fs::read(repo.path(RECORD)).unwrap() == whole);
+    assert!(!repo.sync().ok().stderr.contains("warning"));
+}
+
+#[test]
 fn the_files_of_a_retired_folder_go_with_it() {
     let repo = published();
     repo.write("public/x/x.sh", "mine\n");

@@ -18,8 +18,8 @@ use publish::image::Image;
 use publish::name::{Folder, Sha256};
 use publish::report::Progress;
 use publish::repository::Published;
-use publish::repository::catalogue::ClientFile;
 use publish::repository::commit::{self, Change, CommitError, Record};
+use publish::repository::derived::DerivedFile;
 use publish::sign::key::Kind;
 use publish::sign::{Signer, SigningKey};
 use publish::store::{Access, Store};
@@ -355,8 +355,8 @@ fn every_crash_of_files_for_nodes(name: &str, before: &Before) {
             assert!(text.contains("https://three.example.com/"), "{file}: {text}");
         }
         let published = Published::read(&store, &"x".parse().unwrap()).await.unwrap();
-        let is_settled = |file: &ClientFile| !file.theirs && file.writing.is_none();
-        assert!(published.catalogue.clients.values().all(is_settled));
+        let is_settled = |file: &DerivedFile| !file.theirs && file.writing.is_none();
+        assert!(published.clients.files.values().all(is_settled));
     };
     let wanted = BTreeMap::from([("x", vec!["x-1.0-x86-64.raw".to_owned()])]);
     break_everywhere(name, before, &wanted, &[], work, heal);

@@ -16,6 +16,7 @@ use publish::config::component;
 use publish::image::Image;
 use publish::name::{FileName, Folder};
 use publish::repository::commit::{self, Change, CommitError, Gone, Record, Removal};
+use publish::repository::derived::Wanted;
 use publish::repository::shelf::Shelf;
 use publish::repository::yank::{self, YankError};
 use publish::repository::{Place, Published, retention};
@@ -325,6 +326,77 @@ async fn a_deletion_and_who_wants_the_file_back_in_every_order() {
     }
     assert!(same > 50 && other > 50, "{same} came back, {other} got another name");
     eprintln!("a deletion against a return: {SCHEDULES} schedules, {same} came back");
+}
+
+/// Two files for nodes.
+fn wanted(text: &str) -> Wanted {
+    let name = |name: &str| name.parse::<FileName>().unwrap();
+    [(name("x.sh"), format!("{text}\n")), (name("x.bu"), format!("{text}: the other\n"))].into()
+}
+
+/// Writes them once; gives whether nobody was faster.
+async fn keep(store: &Store, text: &str) -> bool {
+    let folder: Folder = "x".parse().unwrap();
+    let lock = store.lock().await.unwrap();
+    let place = Place { store, lock: &lock, folder: &folder, signer: &Signer::Unsigned };
+    let mut published = Published::read(store, &folder).await.unwrap();
+    let kept = published.keep_clients(&place, &wanted(text)).await;
+    if matches!(kept, Err(CommitError::Raced { .. })) {
+        return false;
+    }
+    kept.unwrap();
+    assert_eq!(published.clients.theirs().count(), 0, "{text}");
+    true
+}
+
+/// Publishers that write the files for nodes stand in the way of nobody who publishes; whoever is overtaken
+/// tries again, and whatever they leave is known to be ours.
+#[tokio::test]
+async fn files_for_nodes_in_every_order() {
+    const SCHEDULES: u64 = 2_000;
+    let temporary = tempfile::tempdir().unwrap();
+    let folder: Folder = "x".parse().unwrap();
+    let made = |version: &str| {
+        let name = format!("x-{version}-x86-64.raw");
+        image(temporary.path(), &name, version.as_bytes())
+    };
+    let before = InMemory::new();
+    let store = Store::with_objects(Arc::new(before.clone()));
+    let images = vec![made("1.0")];
+    publish(store.clone(), Wish { images, ..Wish::default() }, Arc::default()).await;
+    assert!(keep(&store, "before").await);
+    let (new, lost) = (made("1.1"), Arc::new(AtomicUsize::new(0)));
+    for seed in 0..SCHEDULES {
+        let objects = before.fork();
+        let mut random = StdRng::seed_from_u64(seed);
+        let keeper = |text: &'static str| -> Box<dyn FnOnce(Store) -> Publisher> {
+            let lost = lost.clone();
+            Box::new(move |store| {
+                Box::pin(async move {
+                    lost.fetch_add(usize::from(!keep(&store, text).await), Ordering::SeqCst);
+                })
+            })
+        };
+        let commits: Box<dyn FnOnce(Store) -> Publisher> = Box::new(|store| {
+            let (folder, images) = (folder.clone(), [new.clone()]);
+            Box::pin(async move {
+                let lock = store.lock().await.unwrap();
+                let published = Published::read(&store, &folder).await.unwrap();
+                let change = Change { images: &images, ..Change::default() };
+                let signer = Signer::Unsigned;
+                let done = commit::commit(&store, &lock, &folder, &published, &change, &signer);
+                done.await.expect("nobody else changes the manifest");
+            })
+        });
+        race(&objects, [keeper("one"), keeper("two"), keeper("three"), commits], &mut random).await;
+        let store = Store::with_objects(Arc::new(objects));
+        assert!(keep(&store, "after").await, "seed {seed}: alone, it heals");
+        for (name, text) in wanted("after") {
+            let there = store.read(&format!("x/{name}")).await.unwrap().unwrap();
+            assert_eq!(there, text, "seed {seed}: {name}");
+        }
+    }
+    assert!(lost.load(Ordering::SeqCst) > 100, "they never met");
 }
 
 /// The yank of 1.2 stands, and each file is listed or remembered as one that is to go.

@@ -146,7 +146,7 @@ fn every_revision_goes_with_its_version() {
 fn what_cannot_be_yanked_is_told() {
     let repo = published();
     let before = repo.manifest("x");
-    let catalogue = fs::read(repo.path(CATALOGUE)).unwrap();
+    let catalogue = fs::read(repo.path(CATALOGUE)).ok();
     repo.publish(&["yank", "x", "9.9"])
         .code(2)
         .says(&["version `9.9` is not published in x", "hint: published: 1.0, 1.1, 1.2"]);
@@ -158,7 +158,7 @@ fn what_cannot_be_yanked_is_told() {
     repo.publish(&["yank", "x", "1/0"]).code(2);
     repo.publish(&["yank", "x"]).code(2);
     assert_eq!(repo.manifest("x"), before);
-    assert_eq!(fs::read(repo.path(CATALOGUE)).unwrap(), catalogue);
+    assert_eq!(fs::read(repo.path(CATALOGUE)).ok(), catalogue);
     // Not even a store is made.
     let repo = Repo::new();
     repo.simple("x");

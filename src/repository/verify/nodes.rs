@@ -1,11 +1,12 @@
-//! The files for nodes beside the images, which no manifest lists: checked against the catalogue, where
+//! The files for nodes beside the images, which no manifest lists: checked against their record, where
 //! that is at hand. A web server does not give it out.
 
 use bytes::Bytes;
 
 use super::{Look, Origin, Verified, VerifyError};
 use crate::name::{Folder, Sha256};
-use crate::repository::catalogue::{self, Catalogue, ClientFile};
+use crate::repository::catalogue::{self, Catalogue};
+use crate::repository::derived::{self, Derived, DerivedFile};
 
 /// Looks at each file that was written for nodes.
 ///
@@ -22,18 +23,26 @@ pub(super) async fn check(
         return Ok(());
     }
     // Who may not read what publish keeps for itself verifies what is served all the same.
-    let read = origin.read("", &catalogue::path(&known_as), look.client).await;
-    let Some(bytes) = read.ok().flatten() else { return Ok(()) };
-    let catalogue: Catalogue = match serde_json::from_slice(&bytes) {
-        Ok(catalogue) => catalogue,
-        Err(error) => {
-            let path = catalogue::path(&known_as);
-            verified.warning(&path, format!("cannot be read: {error}"));
+    let read = async |path: &str| origin.read("", path, look.client).await.ok().flatten();
+    let mut path = derived::path(derived::CLIENTS, &known_as);
+    let files = if let Some(bytes) = read(&path).await {
+        Derived::parse(&bytes)
+    } else {
+        // What was written before they had a record of their own is in the catalogue.
+        path = catalogue::path(&known_as);
+        let Some(bytes) = read(&path).await else { return Ok(()) };
+        let catalogue = serde_json::from_slice::<Catalogue>(&bytes);
+        catalogue.map(|catalogue| catalogue.clients).map_err(|error| error.to_string())
+    };
+    let files = match files {
+        Ok(files) => files,
+        Err(problem) => {
+            verified.warning(&path, format!("cannot be read: {problem}"));
             return Ok(());
         }
     };
     let names = origin.list(folder).await?;
-    for (name, known) in &catalogue.clients {
+    for (name, known) in &files {
         let name = name.as_str();
         verified.clients += 1;
         let is_there = names.iter().any(|there| there == name);
@@ -52,7 +61,7 @@ pub(super) async fn check(
     Ok(())
 }
 
-fn judge(name: &str, known: &ClientFile, bytes: Option<&Bytes>, verified: &mut Verified) {
+fn judge(name: &str, known: &DerivedFile, bytes: Option<&Bytes>, verified: &mut Verified) {
     let digest = bytes.map(|bytes| Sha256::of(bytes));
     if digest == Some(known.sha256) {
         return;
