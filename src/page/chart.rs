@@ -75,7 +75,8 @@ pub fn of(entry: &Entry) -> Option<Chart> {
         versions.insert(&earlier.version, (true, earlier.sizes.clone()));
     }
     for release in &entry.versions {
-        let sizes = release.images.iter().filter_map(|image| Some((image.architecture, image.size?)));
+        let sizes =
+            release.images.iter().filter_map(|image| Some((image.architecture, image.size?)));
         versions.insert(&release.version, (false, sizes.collect()));
     }
     versions.retain(|_, (_, sizes)| !sizes.is_empty());

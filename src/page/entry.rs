@@ -5,9 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::catalog::{
-    Changes, Earlier, Entry, FileChanges, Item, Names, Release, Yanked,
-};
+use super::catalog::{Changes, Earlier, Entry, FileChanges, Item, Names, Release, Yanked};
 use crate::client::{Offer, Offered, emulate, inert};
 use crate::config::Component;
 use crate::image::contents::Contents;
@@ -85,11 +83,8 @@ pub fn entry(component: &Component, published: &Published, before: Option<&Entry
         };
         releases.entry(image.shown.clone()).or_default().push(item);
     });
-    let versions: Vec<Release> = releases
-        .into_iter()
-        .rev()
-        .map(|(version, images)| Release { version, images })
-        .collect();
+    let versions: Vec<Release> =
+        releases.into_iter().rev().map(|(version, images)| Release { version, images }).collect();
     let catalogue = &published.catalogue;
     let mut yanked: Vec<Yanked> = catalogue
         .yanked
@@ -125,11 +120,7 @@ pub fn entry(component: &Component, published: &Published, before: Option<&Entry
     }
 }
 
-fn item(
-    published: &Published,
-    image: &Offered,
-    previous: Option<(&Version, &FileName)>,
-) -> Item {
+fn item(published: &Published, image: &Offered, previous: Option<(&Version, &FileName)>) -> Item {
     let record = published.recorded(&image.name);
     let size = |name| published.recorded(name).map(|record| record.size).or(published.size(name));
     let changes = previous.and_then(|(version, name)| {
@@ -229,4 +220,61 @@ fn earlier(before: Option<&Entry>, versions: &[Release], yanked: &[Yanked]) -> V
             })
     });
     all.into_values().rev().take(REMEMBERED).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::page::tests;
+
+    fn contents(paths: &[(&str, u64)], depth: Option<usize>) -> Contents {
+        let paths = paths.iter().map(|(path, size)| ((*path).to_owned(), *size)).collect();
+        Contents { files: 0, bytes: 0, paths, depth }
+    }
+
+    #[test]
+    fn files_come_go_and_grow() {
+        let own = "usr/lib/extension-release.d/extension-release.x-1";
+        let before = contents(&[("usr/bin/x", 1), ("usr/bin/y", 1), (own, 1)], None);
+        let after = contents(&[("usr/bin/x", 2), ("usr/bin/z", 1)], None);
+        let changes = compare(&before, &after);
+        assert_eq!(changes.added.names, ["usr/bin/z"]);
+        assert_eq!(changes.removed.names, ["usr/bin/y"]);
+        assert_eq!(changes.resized.names, ["usr/bin/x"]);
+        // Of one, only the folders are known.
+        let summed = contents(&[("usr/bin/", 2)], Some(2));
+        assert_eq!(
+            compare(&before, &summed),
+            FileChanges {
+                removed: Names { count: 1, names: vec!["usr/lib/".to_owned()] },
+                ..FileChanges::default()
+            }
+        );
+        let many: Vec<String> = (0..100).map(|n| format!("usr/{n}")).collect();
+        let many: Vec<(&str, u64)> = many.iter().map(|path| (path.as_str(), 0)).collect();
+        let changes = compare(&contents(&[], None), &contents(&many, None));
+        assert_eq!((changes.added.count, changes.added.names.len()), (100, TOLD));
+    }
+
+    #[test]
+    fn what_went_is_remembered_but_not_what_was_bad() {
+        let before = tests::entry("x", &["1.3", "1.2-r1", "1.2", "1.1"]);
+        let after = tests::entry("x", &["1.4", "1.3"]);
+        let yank = |version: &str| Yanked {
+            version: version.parse().unwrap(),
+            at: jiff::Timestamp::UNIX_EPOCH,
+            reason: None,
+        };
+        let earlier = |before: &Entry, yanked: &[Yanked]| {
+            let earlier = earlier(Some(before), &after.versions, yanked);
+            earlier.into_iter().map(|one| one.version.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(earlier(&before, &[]), ["1.2-r1", "1.2", "1.1"]);
+        assert_eq!(earlier(&before, &[yank("1.2")]), ["1.1"]);
+        assert_eq!(earlier(&before, &[yank("1.2-r1")]), ["1.2", "1.1"]);
+        let many: Vec<String> = (0..100).map(|n| format!("0.{n}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        let remembered = earlier(&tests::entry("x", &many), &[]);
+        assert_eq!((remembered.len(), remembered[0].as_str()), (REMEMBERED, "0.99"));
+    }
 }

@@ -36,9 +36,10 @@ struct Feed<'a> {
 #[must_use]
 pub fn render(catalog: &Catalog) -> Option<String> {
     let url = catalog.url.as_deref()?;
-    let all = catalog.components.iter().flat_map(|entry| {
-        entry.versions.iter().filter_map(move |release| item(entry, release))
-    });
+    let all = catalog
+        .components
+        .iter()
+        .flat_map(|entry| entry.versions.iter().filter_map(move |release| item(entry, release)));
     let mut entries: Vec<Item<'_>> = all.collect();
     // Two of one moment stay in the order of the catalogue.
     entries.sort_by_key(|item| std::cmp::Reverse(item.published));

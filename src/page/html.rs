@@ -147,8 +147,14 @@ pub fn index(catalog: &Catalog) -> String {
         count(images().count(), "image"),
         human_size(bytes),
     ];
-    let index =
-        Index { catalog, rows: rows.collect(), facts, policy: &POLICY, style: STYLE, script: SCRIPT };
+    let index = Index {
+        catalog,
+        rows: rows.collect(),
+        facts,
+        policy: &POLICY,
+        style: STYLE,
+        script: SCRIPT,
+    };
     fill("index.html", &index)
 }
 
@@ -205,13 +211,15 @@ struct Page<'a> {
 /// The page of a component. `files` are what nodes need, as they lie beside the images.
 #[must_use]
 pub fn component(catalog: &Catalog, entry: &Entry, files: &BTreeMap<FileName, String>) -> String {
-    let images =
-        || entry.versions.iter().flat_map(|release| release.images.iter().map(move |i| (release, i)));
+    let images = || {
+        entry.versions.iter().flat_map(|release| release.images.iter().map(move |i| (release, i)))
+    };
     let changes = images().filter_map(|(release, image)| {
         let (version, architecture) = (&release.version, image.architecture);
         image.changes.as_ref().map(|changes| Changed { version, architecture, changes })
     });
-    let inputs = images().filter(|(_, image)| !image.inputs.is_empty() || !image.companions.is_empty());
+    let inputs =
+        images().filter(|(_, image)| !image.inputs.is_empty() || !image.companions.is_empty());
     let inputs = inputs.map(|(release, image)| Made {
         version: &release.version,
         architecture: image.architecture,
@@ -224,8 +232,8 @@ pub fn component(catalog: &Catalog, entry: &Entry, files: &BTreeMap<FileName, St
     let is_there = files.keys().any(|other| other.as_str() == file);
     let http = catalog.url.as_deref().filter(|url| url.starts_with("http"));
     let installer = http.filter(|_| is_there);
-    let installer = installer
-        .map(|url| format!("curl -fO {url}{}/{file}\nsudo sh {file}\n", entry.folder));
+    let installer =
+        installer.map(|url| format!("curl -fO {url}{}/{file}\nsudo sh {file}\n", entry.folder));
     let rebuild = images().find(|(_, image)| image.tool.is_some());
     let rebuild = rebuild.map(|(release, image)| {
         let version = image.release.as_ref().unwrap_or(&release.version);
@@ -252,11 +260,13 @@ pub fn component(catalog: &Catalog, entry: &Entry, files: &BTreeMap<FileName, St
 /// The texts that people copy, the one that most need first.
 fn texts<'a>(entry: &Entry, files: &'a BTreeMap<FileName, String>) -> Vec<Text<'a>> {
     let name = entry.name.as_str();
-    let first = entry.images().map(|image| image.architecture.as_str()).min().unwrap_or_default();
+    let first = entry.images().map(|image| image.architecture).min();
+    let first = first.map(Arch::as_str).unwrap_or_default();
     let mut texts: Vec<(u8, Text<'a>)> = Vec::new();
     for (number, (file, text)) in files.iter().enumerate() {
         let Some((stem, ending)) = file.as_str().rsplit_once('.') else { continue };
-        let rest = stem.strip_prefix(name).map(|rest| rest.trim_start_matches('-')).unwrap_or_default();
+        let rest =
+            stem.strip_prefix(name).map(|rest| rest.trim_start_matches('-')).unwrap_or_default();
         let arch = if rest.is_empty() { first } else { rest };
         let (order, title, about) = match ending {
             "transfer" if rest.is_empty() => {

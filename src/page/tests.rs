@@ -93,7 +93,11 @@ fn hostile_texts_are_texts() {
         [("x.transfer".parse().unwrap(), format!("{HOSTILE}\n\tsecond\n"))].into();
     let page = html::component(&catalog, &catalog.components[0], &files);
     for text in [html::index(&catalog), page, feed::render(&catalog).unwrap()] {
-        assert_eq!(text.matches("<script").count(), usize::from(text.contains("</html>")), "{text}");
+        assert_eq!(
+            text.matches("<script").count(),
+            usize::from(text.contains("</html>")),
+            "{text}"
+        );
         assert!(!text.contains("<b>"), "{text}");
         assert!(!text.contains("href=\"javascript:"), "{text}");
         assert!(text.contains("{{ 7*7 }}"), "{text}");

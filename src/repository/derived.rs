@@ -262,11 +262,7 @@ pub async fn claim(
 ///
 /// # Errors
 /// The store cannot be read or written.
-pub async fn take_away(
-    store: &Store,
-    path: &str,
-    known: &DerivedFile,
-) -> Result<(), StoreError> {
+pub async fn take_away(store: &Store, path: &str, known: &DerivedFile) -> Result<(), StoreError> {
     if !store.is_blocked(path) {
         let there = store.read(path).await?.map(|bytes| Sha256::of(&bytes));
         if there.is_some_and(|there| known.is_ours(there)) {

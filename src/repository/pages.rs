@@ -59,9 +59,21 @@ impl Pages {
     /// The store cannot be read.
     pub async fn read(store: &Store) -> Result<(Self, Seen), StoreError> {
         let seen = store.look(&path()).await?;
-        let read = seen.bytes().and_then(|bytes| serde_json::from_slice::<Self>(bytes).ok());
-        let read = read.filter(|read| read.format == FORMAT);
+        let read = seen.bytes().and_then(|bytes| Self::parse(bytes).ok());
         Ok((read.unwrap_or_default(), seen))
+    }
+
+    /// The record that a document is.
+    ///
+    /// # Errors
+    /// What is wrong with it, in a line.
+    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let read: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        if read.format == FORMAT {
+            Ok(read)
+        } else {
+            Err("another version of publish wrote it".to_owned())
+        }
     }
 
     /// The document.

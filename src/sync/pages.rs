@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
 
 use super::clients::Clients;
 use super::turns::in_turn;
@@ -17,12 +18,15 @@ use crate::name::{FileName, Folder, Sha256};
 use crate::page::catalog::{self, Catalog};
 use crate::page::{self, CATALOG, FEED, INDEX, entry, feed, html};
 use crate::report::Told;
-use crate::repository::derived;
 use crate::repository::commit::CommitError;
+use crate::repository::derived;
 use crate::repository::pages::{self, Pages, Written};
 use crate::repository::{Place, Published};
 use crate::sign::{KEYRING, Keyring};
 use crate::store::{Lock, PRIVATE, Seen, Store, StoreError};
+
+/// How many folders are read, and how many pages written, at once.
+const AT_ONCE: usize = 16;
 
 /// What all pages are made of, besides what is published.
 #[derive(Debug)]
@@ -127,12 +131,11 @@ impl<'c> People<'c> {
             return Ok(Due { root: seen.bytes().is_some(), ..Due::default() });
         }
         let mut due = Due { warnings: warnings(store, &record), ..Due::default() };
-        let root = [INDEX, CATALOG, FEED].map(str::to_owned);
-        let root: Vec<String> = root.into_iter().filter(|name| self.is_made(name)).collect();
-        let sizes = store.sizes("", &root).await?;
         due.root = record.basis.is_some() && record.basis != Some(self.basis());
-        due.root |= !record.folders.is_empty()
-            && !root.iter().zip(sizes).all(|(name, size)| record.is_kept(name, size));
+        if !record.folders.is_empty() && !due.root {
+            let sizes = self.root_sizes(store).await?;
+            due.root = !sizes.iter().all(|(name, size)| record.is_kept(name, *size));
+        }
         let known = surveys.iter().filter_map(|survey| match survey {
             Ok(survey) => Some((&survey.component, &survey.published)),
             Err(failed) => Some((&failed.component, failed.published.as_deref()?)),
@@ -154,9 +157,26 @@ impl<'c> People<'c> {
         Ok(due)
     }
 
-    /// Whether a file of the root is written at all.
-    fn is_made(&self, name: &str) -> bool {
-        name != FEED || self.blank.url.is_some()
+    /// The files of the root that are written.
+    fn root(&self) -> Vec<String> {
+        let has_feed = self.blank.url.is_some();
+        let names = [INDEX, CATALOG, FEED].into_iter().filter(|name| *name != FEED || has_feed);
+        names.map(str::to_owned).collect()
+    }
+
+    /// How long they are. A bucket's are listed, in one request.
+    async fn root_sizes(&self, store: &Store) -> Result<Vec<(String, Option<u64>)>, StoreError> {
+        let root = self.root();
+        if store.as_directory().is_some() {
+            let sizes = store.sizes("", &root).await?;
+            return Ok(root.into_iter().zip(sizes).collect());
+        }
+        let listed = store.list("").await?;
+        let size = |name: &String| {
+            listed.iter().find(|listed| listed.name == *name).map(|listed| listed.size)
+        };
+        let sizes: Vec<Option<u64>> = root.iter().map(size).collect();
+        Ok(root.into_iter().zip(sizes).collect())
     }
 
     /// What every page is made of, whatever it tells.
@@ -169,7 +189,8 @@ impl<'c> People<'c> {
     fn basis_of(&self, component: &Component, published: &Published) -> Option<Sha256> {
         let manifest = Sha256::of(published.served()?);
         let is_signed = published.signatures().any(|(_, signature)| signature.is_some());
-        let yanked: Vec<_> = published.catalogue.yanked.iter().map(|(v, y)| (v, y.at, &y.reason)).collect();
+        let yanked: Vec<_> =
+            published.catalogue.yanked.iter().map(|(v, y)| (v, y.at, &y.reason)).collect();
         let files: Vec<_> =
             published.clients.files.iter().map(|(name, file)| (name, file.sha256)).collect();
         let changelog = Offer::to_try(component, &[]).changelog();
@@ -197,7 +218,8 @@ impl<'c> People<'c> {
         for folder in ["", PRIVATE] {
             store.sweep(folder, lock)?;
         }
-        let attempt = || async { self.attempt(store, lock, due, gone).await.map_err(Some)?.ok_or(None) };
+        let attempt =
+            || async { self.attempt(store, lock, due, gone).await.map_err(Some)?.ok_or(None) };
         match in_turn(Option::is_none, attempt).await {
             Ok(record) => Ok(warnings(store, &record)),
             Err(Some(error)) => Err(error),
@@ -226,9 +248,9 @@ impl<'c> People<'c> {
         // The catalogue is what others told; one that is not ours to read tells nothing.
         let there = store.look(CATALOG).await?;
         let known = record.files.get(CATALOG);
-        let before = there.bytes().filter(|bytes| {
-            known.is_some_and(|known| known.file.is_ours(Sha256::of(bytes)))
-        });
+        let before = there
+            .bytes()
+            .filter(|bytes| known.is_some_and(|known| known.file.is_ours(Sha256::of(bytes))));
         let before = before.and_then(|bytes| Catalog::read(bytes));
         if before.is_none() {
             record.folders.clear();
@@ -239,31 +261,35 @@ impl<'c> People<'c> {
             catalog.components.retain(|entry| entry.folder != *gone);
             record.folders.remove(gone);
         }
-        let mut texts = self.tell(store, &mut catalog, &mut record, due).await?;
+        let mut texts = self.tell(store, &mut catalog, &mut record, due).await;
         // A repository that nothing was ever published in needs no page yet.
         if !catalog.components.is_empty() || !record.files.is_empty() {
             texts.insert(INDEX.to_owned(), html::index(&catalog));
             texts.insert(CATALOG.to_owned(), catalog.render());
             texts.extend(feed::render(&catalog).map(|feed| (FEED.to_owned(), feed)));
         }
-        let mut wanted: BTreeSet<String> = catalog.components.iter().map(catalog::Entry::page).collect();
-        wanted.extend([INDEX, CATALOG, FEED].map(str::to_owned).into_iter().filter(|name| self.is_made(name)));
+        let mut wanted: BTreeSet<String> =
+            catalog.components.iter().map(catalog::Entry::page).collect();
+        wanted.extend(self.root());
         let unwanted: Vec<String> =
             record.files.keys().filter(|path| !wanted.contains(*path)).cloned().collect();
         let folders = std::mem::take(&mut record.folders);
         record.basis = Some(self.basis());
 
         // What will be written is noted before, so that whatever a killed run leaves is known to be ours.
-        let mut writes: Vec<(String, Bytes, Seen)> = Vec::new();
-        let paths: Vec<String> = texts.keys().cloned().collect();
-        let sizes = store.sizes("", &paths).await?;
-        for ((path, text), size) in texts.into_iter().zip(sizes) {
-            let sha256 = Sha256::of(text.as_bytes());
-            let known = record.files.get(&path).map(|written| &written.file);
-            if known.is_some_and(|known| known.sha256 == sha256) && record.is_kept(&path, size) {
-                continue;
+        let claims = texts.into_iter().map(|(path, text)| {
+            let known = record.files.get(&path).map(|written| written.file.clone());
+            async move {
+                let claim = derived::claim(store, &path, &text, known.as_ref()).await?;
+                Ok::<_, StoreError>((path, text, claim))
             }
-            let claim = derived::claim(store, &path, &text, known).await?;
+        });
+        let claims: Vec<_> = futures::stream::iter(claims.collect::<Vec<_>>())
+            .buffered(AT_ONCE)
+            .try_collect()
+            .await?;
+        let mut writes: Vec<(String, Bytes, Seen)> = Vec::new();
+        for (path, text, claim) in claims {
             let written = Written { file: claim.file, size: text.len() as u64 };
             record.files.insert(path.clone(), written);
             if let Some(seen) = claim.due {
@@ -273,19 +299,26 @@ impl<'c> People<'c> {
             }
         }
         // The root comes last: it leads to the others.
-        writes.sort_by_key(|(path, _, _)| (!path.contains('/'), path == INDEX));
-        if !writes.is_empty() || !unwanted.is_empty() {
+        let (pages, mut root): (Vec<_>, Vec<_>) =
+            writes.into_iter().partition(|(path, _, _)| path.contains('/'));
+        root.sort_by_key(|(path, _, _)| path == INDEX);
+        if !pages.is_empty() || !root.is_empty() || !unwanted.is_empty() {
             let Some(kept) = keep_record(store, lock, &mut record, &seen).await? else {
                 return Ok(None);
             };
             seen = kept;
         }
-        for (path, bytes, there) in writes {
-            if store.replace(&path, bytes, &there, lock).await?.is_none() {
-                return Ok(None);
-            }
-            if let Some(written) = record.files.get_mut(&path) {
-                written.file.writing = None;
+        for (writes, at_once) in [(pages, AT_ONCE), (root, 1)] {
+            let writes = writes.into_iter().map(|(path, bytes, there)| async move {
+                let written = store.replace(&path, bytes, &there, lock).await?;
+                Ok::<_, StoreError>(written.map(|_| path))
+            });
+            let mut writes = futures::stream::iter(writes.collect::<Vec<_>>()).buffered(at_once);
+            while let Some(written) = writes.try_next().await? {
+                let Some(path) = written else { return Ok(None) };
+                if let Some(written) = record.files.get_mut(&path) {
+                    written.file.writing = None;
+                }
             }
         }
         take_away(store, &mut record, &unwanted).await?;
@@ -300,37 +333,53 @@ impl<'c> People<'c> {
         catalog: &mut Catalog,
         record: &mut Pages,
         due: &Due,
-    ) -> Result<BTreeMap<String, String>, CommitError> {
-        let mut texts = BTreeMap::new();
-        let is_due = |component: &Component, record: &Pages| {
+    ) -> BTreeMap<String, String> {
+        let is_due = |component: &&Component| {
             due.folders.contains(&component.folder)
                 || record.basis != Some(self.basis())
                 || !record.folders.contains_key(&component.folder)
         };
-        for component in &self.config.components {
-            if !is_due(component, record) {
-                continue;
-            }
+        let components = self.config.components.iter().map(|component| &**component);
+        let before = |component: &Component| {
+            catalog.of(&component.folder).filter(|entry| entry.name == component.name)
+        };
+        let reads = components.filter(is_due).map(|component| {
+            let before = before(component);
+            async move { (component, Self::read(store, component, before).await) }
+        });
+        let reads: Vec<_> =
+            futures::stream::iter(reads.collect::<Vec<_>>()).buffered(AT_ONCE).collect().await;
+        let mut texts = BTreeMap::new();
+        for (component, published) in reads {
             // One that cannot be read was told of; what is known of it stays.
-            let Ok(mut published) = Published::read(store, &component.folder).await else { continue };
+            let Ok(published) = published else { continue };
             let Some(basis) = self.basis_of(component, &published) else {
                 catalog.components.retain(|entry| entry.folder != component.folder);
                 record.folders.remove(&component.folder);
                 continue;
             };
             let before = catalog.of(&component.folder).filter(|entry| entry.name == component.name);
-            let names = entry::worth_reading(component, &published, before);
-            published.read_records(store, &component.folder, names).await?;
             let mut entry = entry::entry(component, &published, before);
-            let files: BTreeMap<FileName, String> =
-                self.clients.files(component, &published.manifest);
+            let files = self.clients.files(component, &published.manifest);
             entry.client_files = files.keys().cloned().collect();
             texts.insert(entry.page(), html::component(catalog, &entry, &files));
             catalog.put(entry);
             let told = pages::Told { component: component.name.clone(), basis };
             record.folders.insert(component.folder.clone(), told);
         }
-        Ok(texts)
+        texts
+    }
+
+    /// Reads what is published of a component, as far as it was not told before.
+    async fn read(
+        store: &Store,
+        component: &Component,
+        before: Option<&catalog::Entry>,
+    ) -> Result<Published, CommitError> {
+        let mut published = Published::read(store, &component.folder).await?;
+        let names = entry::worth_reading(component, &published, before);
+        published.read_records(store, &component.folder, names).await?;
+        Ok(published)
     }
 }
 
@@ -362,11 +411,7 @@ async fn keep_record(
 }
 
 /// Takes files away that are ours, and forgets them.
-async fn take_away(
-    store: &Store,
-    record: &mut Pages,
-    paths: &[String],
-) -> Result<(), StoreError> {
+async fn take_away(store: &Store, record: &mut Pages, paths: &[String]) -> Result<(), StoreError> {
     for path in paths {
         if let Some(Written { file, .. }) = record.files.remove(path) {
             derived::take_away(store, path, &file).await?;

@@ -6,7 +6,7 @@
     const rows = [...document.querySelectorAll('[data-row]')].map(row => [row, row.textContent.toLowerCase()]);
     const found = document.getElementById('found');
     const none = document.getElementById('none');
-    const none_of = document.getElementById('none-of');
+    const noneOf = document.getElementById('none-of');
     const show = () => {
       const words = box.value.toLowerCase().split(/\s+/).filter(Boolean);
       let count = 0;
@@ -17,19 +17,14 @@
       }
       found.textContent = words.length ? `${count} of ${rows.length}` : '';
       none.hidden = count > 0 || !words.length;
-      none_of.textContent = box.value;
+      noneOf.textContent = box.value;
     };
     const asked = () => {
       const query = new URLSearchParams(location.hash.slice(1)).get('q');
       if (query !== null && query !== box.value) { box.value = query; }
       show();
     };
-    box.form.hidden = false;
-    box.form.addEventListener('submit', event => {
-      event.preventDefault();
-      const first = rows.find(([row]) => !row.hidden);
-      if (first && box.value.trim()) { location.href = first[0].querySelector('a').href; }
-    });
+    box.parentElement.hidden = false;
     box.addEventListener('input', () => {
       show();
       const hash = box.value ? '#' + new URLSearchParams({ q: box.value }) : ' ';
@@ -43,6 +38,7 @@
       const typing = document.activeElement === box;
       if (event.key === '/' && !typing) { box.focus(); box.select(); }
       else if (event.key === 'Escape' && typing && box.value) { box.value = ''; box.dispatchEvent(new Event('input')); }
+      else if (event.key === 'Enter' && typing && box.value.trim()) { links[0]?.click(); }
       else if (event.key === 'ArrowDown' && (typing || at >= 0)) { links[Math.min(at + 1, links.length - 1)]?.focus(); }
       else if (event.key === 'ArrowUp' && at >= 0) { (at ? links[at - 1] : box).focus(); }
       else { return; }
@@ -90,8 +86,8 @@
       : far < 730 ? words.format(Math.trunc(days / 30.44), 'month') : words.format(Math.trunc(days / 365.25), 'year');
     const until = time.closest('[data-until]');
     if (!until) { time.title = `${time.title || time.textContent}, ${told}`; continue; }
-    until.title = `${days < 0 ? 'It was to be signed anew by' : 'To be signed anew by'} ${time.textContent}, ${told}`;
+    until.title = `Clients that check freshness refuse it from ${time.textContent} on`;
     if (days < 0) { until.classList.replace('good', 'bad'); until.textContent = `expired ${told}`; }
-    else { time.textContent = told; }
+    else { until.textContent = `signed, good for ${far < 1 ? 'hours' : far < 2 ? 'a day' : `${Math.trunc(far)} days`}`; }
   }
 })();
