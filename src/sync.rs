@@ -98,7 +98,7 @@ pub async fn sync_to(
     let people = People::of(config, &clients, keyring.as_ref());
     let mut pages = match run {
         Run::Dry => pages::Due::default(),
-        Run::Real => people.look(&store, &surveys).await?,
+        Run::Real => people.look(&store, &surveys).await,
     };
     work |= !pages.is_empty();
     if let Some(keyring) = &keyring {
@@ -115,8 +115,7 @@ pub async fn sync_to(
         {
             outcomes.first_mut().into_iter().for_each(|first| first.errors.push(told.clone()));
         }
-        let told = pages.warnings();
-        outcomes.first_mut().into_iter().for_each(|first| first.warnings.extend(told.clone()));
+        pages::tell(&mut outcomes, pages.told());
         return Ok(outcomes);
     }
 
@@ -158,18 +157,13 @@ pub async fn sync_to(
                 outcomes.push(outcome);
             }
             // What they tell is served by now.
-            let told = people.keep_told(&store, lock, &pages).await;
+            let told = people.keep_told(&store, lock, pages).await;
             Ok::<_, StoreError>((unkept, told, outcomes))
         })
         .await?;
     outcomes.sort_by(|a, b| a.component.cmp(&b.component));
-    if let Some(first) = outcomes.first_mut() {
-        first.errors.extend(unkept);
-        match told {
-            Ok(warnings) => first.warnings.extend(warnings),
-            Err(error) => first.errors.push(error),
-        }
-    }
+    outcomes.first_mut().into_iter().for_each(|first| first.errors.extend(unkept.clone()));
+    pages::tell(&mut outcomes, told);
     Ok(outcomes)
 }
 

@@ -90,7 +90,7 @@ pub(super) fn fill(name: &str, values: &impl Serialize) -> String {
 fn growth(bytes: i64) -> String {
     let size = human_size(bytes.unsigned_abs());
     match bytes {
-        0 => "as large".to_owned(),
+        0 => "the same size".to_owned(),
         1.. => format!("{size} larger"),
         _ => format!("{size} smaller"),
     }

@@ -11,7 +11,7 @@ use futures::{StreamExt, TryStreamExt};
 
 use super::clients::Clients;
 use super::turns::in_turn;
-use super::{Survey, Unsurveyed, trust_of};
+use super::{Outcome, Survey, Unsurveyed, trust_of};
 use crate::client::{Offer, Trust, inert};
 use crate::config::{Component, Config};
 use crate::name::{FileName, Folder, Sha256};
@@ -46,6 +46,8 @@ pub(super) struct Due {
     root: bool,
     /// What people should know of what is there.
     warnings: Vec<String>,
+    /// Why nothing of it is known.
+    error: Option<Told>,
 }
 
 impl Due {
@@ -54,13 +56,22 @@ impl Due {
     }
 
     /// What people should know, if nothing is done.
-    pub(super) fn warnings(self) -> Vec<String> {
-        self.warnings
+    pub(super) fn told(self) -> Result<Vec<String>, Told> {
+        self.error.map_or(Ok(self.warnings), Err)
     }
 
     /// A component that something will be done for, after which it is to be looked at again.
     pub(super) fn touch(&mut self, folder: &Folder) {
         self.folders.insert(folder.clone());
+    }
+}
+
+/// Tells of the pages with the first component: they are nobody's alone.
+pub(super) fn tell(outcomes: &mut [Outcome], told: Result<Vec<String>, Told>) {
+    let Some(first) = outcomes.first_mut() else { return };
+    match told {
+        Ok(warnings) => first.warnings.extend(warnings),
+        Err(error) => first.errors.push(error),
     }
 }
 
@@ -118,10 +129,15 @@ impl<'c> People<'c> {
     }
 
     /// What is due, by what was read of each component. Reads the record alone, and how long pages are.
-    ///
-    /// # Errors
-    /// The store cannot be read.
-    pub(super) async fn look(
+    /// Where that cannot be, nothing is due, and images are published all the same.
+    pub(super) async fn look(&self, store: &Store, surveys: &[Result<Survey, Unsurveyed>]) -> Due {
+        self.try_to_look(store, surveys).await.unwrap_or_else(|error| Due {
+            error: Some(Told::of("the page", &error)),
+            ..Due::default()
+        })
+    }
+
+    async fn try_to_look(
         &self,
         store: &Store,
         surveys: &[Result<Survey, Unsurveyed>],
@@ -203,9 +219,12 @@ impl<'c> People<'c> {
         &self,
         store: &Store,
         lock: &Lock,
-        due: &Due,
+        due: Due,
     ) -> Result<Vec<String>, Told> {
-        self.keep(store, lock, due, None).await.map_err(|error| Told::of("the page", &error))
+        if due.error.is_some() || due.is_empty() {
+            return due.told();
+        }
+        self.keep(store, lock, &due, None).await.map_err(|error| Told::of("the page", &error))
     }
 
     async fn keep(

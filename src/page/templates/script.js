@@ -1,6 +1,6 @@
 'use strict';
 (() => {
-  // Search: each word must be in a component's name, description or architectures.
+  // Search: each word must be somewhere in a component's row.
   const box = document.getElementById('search');
   if (box) {
     const rows = [...document.querySelectorAll('[data-row]')].map(row => [row, row.textContent.toLowerCase()]);
