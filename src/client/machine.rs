@@ -9,6 +9,10 @@ use crate::sign::KEYRING;
 /// The program; not in the path.
 pub const SYSUPDATE: &str = "/usr/lib/systemd/systemd-sysupdate";
 
+/// What systemd 262 calls its timer: the old name is an alias there. `systemctl enable` follows it, a
+/// preset, which is what Ignition makes of a unit that is enabled, passes it over in silence.
+pub const TIMER_OF_262: &str = "systemd-sysupdate-update.timer";
+
 /// What is on a node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Machine {
@@ -80,8 +84,9 @@ pub fn units(offer: &Offer<'_>) -> Vec<Unit> {
     };
     // One that fails, because its server is down, must not keep the others from their updates. The
     // service counts as started at once, so the time limit of its start is that of the downloads.
-    let update =
-        format!("[Service]\nTimeoutStartSec=1h\nExecStartPre=-{SYSUPDATE} -C {name} update\n");
+    let update = format!(
+        "[Service]\nTimeoutStartSec=1h\n# What is left of an update that was cut off keeps systemd 262 from all others.\nExecStartPre=-{SYSUPDATE} -C {name} vacuum\nExecStartPre=-{SYSUPDATE} -C {name} update\n"
+    );
     let mut dropins = vec![(format!("10-{name}.conf"), update)];
     if let Some(merges) = layout.merges {
         let kind = merges.trim_start_matches("systemd-").trim_end_matches(".service");
@@ -93,6 +98,7 @@ pub fn units(offer: &Offer<'_>) -> Vec<Unit> {
     ));
     let mut units = vec![
         enabled("systemd-sysupdate.timer"),
+        enabled(TIMER_OF_262),
         Unit { dropins, enabled: false, ..enabled("systemd-sysupdate.service") },
     ];
     units.extend(layout.merges.map(enabled));

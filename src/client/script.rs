@@ -10,7 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::inert::shell;
-use super::machine::{self, SYSUPDATE, Unit};
+use super::machine::{self, SYSUPDATE, TIMER_OF_262, Unit};
 use super::{ClientError, Layout, Offer, Stem, Trust, transfer};
 use crate::name::Arch;
 use crate::sign::KEYRING;
@@ -92,7 +92,8 @@ pub fn script(offer: &Offer<'_>, stem: Option<&Stem>) -> Result<String, ClientEr
     let mut enable = Vec::new();
     for unit in &units {
         let Unit { name, enabled, contents, dropins } = unit;
-        if *enabled {
+        // Its other name is enabled, which systemctl follows; on older machines there is none of this one.
+        if *enabled && name != TIMER_OF_262 {
             enable.push(name.as_str());
         }
         if let Some(contents) = contents {
@@ -183,7 +184,7 @@ fn put(out: &mut String, path: &str, contents: &str) {
 /// The first update, and all that comes by itself from then on.
 fn start(layout: &Layout, enable: &[&str]) -> String {
     let mut out = String::from(
-        "\nbooted=no\n[ ! -d /run/systemd/system ] || booted=yes\nif [ $booted = yes ] && [ $changed = yes ]; then\n    systemctl daemon-reload\nfi\n\nbefore=$(readlink \"$link\" || :)\n\"$sysupdate\" -C \"$name\" update || fail \"$name could not be updated\" 'the lines above say why'\nafter=$(readlink \"$link\" || :)\n[ -n \"$after\" ] || fail \"there is no image of $name\" 'the repository has none for this machine'\n",
+        "\nbooted=no\n[ ! -d /run/systemd/system ] || booted=yes\nif [ $booted = yes ] && [ $changed = yes ]; then\n    systemctl daemon-reload\nfi\n\nbefore=$(readlink \"$link\" || :)\n# What is left of an update that was cut off keeps systemd 262 from all others.\n\"$sysupdate\" -C \"$name\" vacuum >/dev/null 2>&1 || :\n\"$sysupdate\" -C \"$name\" update || fail \"$name could not be updated\" 'the lines above say why'\nafter=$(readlink \"$link\" || :)\n[ -n \"$after\" ] || fail \"there is no image of $name\" 'the repository has none for this machine'\n",
     );
     let units: Vec<String> = enable.iter().map(|unit| shell(unit)).collect();
     let units = units.join(" ");

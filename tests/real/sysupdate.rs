@@ -89,6 +89,11 @@ end"
         }
     }
 
+    /// Takes away what failed updates left, without which systemd 262 does not try again.
+    pub fn vacuum(&self) {
+        self.node.ok(&Self::command("vacuum"));
+    }
+
     /// The images on the node's disk, and the one that is current.
     pub fn installed(&self) -> (Vec<String>, String) {
         let images = self.node.ok(&format!("ls /opt/extensions/{NAME}"));
