@@ -75,8 +75,13 @@ mod tests {
     #[test]
     fn anything_else_gets_a_caret() {
         insta::assert_snapshot!(read("page = \"no\"").unwrap_err(), @r#"
+        publish.toml:2:8: invalid type: string "no", expected `false`, or a table such as { title = "Extensions" }
+            |
+          2 | page = "no"
+            |        ^^^^
         "#);
-        insta::assert_snapshot!(read("page = { titel = \"Ours\" }").unwrap_err(), @r#"
-        "#);
+        let typo = read("page = { titel = \"Ours\" }").unwrap_err();
+        assert!(typo.contains("unknown field `titel`, expected `title`"), "{typo}");
+        assert!(typo.contains("^^^^^"), "{typo}");
     }
 }

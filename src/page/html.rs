@@ -160,7 +160,7 @@ pub fn index(catalog: &Catalog) -> String {
 
 /// A text that people copy.
 #[derive(Serialize)]
-struct Text<'a> {
+struct Copied<'a> {
     id: String,
     file: &'a str,
     title: &'static str,
@@ -195,7 +195,7 @@ struct Page<'a> {
     up: String,
     has_feed: bool,
     entry: &'a Entry,
-    texts: Vec<Text<'a>>,
+    texts: Vec<Copied<'a>>,
     /// How it is installed.
     installer: Option<String>,
     chart: Option<Chart>,
@@ -258,11 +258,11 @@ pub fn component(catalog: &Catalog, entry: &Entry, files: &BTreeMap<FileName, St
 }
 
 /// The texts that people copy, the one that most need first.
-fn texts<'a>(entry: &Entry, files: &'a BTreeMap<FileName, String>) -> Vec<Text<'a>> {
+fn texts<'a>(entry: &Entry, files: &'a BTreeMap<FileName, String>) -> Vec<Copied<'a>> {
     let name = entry.name.as_str();
     let first = entry.images().map(|image| image.architecture).min();
     let first = first.map(Arch::as_str).unwrap_or_default();
-    let mut texts: Vec<(u8, Text<'a>)> = Vec::new();
+    let mut texts: Vec<(u8, Copied<'a>)> = Vec::new();
     for (number, (file, text)) in files.iter().enumerate() {
         let Some((stem, ending)) = file.as_str().rsplit_once('.') else { continue };
         let rest =
@@ -279,7 +279,7 @@ fn texts<'a>(entry: &Entry, files: &'a BTreeMap<FileName, String>) -> Vec<Text<'
             _ => continue,
         };
         let (id, file) = (format!("text-{number}"), file.as_str());
-        texts.push((order, Text { id, file, title, about, text, open: order == 0 }));
+        texts.push((order, Copied { id, file, title, about, text, open: order == 0 }));
     }
     texts.sort_by_key(|(order, _)| *order);
     texts.into_iter().map(|(_, text)| text).collect()

@@ -68,10 +68,13 @@ impl Due {
 
 /// Tells of the pages with the first component: they are nobody's alone.
 pub(super) fn tell(outcomes: &mut [Outcome], told: Result<Vec<String>, Told>) {
+    // A store that answers nothing was told of already.
+    let is_well = outcomes.iter().all(|outcome| outcome.errors.is_empty());
     let Some(first) = outcomes.first_mut() else { return };
     match told {
         Ok(warnings) => first.warnings.extend(warnings),
-        Err(error) => first.errors.push(error),
+        Err(error) if is_well => first.errors.push(error),
+        Err(_) => {}
     }
 }
 
