@@ -281,6 +281,7 @@ fn texts<'a>(entry: &Entry, files: &'a BTreeMap<FileName, String>) -> Vec<Copied
         let (id, file) = (format!("text-{number}"), file.as_str());
         texts.push((order, Copied { id, file, title, about, text, open: order == 0 }));
     }
-    texts.sort_by_key(|(order, _)| *order);
+    // The first architecture has the shorter name.
+    texts.sort_by_key(|(order, text)| (*order, text.file.len()));
     texts.into_iter().map(|(_, text)| text).collect()
 }

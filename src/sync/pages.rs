@@ -155,11 +155,12 @@ impl<'c> People<'c> {
             let sizes = self.root_sizes(store).await?;
             due.root = !sizes.iter().all(|(name, size)| record.is_kept(name, *size));
         }
-        let known = surveys.iter().filter_map(|survey| match survey {
-            Ok(survey) => Some((&survey.component, &survey.published)),
-            Err(failed) => Some((&failed.component, failed.published.as_deref()?)),
-        });
-        let known: Vec<_> = known.collect();
+        // Of one that went wrong, what was told stays, until it is right again.
+        let known: Vec<_> =
+            surveys.iter().flatten().map(|survey| (&survey.component, &survey.published)).collect();
+        if known.is_empty() {
+            due.root = false;
+        }
         let paths: Vec<String> = known.iter().map(|(component, _)| path_of(component)).collect();
         let sizes = match store.as_directory() {
             Some(_) => store.sizes("", &paths).await?,
@@ -169,7 +170,7 @@ impl<'c> People<'c> {
         for (((component, published), path), size) in known.into_iter().zip(&paths).zip(sizes) {
             let told = record.folders.get(&component.folder).map(|told| told.basis);
             let basis = self.basis_of(component, published);
-            if told != basis || (basis.is_some() && !record.is_kept(path, size)) {
+            if basis.is_some() && (told != basis || !record.is_kept(path, size)) {
                 due.folders.insert(component.folder.clone());
             }
         }
@@ -373,13 +374,9 @@ impl<'c> People<'c> {
             futures::stream::iter(reads.collect::<Vec<_>>()).buffered(AT_ONCE).collect().await;
         let mut texts = BTreeMap::new();
         for (component, published) in reads {
-            // One that cannot be read was told of; what is known of it stays.
+            // One that cannot be read, or is gone, was told of; what is known of it stays.
             let Ok(published) = published else { continue };
-            let Some(basis) = self.basis_of(component, &published) else {
-                catalog.components.retain(|entry| entry.folder != component.folder);
-                record.folders.remove(&component.folder);
-                continue;
-            };
+            let Some(basis) = self.basis_of(component, &published) else { continue };
             let before = catalog.of(&component.folder).filter(|entry| entry.name == component.name);
             let mut entry = entry::entry(component, &published, before);
             let files = self.clients.files(component, &published.manifest);
