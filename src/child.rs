@@ -6,11 +6,13 @@
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{Access, access};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::unix::pipe::Receiver;
@@ -171,25 +173,62 @@ pub fn path() -> OsString {
     std::env::var_os("PATH").unwrap_or_else(|| usual.into())
 }
 
+/// What can be run under a name or a path, which is relative to a folder. Whatever stands between us and a
+/// program could only say that nothing was found.
+///
+/// # Errors
+/// There is no such program, or nobody may run it.
+pub fn find(program: &str, folder: &Path) -> io::Result<PathBuf> {
+    if program.contains('/') {
+        let path = folder.join(program.trim_start_matches("./"));
+        access(&path, Access::EXEC_OK)?;
+        return Ok(path);
+    }
+    if is_in_path(program) { Ok(program.into()) } else { Err(io::ErrorKind::NotFound.into()) }
+}
+
+/// Whether there is a program of this name.
+#[must_use]
+pub fn is_in_path(name: &str) -> bool {
+    let at = |folder: PathBuf| access(folder.join(name), Access::EXEC_OK).is_ok();
+    std::env::split_paths(&path()).any(at)
+}
+
 /// Ends at once if whoever asked for it is gone already, before the kernel was told whose end counts.
 const TIED: &str = "[ \"$PPID\" = \"$1\" ] || exit 1; shift; unset PWD OLDPWD SHLVL; exec \"$@\"";
 
 /// A program, to be given its arguments, that is killed when we are, be it by a signal that nobody can
 /// answer. That takes `setpriv` of util-linux; without it, it lives on.
 pub async fn tied(program: impl AsRef<OsStr>) -> Command {
+    match tie("KILL", TIED).await {
+        Some(mut command) => {
+            command.arg(program);
+            command
+        }
+        None => Command::new(program),
+    }
+}
+
+/// A shell script that gets this signal when we end, to be given its arguments: the first is our number.
+/// `None` without `setpriv`.
+pub async fn tie(signal: &str, script: &str) -> Option<Command> {
     static CAN: OnceCell<bool> = OnceCell::const_new();
-    let tie = ["--pdeathsig", "KILL", "sh", "-c"];
-    let can = CAN.get_or_init(async || {
+    let begin = |signal: &str, script: &str| {
         let mut command = Command::new("setpriv");
-        command.args(tie).arg("exit 0").env_clear().env("PATH", path()).stdin(Stdio::null());
+        command.args(["--pdeathsig", signal, "sh", "-c", script]);
+        command
+    };
+    let can = CAN.get_or_init(async || {
+        let mut command = begin("KILL", "exit 0");
+        command.env_clear().env("PATH", path()).stdin(Stdio::null());
         command.kill_on_drop(true).output().await.is_ok_and(|output| output.status.success())
     });
     if !*can.await {
-        return Command::new(program);
+        return None;
     }
-    let mut command = Command::new("setpriv");
-    command.args(tie).args([TIED, "publish", &std::process::id().to_string()]).arg(program);
-    command
+    let mut command = begin(signal, script);
+    command.args(["publish", &std::process::id().to_string()]);
+    Some(command)
 }
 
 /// For a shell that is the first process of a namespace, which no signal of its own kind reaches: it

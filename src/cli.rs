@@ -86,8 +86,9 @@ enum Command {
         /// Stop after the plan; nothing is written
         #[arg(long)]
         dry_run: bool,
-        /// Sign manifests as they are served, even if no key of [signing] has
-        /// signed them: somebody has looked at each line
+        /// Take what is there for right, once: sign manifests that no key of
+        /// [signing] has signed, let theirs take the place of our signature,
+        /// begin a mirror's memory anew
         #[arg(long)]
         adopt: bool,
         /// Refuse what publish.lock does not know; it stays as it is

@@ -172,16 +172,11 @@ impl Layout {
                 merges: Some("systemd-confext.service"),
             },
             // A mirrored extension that was looked into is one.
-            (ImageFormat::Mirrored, _)
-                if image.strip_suffix(".raw").is_some()
-                    && component.mirrored().is_some_and(|rule| rule.inspect) =>
-            {
-                Self {
-                    folder: format!("/opt/extensions/{name}"),
-                    link: format!("/etc/extensions/{name}.raw"),
-                    merges: Some("systemd-sysext.service"),
-                }
-            }
+            (ImageFormat::Mirrored, _) if component.is_looked_into(image) => Self {
+                folder: format!("/opt/extensions/{name}"),
+                link: format!("/etc/extensions/{name}.raw"),
+                merges: Some("systemd-sysext.service"),
+            },
             // What it is for is the node's business; no extension, as far as we know.
             (ImageFormat::None | ImageFormat::Mirrored, _) => Self {
                 folder: format!("/opt/images/{name}"),
@@ -255,9 +250,9 @@ impl<'a> Offer<'a> {
         arches
     }
 
-    /// The branches that can be told from the beginning of a version, the oldest first. One whose newest
-    /// version ends where a patch level would be, such as `1.31`, is none: no pattern sees that and
-    /// `1.31.1`, but not `1.310`.
+    /// The branches that can be told from the beginning of a version, the oldest first. Of one whose newest
+    /// version ends where a patch level would be, such as `1.31`, only what comes after that is seen: no
+    /// pattern sees `1.31` and `1.31.1`, but not `1.310`.
     #[must_use]
     pub fn stems(&self) -> Vec<Stem> {
         let Some(per) = self.component.versions.per else { return Vec::new() };
@@ -268,7 +263,7 @@ impl<'a> Offer<'a> {
                 *newest = (*newest).max(shown);
             }
         }
-        newest.values().filter_map(|version| stem(version.as_str(), per)).collect()
+        newest.values().filter_map(|version| stem(version, per)).collect()
     }
 
     /// The stem of a branch by its number, with or without a `v` before it.
@@ -342,8 +337,9 @@ impl<'a> Offer<'a> {
 }
 
 /// How the versions of a version's branch begin.
-fn stem(version: &str, per: crate::config::versions::Per) -> Option<Stem> {
+fn stem(shown: &Version, per: crate::config::versions::Per) -> Option<Stem> {
     use crate::config::versions::Per;
+    let version = shown.as_str();
     let prefix = crate::version::prefix_of(version);
     let numbers = match per {
         Per::Major => 1,
@@ -360,8 +356,11 @@ fn stem(version: &str, per: crate::config::versions::Per) -> Option<Stem> {
         }
         end += digits;
     }
-    let rest = version[end..].strip_prefix('.').filter(|rest| !rest.is_empty());
-    rest.map(|_| Stem {
+    // `1.31` itself, and revisions of it, are seen by no pattern of the branch; what comes after it is.
+    let unrevised = shown.unrevised().map(|(base, _)| base);
+    let is_first = unrevised.as_ref().unwrap_or(shown).as_str().len() == end;
+    let has_patch = version[end..].strip_prefix('.').is_some_and(|rest| !rest.is_empty());
+    (is_first || has_patch).then(|| Stem {
         name: version[prefix.len()..end].to_owned(),
         text: format!("{}.", &version[..end]),
     })

@@ -61,6 +61,9 @@ pub struct Config {
     pub components: Vec<Arc<Component>>,
     /// Whether these are all of them.
     pub whole: bool,
+    /// Whether what somebody else may have made of the repository is taken for right once: asked for on
+    /// the command line, never in a file.
+    pub adopt: bool,
 }
 
 /// `publish.toml`.
@@ -221,7 +224,7 @@ pub fn load(file: &Path) -> Result<Config, ConfigError> {
     let mut components = load_components(&files)?;
     components.sort_by(|a, b| a.name.cmp(&b.name));
     check_folders(&components)?;
-    let config = Config { file: file.to_owned(), document, components, whole: true };
+    let config = Config { file: file.to_owned(), document, components, whole: true, adopt: false };
     check_store(&config, &folder)?;
     Ok(config)
 }

@@ -158,7 +158,20 @@ impl Lint {
             | Self::Setuid
             | Self::WorldWritable
             | Self::SizeChanged => Level::Warning,
-            _ => Level::Error,
+            Self::Empty
+            | Self::FileName
+            | Self::ExtensionRelease
+            | Self::Outside
+            | Self::OsRelease
+            | Self::HidesFolder
+            | Self::SpecialFile
+            | Self::OverlayAttribute
+            | Self::LongSymlink
+            | Self::MissingUnit
+            | Self::MissingPath
+            | Self::ElfArch
+            | Self::CutProgram
+            | Self::FolderMode => Level::Error,
         }
     }
 

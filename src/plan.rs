@@ -179,6 +179,8 @@ pub struct Basis {
     pub plus_is_blank: bool,
     /// The least that must vouch for an asset.
     pub require: Strength,
+    /// Whether somebody said that others may sign from now on what we signed.
+    pub adopt: bool,
 }
 
 /// Compares what upstream has with what is published.

@@ -25,6 +25,7 @@ use crate::repository::seal::SealError;
 use crate::repository::yank::YankError;
 use crate::sign::{KeyError, KeyringError};
 use crate::source::SourceError;
+use crate::source::memory::MemoryError;
 use crate::store::StoreError;
 use crate::trial::TrialError;
 use crate::trust::TrustError;
@@ -301,6 +302,7 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
             .or_else(|| error.downcast_ref::<SnapshotError>()?.hint())
             .or_else(|| error.downcast_ref::<StoreError>()?.hint())
             .or_else(|| error.downcast_ref::<SealError>()?.hint())
+            .or_else(|| error.downcast_ref::<MemoryError>().map(MemoryError::hint))
             .or_else(|| error.downcast_ref::<KeyError>()?.hint())
             .or_else(|| error.downcast_ref::<KeyringError>()?.hint())
             .or_else(|| {

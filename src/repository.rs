@@ -101,7 +101,7 @@ pub enum SnapshotError {
         source: ManifestError,
     },
     /// Images were published, but their manifest is gone.
-    #[error("{path} is gone, but {images} were published with it")]
+    #[error("{path} is gone, but there are records of {images}")]
     Lost {
         /// Where it was.
         path: String,
@@ -237,7 +237,7 @@ impl Published {
 
     /// Tells of a manifest that somebody took away: to start over would forget every older version. One
     /// that never was is none of that, though a run that was killed before it wrote its first one left
-    /// records of one version.
+    /// records of one version. Where nothing tells the two apart, a line about that is the answer.
     ///
     /// # Errors
     /// [`SnapshotError::Lost`], or the store cannot be read.
@@ -245,9 +245,9 @@ impl Published {
         &self,
         store: &Store,
         component: &Component,
-    ) -> Result<(), SnapshotError> {
+    ) -> Result<Option<String>, SnapshotError> {
         if self.served.bytes().is_some() {
-            return Ok(());
+            return Ok(None);
         }
         let folder = &component.folder;
         let names = Names::of(component);
@@ -256,11 +256,23 @@ impl Published {
         let images: Vec<FileName> = images.collect();
         let versions: BTreeSet<_> =
             images.iter().filter_map(|name| Some(names.read(name)?.0)).collect();
-        if versions.len() < 2 {
-            return Ok(());
-        }
         let path = store.locate(&path(folder, MANIFEST));
-        Err(SnapshotError::Lost { path, images: count(images.len(), "image") })
+        let images = count(images.len(), "image");
+        match versions.len() {
+            0 => Ok(None),
+            1 if !self.was_served() => Ok(Some(format!(
+                "{path} is not there, but records of {images} are: a run that was cut short leaves that; if it was there before, bring it back from a copy"
+            ))),
+            _ => Err(SnapshotError::Lost { path, images }),
+        }
+    }
+
+    /// Whether something is there that only comes after a manifest.
+    fn was_served(&self) -> bool {
+        let Catalogue { removed, yanked, floor, .. } = &self.catalogue;
+        let is_gone = !removed.is_empty() || !yanked.is_empty() || !floor.is_empty();
+        let is_signed = self.signatures().any(|(_, signature)| signature.is_some());
+        is_gone || is_signed || !self.clients.files.is_empty()
     }
 
     /// Keeps the catalogue, unless somebody else changed it since it was read.

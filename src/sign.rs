@@ -103,7 +103,7 @@ impl Signer {
         {
             *known = all;
         }
-        Ok(if signing.adopt { signer.adopting() } else { signer })
+        Ok(if config.adopt { signer.adopting() } else { signer })
     }
 
     /// One with this key, and no other one that counts.

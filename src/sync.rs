@@ -273,8 +273,9 @@ fn planned(survey: &Result<Survey, Unsurveyed>, store: &Store, limit: Limit) -> 
     }
     if let Ok(survey) = survey {
         let plan = &survey.plan;
-        outcome.warnings = clients::warnings(store, &survey.component, &survey.published);
-        outcome.warnings.extend(verbatim::given_up(&survey.component, &survey.published, plan));
+        let of_clients = clients::warnings(store, &survey.component, &survey.published);
+        let given_up = verbatim::given_up(&survey.component, &survey.published, plan);
+        outcome.warn(survey, of_clients.into_iter().chain(given_up));
         outcome.published = plan.builds().map(PublishedImage::planned).collect();
         outcome.removed = plan.removals().cloned().collect();
         outcome.deleted = plan.deletions().cloned().collect();
@@ -355,7 +356,8 @@ async fn carry_out_plan(
     // Nobody who had the lock before us gave this component work.
     let (_, clients) = rules;
     if survey.plan.actions.is_empty() && !clients.is_due(&survey.component, &survey.published) {
-        outcome.warnings = clients::warnings(place.store, &survey.component, &survey.published);
+        let told = clients::warnings(place.store, &survey.component, &survey.published);
+        outcome.warn(survey, told);
         outcome.errors.extend(clients::misled(survey, &survey.published.manifest));
         return Ok(());
     }

@@ -70,8 +70,7 @@ fn look_into(
     name: &FileName,
     path: &Path,
 ) -> Result<Vec<Finding>, BuildError> {
-    let wanted = component.mirrored().is_some_and(|rule| rule.inspect);
-    if !wanted || path.extension().is_none_or(|ending| ending != "raw") {
+    if !component.is_looked_into(name.as_str()) {
         return Ok(Vec::new());
     }
     let looked = inspect::inspect_others(path, component.name.as_str(), client::is_told(component))

@@ -71,6 +71,7 @@ pub(super) async fn run(
     let survey = sync::survey(&config, component, &shop, &store, None)
         .await
         .with_context(|| format!("{name}: cannot build"))?;
+    super::plan::warn(&survey);
 
     let Some(candidate) = find(&survey, version) else {
         match version {

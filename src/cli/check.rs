@@ -50,6 +50,7 @@ pub(super) async fn run(
     let mut survey = sync::survey(&config, component, &shop, &store, None)
         .await
         .with_context(|| format!("{name}: cannot build"))?;
+    super::plan::warn(&survey);
 
     // Somebody may name a version that no plan wants any more.
     let names = Names::of(component);

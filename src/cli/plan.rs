@@ -46,6 +46,9 @@ struct Planned<'a> {
     assets: &'a [Vouched],
     /// The assets that nothing vouches for.
     unverified: Vec<&'a str>,
+    /// What is odd about what publish keeps for itself.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    warnings: &'a [String],
 }
 
 #[derive(Serialize)]
@@ -84,6 +87,9 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Ended> {
         say(&told.text());
     }
     let surveys: Vec<&Survey> = surveys.iter().flatten().collect();
+    for survey in &surveys {
+        warn(survey);
+    }
     let refused = surveys.iter().any(|survey| !survey.plan.refusals.is_empty());
     if context.json {
         print_json(
@@ -97,6 +103,13 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Ended> {
         print(&surveys.iter().map(|survey| text(survey, context.verbose)).collect::<String>())?;
     }
     Ok(if refused || !errors.is_empty() { Ended::Partly } else { Ended::Well })
+}
+
+/// Says what is odd about what publish keeps for itself, be it asked to be quiet or not.
+pub(super) fn warn(survey: &Survey) {
+    for warning in &survey.warnings {
+        say(&format!("{warning}\n"));
+    }
 }
 
 fn planned(survey: &Survey) -> Planned<'_> {
@@ -138,6 +151,7 @@ fn planned(survey: &Survey) -> Planned<'_> {
         releases: &survey.plan.verdicts,
         assets: &survey.plan.vouched,
         unverified: survey.plan.unverified(),
+        warnings: &survey.warnings,
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::plan::{newer_than, no_longer_listed};
+use super::plan::{newer_than, no_longer_listed, warn};
 use super::{Context, Ended, print, print_json};
 use crate::fetch::Quota;
 use crate::name::{Arch, ComponentName, FileName, Folder};
@@ -78,6 +78,9 @@ struct Status {
     /// Files for nodes that are missing, or not as they should be.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     client_files: Vec<FileName>,
+    /// What is odd about what publish keeps for itself.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
     errors: Vec<Told>,
 }
 
@@ -163,6 +166,7 @@ pub(super) async fn run(context: &Context, check: bool) -> anyhow::Result<Ended>
     let is_told =
         |left: &Left| left.lines > 0 || !left.errors.is_empty() || (!check && left.pending > 0);
     let left: Vec<Left> = left.into_iter().filter(is_told).collect();
+    surveys.iter().flatten().for_each(warn);
     let states = components.iter().map(|status| status.state);
     let worst = states.chain(left.iter().map(|left| state_of(left, now)));
     let worst = worst.max().unwrap_or(State::Current);
@@ -217,6 +221,7 @@ fn unknown(failed: &Unsurveyed) -> Status {
         yanked: Vec::new(),
         pending: Vec::new(),
         client_files: Vec::new(),
+        warnings: Vec::new(),
         errors: vec![failed.error.clone()],
     }
 }
@@ -318,6 +323,7 @@ fn status(survey: &Survey, client_files: Vec<FileName>, limit: Limit, now: Times
             .collect(),
         pending: pending.map(|(file, at)| Pending { file, at }).collect(),
         client_files,
+        warnings: survey.warnings.clone(),
         errors,
     }
 }

@@ -31,9 +31,7 @@ pub(super) async fn run(
 ) -> anyhow::Result<Ended> {
     let mut config = context.load()?;
     config.document.trust.locked |= locked;
-    if let Some(signing) = &mut config.document.signing {
-        signing.adopt = adopt;
-    }
+    config.adopt = adopt;
     let run = if dry_run { Run::Dry } else { Run::Real };
     let store = Store::configured(&config, Access::Read)?;
     let outcomes = sync::sync_to(store.clone(), &config, run, &context.progress).await?;

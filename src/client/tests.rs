@@ -181,22 +181,41 @@ fn each_branch_has_a_transfer_that_sees_only_its_own() {
     with(&minor, &Trust::Unsigned, &names, |offer| {
         let transfers = transfer::transfers(offer).unwrap();
         let files: Vec<&str> = transfers.iter().map(|one| one.file.as_str()).collect();
-        // 2.0 is the only one of its branch, and no pattern sees that and 2.0.1, but not 2.00.
-        let all = ["x.transfer", "x-v1.31.transfer", "x-v1.32.transfer", "x-v1.310.transfer"];
+        let all = [
+            "x.transfer",
+            "x-v1.31.transfer",
+            "x-v1.32.transfer",
+            "x-v1.310.transfer",
+            "x-v2.0.transfer",
+        ];
         assert_eq!(files, all);
+        // 2.0 is the only one of its branch, and no pattern sees that and 2.0.1, but not 2.00.
+        assert!(transfers[4].text.contains("\nMatchPattern=x-2.0.@v-%a.raw\n"));
+        assert!(offer.newest(Arch::Arm64, transfers[4].stem.as_ref()).is_none());
         assert!(transfers[1].text.contains("\nMatchPattern=x-1.31.@v-%a.raw\n"));
         let newest = offer.newest(Arch::Arm64, transfers[1].stem.as_ref()).unwrap();
         assert_eq!(newest.name.as_str(), "x-1.31.10-r1-arm64.raw");
         assert_eq!(emulate::check(offer, &manifest(&names)).unwrap(), []);
         assert_eq!(offer.stem("v1.32").unwrap().text, "1.32.");
         let hint = offer.stem("1.3").unwrap_err().hint();
-        assert_eq!(hint, "there are: 1.31, 1.32, 1.310");
+        assert_eq!(hint, "there are: 1.31, 1.32, 1.310, 2.0");
     });
     let major = simple("[versions]\nper = \"major\"\n");
     with(&major, &Trust::Unsigned, &names, |offer| {
         let stems: Vec<String> = offer.stems().into_iter().map(|stem| stem.text).collect();
         assert_eq!(stems, ["1.", "2."]);
     });
+    for (names, stems) in [
+        // A revision is of the same version; what is no patch level, and what is none of ours, are not.
+        (["x-1.31-r2-arm64.raw"], &["1.31."][..]),
+        (["x-1.31-rc1-arm64.raw"], &[]),
+        (["x-1.31+k3s1-arm64.raw"], &[]),
+    ] {
+        with(&minor, &Trust::Unsigned, &names, |offer| {
+            let found: Vec<String> = offer.stems().into_iter().map(|stem| stem.text).collect();
+            assert_eq!(found, stems, "{names:?}");
+        });
+    }
     with(&minor, &Trust::Unsigned, &["x-v1.31.2-arm64.raw"], |offer| {
         assert_eq!(offer.stems(), [Stem { name: "1.31".to_owned(), text: "v1.31.".to_owned() }]);
     });

@@ -431,6 +431,12 @@ impl Component {
         }
     }
 
+    /// Whether a file of a repository that it mirrors is looked into, as the extension that it should be.
+    #[must_use]
+    pub fn is_looked_into(&self, file: &str) -> bool {
+        file.strip_suffix(".raw").is_some() && self.mirrored().is_some_and(|rule| rule.inspect)
+    }
+
     /// Whether its folder is another's, byte for byte: its manifest is not ours to sign or to change.
     #[must_use]
     pub fn is_verbatim(&self) -> bool {

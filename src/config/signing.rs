@@ -34,10 +34,6 @@ pub struct Signing {
     /// the last one, while nodes are moved from one to the other.
     #[serde(default)]
     pub keyring: Vec<PathBuf>,
-    /// Whether manifests are signed once that no known key has signed: asked for on the command
-    /// line, never in a file.
-    #[serde(skip)]
-    pub adopt: bool,
 }
 
 /// Where a secret comes from.

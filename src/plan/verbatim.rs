@@ -1,8 +1,9 @@
 //! The plan for a folder that is published byte for byte as somebody else has it.
 //!
 //! Owns the difference between their manifest and ours. There is nothing to select, and nothing of ours
-//! to sign: what they list comes, what they no longer list goes. Two things are never followed: other
-//! bytes under a name that nodes may have, and very many lines that go at once.
+//! to sign: what they list comes, what they no longer list goes. Three things are never followed: other
+//! bytes under a name that nodes may have, very many lines that go at once, and, unless somebody says so,
+//! their signature in the place of ours.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use super::{Action, Basis, Build, Company, Plan, Refusal, Upstream, Verdict, Why
 use crate::config::Component;
 use crate::name::{Arch, FileName, Sha256};
 use crate::repository::commit::{Gone, Removal};
-use crate::repository::{Published, retention};
+use crate::repository::{MANIFEST, Published, retention};
 use crate::source::Release;
 use crate::source::memory::{Signatures, Theirs};
 use crate::version::Version;
@@ -96,6 +97,16 @@ pub fn verbatim(
             hint: format!("what is published stays as it is; if they mean it, let [retention] max-delete, {most} now, be that large once"),
         });
     }
+    if !basis.adopt && is_ours(theirs, published, signatures) {
+        plan.refusals.push(Refusal {
+            tag: MANIFEST.to_owned(),
+            problem: format!(
+                "with `verbatim`, the signature of {}/ would no longer be ours but theirs: nodes that trust the keys of [signing] alone would refuse it",
+                component.folder
+            ),
+            hint: "give nodes their keyring; then `publish sync --adopt` gives our signature up, once".to_owned(),
+        });
+    }
     if !plan.refusals.is_empty() {
         // All or nothing: half of their manifest is not theirs.
         plan.actions.clear();
@@ -113,6 +124,11 @@ pub fn verbatim(
     let due = due.into_iter().filter(|name| theirs.lines.get(name).is_none());
     plan.actions.extend(due.map(Action::Delete));
     plan
+}
+
+/// Whether what is served is signed, and not by them: nodes know other keys.
+fn is_ours(theirs: &Theirs, published: &Published, signatures: &Signatures) -> bool {
+    !published.catalogue.verbatim && !signatures.is_empty() && *signatures != theirs.signatures
 }
 
 fn replaced(name: &FileName, before: Sha256, now: Sha256) -> Refusal {

@@ -221,7 +221,7 @@ pub async fn reclaim<'n>(
 ///
 /// First the catalogue says that their names are spent, so that no other publisher gives one of them
 /// a line again while it goes; what is not deleted then, because of a crash, is deleted by the next
-/// run.
+/// run. Only on a disk that is full, files go first: else nobody could make room.
 ///
 /// # Errors
 /// The store refuses; what was deleted until then is forgotten all the same. Or
@@ -239,7 +239,20 @@ pub async fn delete(
         let floor = catalogue.floor.entry(removed.version.clone()).or_default();
         *floor = (*floor).max(removed.revision + 1);
     }
-    published.keep_catalogue(place).await?;
+    match published.keep_catalogue(place).await {
+        // Nobody else writes to a directory meanwhile; and the records, which tell what had the names, go
+        // when the catalogue has it, as always.
+        Err(CommitError::Store(error)) if error.is_full() && store.as_directory().is_some() => {
+            for (name, removed) in &due {
+                let path = path(folder, name.as_str());
+                if store.digest(&path).await? == Some(removed.sha256) {
+                    store.delete(&path).await?;
+                }
+            }
+            published.keep_catalogue(place).await?;
+        }
+        kept => kept?,
+    }
     let mut deleted = Vec::new();
     let mut failed = None;
     for (name, removed) in due {

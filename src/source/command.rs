@@ -12,7 +12,6 @@ use std::time::Duration;
 use serde::Deserialize;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::process::Command;
 
 use super::{Asset, LONGEST, Listing, Location, MOST, Release, date};
 use crate::child::{self, Group};
@@ -182,23 +181,23 @@ async fn run(
     program: &str,
 ) -> Result<(ExitStatus, Vec<u8>, String), CommandError> {
     let lost = |source| CommandError::Lost { program: program.to_owned(), source };
-    // An empty path is the current folder, but not to `chdir`.
-    let folder = PathBuf::from(".").join(&rule.folder);
-    let path = if program.contains('/') { folder.join(program) } else { PathBuf::from(program) };
-    // A path must not become another one where the program starts.
-    let path = if program.contains('/') { std::path::absolute(path).map_err(lost)? } else { path };
-    let mut command = Command::new(path);
+    let start = |source| CommandError::Start { program: program.to_owned(), source };
+    // An empty path is the current folder, but not to `chdir`; and a path must not become another one
+    // where the program starts.
+    let folder = std::path::absolute(PathBuf::from(".").join(&rule.folder)).map_err(lost)?;
+    let path = child::find(program, &folder).map_err(start)?;
+    let mut command = child::tied(path).await;
     command
         .args(rule.run.iter().skip(1))
         .current_dir(folder)
         .env_clear()
         .envs(ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
+        .env("PATH", child::path())
         .env("PUBLISH_COMPONENT", component.name.as_str())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    let mut group = Group::start(command)
-        .map_err(|source| CommandError::Start { program: program.to_owned(), source })?;
+    let mut group = Group::start(command).map_err(start)?;
     let child = group.child();
     let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
         return Err(lost(io::ErrorKind::BrokenPipe.into()));

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use crate::manifest::Manifest;
 use crate::name::{FileName, Sha256};
@@ -63,26 +64,44 @@ struct State {
     notes: Vec<String>,
 }
 
+/// What is remembered of an upstream, but cannot be read.
+#[derive(Debug, Error)]
+#[error(
+    "{path} cannot be read: {problem}; without it, an old manifest of theirs could come as a new one"
+)]
+pub struct MemoryError {
+    path: String,
+    problem: String,
+}
+
+impl MemoryError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        "bring it back from a copy; or look whether what they serve is their newest, and `publish sync --adopt` begins it anew".to_owned()
+    }
+}
+
 /// What is remembered of one component's upstream. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Memory(Arc<Mutex<State>>);
 
 impl Memory {
-    /// Reads what [`Memory::save`] made. What cannot be read is forgotten, and that is told.
-    #[must_use]
-    pub fn load(saved: &[u8]) -> Self {
-        let decoder = zstd::Decoder::new(saved).ok();
-        let kept = decoder
-            .and_then(|decoder| serde_json::from_reader::<_, Kept>(decoder.take(LIMIT)).ok());
-        let memory = Self::default();
-        match kept.filter(|kept| kept.format == FORMAT) {
-            Some(kept) => memory.lock().kept = kept,
-            None => memory.note(
-                "what was remembered of its upstream cannot be read, and counts for nothing"
-                    .to_owned(),
-            ),
+    /// Reads what [`Memory::save`] made; `path` is where that is kept.
+    ///
+    /// # Errors
+    /// It cannot be read. It is never just forgotten: nobody could tell an old manifest then.
+    pub fn load(saved: &[u8], path: &str) -> Result<Self, MemoryError> {
+        let wrong = |problem: String| MemoryError { path: path.to_owned(), problem };
+        let decoder = zstd::Decoder::new(saved).map_err(|error| wrong(error.to_string()))?;
+        let kept: Kept = serde_json::from_reader(decoder.take(LIMIT))
+            .map_err(|error| wrong(error.to_string()))?;
+        if kept.format != FORMAT {
+            return Err(wrong("another version of publish wrote it".to_owned()));
         }
-        memory
+        let memory = Self::default();
+        memory.lock().kept = kept;
+        Ok(memory)
     }
 
     /// The bytes to keep for the next run; `None` if nothing changed.
@@ -216,7 +235,7 @@ mod tests {
     fn a_file_is_as_old_as_its_digest() {
         let memory = Memory::default();
         assert_eq!(learn(&memory, b"a", None, 100), 0);
-        let memory = Memory::load(&memory.save().unwrap());
+        let memory = Memory::load(&memory.save().unwrap(), "x").unwrap();
         assert_eq!(learn(&memory, b"a", None, 200), 0);
         assert_eq!((first(&memory), memory.save()), (100, None));
         assert_eq!(learn(&memory, b"b", None, 300), 1);
@@ -238,10 +257,13 @@ mod tests {
     }
 
     #[test]
-    fn a_memory_that_cannot_be_read_is_told_and_forgotten() {
-        let memory = Memory::load(b"nonsense");
-        assert_eq!(memory.take_notes().len(), 1);
-        assert_eq!(memory.take_notes().len(), 0);
-        assert_eq!(memory.signed(), None);
+    fn a_memory_that_cannot_be_read_is_never_just_forgotten() {
+        let none = zstd::encode_all(&b"{}"[..], 3).unwrap();
+        let newer = Kept { format: FORMAT + 1, ..Kept::default() };
+        let newer = zstd::encode_all(&*serde_json::to_vec(&newer).unwrap(), 3).unwrap();
+        for spoilt in [&b"nonsense"[..], b"", &none, &newer] {
+            let error = Memory::load(spoilt, "the path").unwrap_err().to_string();
+            assert!(error.starts_with("the path cannot be read: "), "{error}");
+        }
     }
 }

@@ -62,6 +62,20 @@ impl StoreError {
         }
     }
 
+    /// Whether there is no room left on the disk.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        let Self::Object { source, .. } = self else { return false };
+        let mut cause: Option<&(dyn Error + 'static)> = Some(source.as_ref());
+        while let Some(error) = cause {
+            if let Some(io) = error.downcast_ref::<io::Error>() {
+                return is_full(io.kind());
+            }
+            cause = error.source();
+        }
+        false
+    }
+
     /// What to do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
@@ -94,12 +108,17 @@ impl StoreError {
     }
 }
 
+/// Whether that is for want of room.
+pub(super) fn is_full(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 fn hint_of_disk(kind: io::ErrorKind) -> Option<String> {
     match kind {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             Some("the store must be writable for this user".to_owned())
         }
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some(
+        kind if is_full(kind) => Some(
             "nothing of the unfinished file is left; free some space and sync again".to_owned(),
         ),
         _ => None,

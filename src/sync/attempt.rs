@@ -99,7 +99,7 @@ pub(super) async fn attempt<'s>(
         outcome.errors.extend(clients::read_back(survey, place, &published).await?);
     }
     if !component.is_verbatim() {
-        outcome.warnings = clients.keep(component, place, &mut published).await?;
+        outcome.warn(survey, clients.keep(component, place, &mut published).await?);
     }
     outcome.removed.extend(removed?);
     outcome.deleted.extend(deleted?);

@@ -34,7 +34,7 @@ pub struct Outcome {
     /// What is wanted, but not all there yet.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub waiting: Vec<Awaited>,
-    /// What people should know of the files for nodes.
+    /// What people should know of what publish keeps for itself, and of the files for nodes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
     /// What went wrong.
@@ -87,6 +87,13 @@ impl Outcome {
             && self.signed.is_none()
     }
 
+    /// What people should know, besides what the survey found: what was told of an earlier try is not told
+    /// again.
+    pub(super) fn warn(&mut self, survey: &Survey, more: impl IntoIterator<Item = String>) {
+        self.warnings.clone_from(&survey.warnings);
+        self.warnings.extend(more);
+    }
+
     /// Nothing done yet; what the survey found wrong is told.
     pub(super) fn new(survey: &Result<Survey, Unsurveyed>) -> Self {
         match survey {
@@ -94,6 +101,7 @@ impl Outcome {
                 newest: newest(&survey.component, &survey.published),
                 errors: refusals(survey),
                 waiting: survey.plan.waiting.clone(),
+                warnings: survey.warnings.clone(),
                 ..Self::nothing(&survey.component)
             },
             Err(failed) => {

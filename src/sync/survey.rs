@@ -41,6 +41,8 @@ pub struct Survey {
     pub basis: Basis,
     /// What follows from all of these.
     pub plan: Plan,
+    /// What is odd about what publish keeps for itself.
+    pub warnings: Vec<String>,
     /// What is remembered of a mirrored repository.
     pub(super) memory: Memory,
 }
@@ -150,6 +152,7 @@ impl Look {
                 retention: config.document.retention,
                 plus_is_blank: config.store().service() == Some(Service::S3),
                 require: config.document.trust.require,
+                adopt: config.adopt,
             },
             shop: shop.clone(),
             store: store.clone(),
@@ -189,7 +192,11 @@ impl Look {
             Some(_) => store.read(&repository::memory_path(&component.name)).await?,
             None => None,
         };
-        let memory = memory.map(|bytes| Memory::load(&bytes)).unwrap_or_default();
+        let path = || store.locate(&repository::memory_path(&component.name));
+        let memory = memory.map(|bytes| Memory::load(&bytes, &path())).transpose();
+        // It is found out anew, and kept, if somebody says so.
+        let memory = if basis.adopt { memory.ok() } else { Some(memory?) };
+        let memory = memory.flatten().unwrap_or_default();
         let (listing, companions) = poll(&component, &arches, &shop, &memory).await?;
         task.finish(0);
         let theirs = companions.iter().flat_map(|listing| &listing.notes);
@@ -202,7 +209,7 @@ impl Look {
         upstream.complete = listing.complete;
         let _turn = reading.acquire_owned().await.expect("it is never closed");
         let published = Published::read(&store, &component.folder).await?;
-        published.check_lost(&store, &component).await?;
+        let unbegun = published.check_lost(&store, &component).await?;
         basis.overlay = overlay(&component).await?;
         let (published, plan) = plan_for(
             &component,
@@ -216,14 +223,16 @@ impl Look {
         )
         .await?;
         check_first_uses(&component, &published, &shop.guard.ledger)?;
-        for (image, problem) in published.unreadable() {
+        let name = &component.name;
+        let unreadable = published.unreadable().map(|(image, problem)| {
             let record = store.locate(&repository::record_path(&component.folder, image));
-            shop.progress.line(&format!(
-                "warning: {}: the record of {image}, {record}, cannot be read: {problem}; the image stays as it is",
-                component.name
-            ));
-        }
-        Ok(Survey { component, arches, upstream, published, basis, plan, memory })
+            format!(
+                "warning: {name}: the record of {image}, {record}, cannot be read: {problem}; the image stays as it is"
+            )
+        });
+        let unbegun = unbegun.map(|odd| format!("warning: {name}: {odd}"));
+        let warnings = unbegun.into_iter().chain(unreadable).collect();
+        Ok(Survey { component, arches, upstream, published, basis, plan, warnings, memory })
     }
 }
 

@@ -66,8 +66,12 @@ pub(super) async fn attempt(
         }
     }
     // What we told nodes of it does not fit any more.
-    outcome.warnings = clients.keep(component, place, &mut published).await?;
-    outcome.warnings.extend(given_up);
+    let told = if plan.refusals.is_empty() {
+        clients.keep(component, place, &mut published).await?
+    } else {
+        super::clients::warnings(store, component, &published)
+    };
+    outcome.warn(survey, told.into_iter().chain(given_up));
     arrived.sort_by(|a: &PublishedImage, b| a.image.cmp(&b.image));
     outcome.published.extend(arrived);
     let due: Vec<FileName> = plan.deletions().cloned().collect();

@@ -215,6 +215,18 @@ fn an_interrupt_kills_it_with_its_children() {
     }
 }
 
+/// No signal of ours can be caught there, but the kernel sees to it that the program itself ends.
+#[test]
+fn it_is_killed_when_we_are() {
+    let (repo, _web) = scripted("echo $$ > new; mv new own; exec sleep 1000", "1000s");
+    let mut command = repo.command(&["sync"]);
+    let running = Running::start(command.stdout(Stdio::null()).stderr(Stdio::null()));
+    until("the start", || repo.path("components/own").exists());
+    running.signal(rustix::process::Signal::KILL);
+    running.wait();
+    until("the end of the program", || !lives(&repo, "own"));
+}
+
 /// Whoever holds on to the output is not waited for longer than the limit, and does not survive.
 #[test]
 fn a_child_in_the_background_does_not_outlive_the_program() {

@@ -311,6 +311,23 @@ fn an_old_state_of_theirs_is_not_let_in_again() {
 }
 
 #[test]
+fn what_is_remembered_of_them_is_never_just_forgotten() {
+    const MEMORY: &str = "public/.publish/mirrors/k.json.zst";
+    let Some(mut mirror) = Mirror::signed("", "follow-yanks = true\n") else { return };
+    mirror.versions(&["1.0"]);
+    mirror.repo.sync().ok();
+    mirror.repo.write(MEMORY, "nonsense");
+    mirror.versions(&["1.0", "1.1"]);
+    let told = "error: k: public/.publish/mirrors/k.json.zst cannot be read: ";
+    mirror.refuses(&[told, "hint: ", "`publish sync --adopt` begins it anew"]);
+    assert_eq!(mirror.repo.listed("k"), names(&["1.0"]));
+    assert_eq!(fs::read(mirror.repo.path(MEMORY)).unwrap(), b"nonsense");
+    mirror.repo.publish(&["sync", "--adopt"]).ok();
+    assert_eq!(mirror.repo.listed("k"), names(&["1.0", "1.1"]));
+    mirror.repo.sync().ok().prints(&["nothing to do"]);
+}
+
+#[test]
 fn a_clock_of_theirs_that_was_ahead_once_stops_nothing() {
     let Some(mut mirror) = Mirror::signed("", "") else { return };
     mirror.versions(&["1.0"]);
@@ -1046,8 +1063,24 @@ fn a_verbatim_folder_becomes_ours_only_if_somebody_says_so() {
     assert!(path("k/k.transfer").exists());
     mirror.component(theirs);
     let loud = "warning: k: with `verbatim`, the signature of k/ is no longer ours but theirs";
-    mirror.repo.publish(&["sync", "--dry-run"]).ok().says(&[loud]);
-    mirror.repo.sync().ok().says(&[loud, "hint: give nodes their keyring"]);
+    let snapshot = |mirror: &Mirror| {
+        let mut there = mirror.repo.snapshot();
+        // What they answered is kept even so, and a lock comes and goes.
+        there.retain(|path, _| !path.starts_with(".publish") && path != ".");
+        there
+    };
+    let before = snapshot(&mirror);
+    let refused = "the signature of k/ would no longer be ours but theirs";
+    let hint = "`publish sync --adopt` gives our signature up";
+    for command in [&["sync", "--dry-run"][..], &["sync"], &["plan"], &["status"]] {
+        let ran = mirror.repo.publish(command).code(3);
+        let told = format!("{}{}", ran.stdout, ran.stderr);
+        assert!(told.contains(refused) && told.contains(hint), "{ran}");
+    }
+    assert_eq!(snapshot(&mirror), before);
+    mirror.repo.publish(&["sync", "--dry-run", "--adopt"]).ok().says(&[loud]);
+    let ran = mirror.repo.publish(&["sync", "--adopt"]);
+    ran.ok().says(&[loud, "hint: give nodes their keyring"]);
     let ran = mirror.repo.sync().ok().prints(&["nothing to do"]);
     assert!(!ran.stderr.contains("warning"), "{ran}");
     let left = fs::read_dir(path("k")).unwrap().flatten().map(|entry| entry.file_name());

@@ -353,6 +353,37 @@ fn a_full_disk_leaves_no_half_image_and_the_old_manifest() {
     assert_eq!(repo.temporary(), Vec::<String>::new(), "{said}");
 }
 
+/// Who frees some space does not need any: not for the lock, and not for what is to be remembered.
+#[test]
+fn a_full_disk_can_be_pruned() {
+    let repo = Repo::with("[retention]\ngrace = \"0s\"\n");
+    repo.simple("x");
+    let text = fs::read_to_string(repo.path("components/x.toml")).unwrap();
+    repo.component("x", &format!("{text}[versions]\nnewest = 2\n"));
+    fs::create_dir(repo.path("public")).unwrap();
+    fs::create_dir(repo.path("late")).unwrap();
+    repo.release("x", "1.0", noise(100 << 10));
+    for version in ["1.1", "1.2"] {
+        repo.write(&format!("late/x-{version}"), version);
+    }
+    let script = r#"
+        mount -t tmpfs -o size=512k none public
+        "$0" sync
+        cp late/x-1.1 components/x-releases/
+        "$0" sync
+        cp late/x-1.2 components/x-releases/
+        "$0" sync
+        ! dd if=/dev/zero of=public/ballast bs=4k
+        code=0; "$0" prune || code=$?
+        cp -a public after
+        exit $code
+    "#;
+    let Some((code, said)) = in_namespace(&repo, script) else { return };
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("deleted 1 file"), "{said}");
+    assert!(!repo.path("after/x/x-1.0-x86-64.raw").exists(), "{said}");
+}
+
 #[test]
 fn a_build_that_finds_no_room_leaves_nothing() {
     let repo = simple();

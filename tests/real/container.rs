@@ -176,9 +176,17 @@ fn a_container_ends_with_its_time_and_with_us() {
     );
     assert!(!engine.containers().contains("publish-"), "{}", engine.containers());
 
+    use rustix::process::Signal;
     component(&workspace, "echo begun; sleep 1000", "");
+    for signal in [Signal::INT, Signal::KILL] {
+        ends_with_us(&engine, &workspace, signal);
+    }
+}
+
+/// Starts a sync, and ends it when its container runs.
+fn ends_with_us(engine: &Engine, workspace: &Workspace, signal: rustix::process::Signal) {
     let mut child = engine
-        .publish(&workspace, &["sync"])
+        .publish(workspace, &["sync"])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
@@ -189,7 +197,13 @@ fn a_container_ends_with_its_time_and_with_us() {
         std::thread::sleep(Duration::from_millis(100));
     }
     let id = rustix::process::Pid::from_raw(child.id().cast_signed()).unwrap();
-    rustix::process::kill_process(id, rustix::process::Signal::INT).unwrap();
+    rustix::process::kill_process(id, signal).unwrap();
     child.wait().unwrap();
-    assert!(!engine.containers().contains("publish-"), "{}", engine.containers());
+    // What watches over it needs a moment, where we could not.
+    let killed = Instant::now();
+    while engine.containers().contains("publish-") {
+        assert!(signal == rustix::process::Signal::KILL, "{}", engine.containers());
+        assert!(killed.elapsed() < Duration::from_secs(60), "{}", engine.containers());
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }

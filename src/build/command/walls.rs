@@ -5,12 +5,10 @@
 //! network namespace runs no command that must not have the network.
 
 use std::ffi::OsString;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{Access, access};
 use rustix::process::geteuid;
 use tokio::process::Command;
 
@@ -75,7 +73,8 @@ pub(super) async fn around(
         Some(container) => {
             let engine = engine(rule.engine)?;
             let name = Named { engine, name: format!("publish-{:016x}", rand::random::<u64>()) };
-            Ok((contained(rule, container, arch, place, &name), Some(name)))
+            let command = contained(rule, container, arch, place, &name);
+            Ok((watched(command, &name).await, Some(name)))
         }
         None => Ok((on_this_machine(rule, place).await?, None)),
     }
@@ -86,16 +85,7 @@ async fn on_this_machine(rule: &CommandRule, place: &Place) -> Result<Command, C
     let start = |source| CommandError::Start { program: words.program().to_owned(), source };
     let folder = place.folder.as_ref().unwrap_or(&place.work);
     let folder = std::path::absolute(folder).map_err(start)?;
-    // Who keeps it in could only say that nothing was found.
-    let program = match words.program() {
-        path if path.contains('/') => {
-            let path = folder.join(path.trim_start_matches("./"));
-            access(&path, Access::EXEC_OK).map_err(|error| start(error.into()))?;
-            path
-        }
-        name if is_in_path(name) => PathBuf::from(name),
-        _ => return Err(start(io::ErrorKind::NotFound.into())),
-    };
+    let program = child::find(words.program(), &folder).map_err(start)?;
     let walls = namespaces(rule.network).await?;
     let mut command = match walls {
         Some(options) => {
@@ -164,7 +154,7 @@ async fn try_out(options: &[&str]) -> Result<(), String> {
 
 /// What runs containers here.
 fn engine(asked: Option<Engine>) -> Result<Engine, CommandError> {
-    let is_here = |engine: &Engine| is_in_path(engine.program());
+    let is_here = |engine: &Engine| child::is_in_path(engine.program());
     match asked {
         Some(engine) if is_here(&engine) => Ok(engine),
         Some(engine) => Err(CommandError::Engine(engine.program().to_owned())),
@@ -173,12 +163,6 @@ fn engine(asked: Option<Engine>) -> Result<Engine, CommandError> {
             .find(is_here)
             .ok_or_else(|| CommandError::Engine("podman and no docker".to_owned())),
     }
-}
-
-/// Whether there is a program of this name.
-fn is_in_path(name: &str) -> bool {
-    let at = |folder: PathBuf| access(folder.join(name), Access::EXEC_OK).is_ok();
-    std::env::split_paths(&child::path()).any(at)
 }
 
 /// What podman and docker understand alike.
@@ -241,6 +225,26 @@ fn contained(
     }
     command.args(rule.command.iter());
     command
+}
+
+/// Runs an engine, and ends its container when we end, be it by a signal that nobody can answer: no engine
+/// ends a container with who asked for it.
+const WATCH: &str = "[ \"$PPID\" = \"$1\" ] || exit 1; name=$2 engine=$3; shift 3; unset PWD OLDPWD SHLVL
+client=
+end() { [ -z \"$client\" ] || kill -9 \"$client\"; \"$engine\" kill \"$name\"; \"$engine\" rm --force \"$name\"; }
+trap 'end >/dev/null 2>&1; exit 1' TERM
+\"$engine\" \"$@\" & client=$!
+wait $client";
+
+/// The same command, with something that watches over its container. Without `setpriv`, that lives on if
+/// we are killed.
+async fn watched(command: Command, name: &Named) -> Command {
+    let Some(mut outer) = child::tie("TERM", WATCH).await else { return command };
+    let inner = command.as_std();
+    outer.arg(&name.name).arg(inner.get_program()).args(inner.get_args());
+    let environment = inner.get_envs().filter_map(|(name, value)| Some((name, value?)));
+    outer.env_clear().envs(environment);
+    outer
 }
 
 /// A container that is ours.

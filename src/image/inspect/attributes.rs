@@ -2,7 +2,7 @@
 //!
 //! Owns which of them matter. The library that reads images knows nothing of them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use backhand::compression::Compressor;
 use backhand::{InnerNode, Node, SquashfsFileReader};
@@ -28,7 +28,10 @@ const BROKEN: &str = "an extended attribute is broken";
 #[derive(Debug, Default)]
 pub(super) struct Attributes {
     /// Names that overlayfs takes for its own: merged, such a file hides the host's, or is another one.
-    pub(super) overlay: BTreeSet<String>,
+    /// How many files have each, and which of them is the first by name.
+    pub(super) overlay: BTreeMap<String, (usize, String)>,
+    /// The sets that have such names.
+    hiding: BTreeMap<u32, BTreeSet<String>>,
     /// The sets that say of an extension-release that it is for an image of any name.
     pub(super) loose: BTreeSet<u32>,
 }
@@ -74,6 +77,21 @@ pub(super) fn read(
 }
 
 impl Attributes {
+    /// Something has a set.
+    pub(super) fn meet(&mut self, set: u32, folder: &[u8], name: &[u8]) {
+        let Some(names) = self.hiding.get(&set) else { return };
+        let parts = [folder, name].map(String::from_utf8_lossy);
+        let path = parts.join("/").trim_start_matches('/').to_owned();
+        for attribute in names {
+            let (count, first) =
+                self.overlay.entry(attribute.clone()).or_insert_with(|| (0, path.clone()));
+            *count += 1;
+            if path < *first {
+                first.clone_from(&path);
+            }
+        }
+    }
+
     /// Whether an extension-release is for an image of any name.
     pub(super) fn is_loose(&self, node: &Node<SquashfsFileReader>) -> bool {
         match &node.inner {
@@ -93,7 +111,8 @@ impl Attributes {
         let value = fields.take(length)?;
         match kind & !ELSEWHERE {
             TRUSTED if name.starts_with(b"overlay.") => {
-                self.overlay.insert(format!("trusted.{}", String::from_utf8_lossy(name)));
+                let name = format!("trusted.{}", String::from_utf8_lossy(name));
+                self.hiding.entry(set).or_default().insert(name);
             }
             USER if name == b"extension-release.strict" && is_false(value) => {
                 self.loose.insert(set);
@@ -108,4 +127,60 @@ impl Attributes {
 fn is_false(value: &[u8]) -> bool {
     let words: [&[u8]; 6] = [b"0", b"no", b"n", b"false", b"f", b"off"];
     words.iter().any(|word| word.eq_ignore_ascii_case(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use crate::image::inspect::inspect;
+    use crate::image::squashfs::{Compression, Entry, Node, Options, Pool, Writer};
+    use crate::lint::Lint;
+
+    /// An image of which these have an attribute of overlayfs; gives what is said of that.
+    fn told(hiding: &[&str]) -> Vec<String> {
+        let options = Options { compression: Compression::Zstd { level: 1 }, block_size: 4096 };
+        let memory = || Cursor::new(Vec::new());
+        let pool = Pool::new(1).unwrap();
+        let mut writer = Writer::new(memory(), memory(), &options, &pool).unwrap();
+        let file = writer.content(&mut &b"x"[..]).unwrap();
+        let nodes = [
+            ("", Node::Directory),
+            ("usr", Node::Directory),
+            ("usr/bin", Node::Directory),
+            ("usr/bin/x", Node::File(file)),
+            ("usr/bin/y", Node::Symlink("x".to_owned())),
+        ];
+        let entries = nodes.map(|(path, node)| {
+            let names = if hiding.contains(&path) {
+                vec!["trusted.overlay.opaque", "user.other"]
+            } else {
+                vec!["trusted.overlays"]
+            };
+            let xattrs = names.into_iter().map(|name| (name.to_owned(), b"y".to_vec())).collect();
+            Entry { path: path.to_owned(), mode: 0o755, node, xattrs }
+        });
+        let written = writer.finish(&entries, 0, || Ok(memory())).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.raw");
+        std::fs::write(&path, written.image.into_inner()).unwrap();
+        let findings = inspect(&path, None).unwrap().findings.into_iter();
+        let found = findings.filter(|finding| finding.lint == Lint::OverlayAttribute);
+        found.map(|finding| format!("`{}` {}", finding.path.unwrap(), finding.message)).collect()
+    }
+
+    #[test]
+    fn what_hides_files_of_the_host_is_named() {
+        let end = ": merged, it would hide or change files of the host";
+        let has = |path: &str, others: &str| {
+            vec![format!("`{path}` has the attribute trusted.overlay.opaque{others}{end}")]
+        };
+        assert_eq!(told(&[]), Vec::<String>::new());
+        for path in ["usr/bin", "usr/bin/x", "usr/bin/y"] {
+            assert_eq!(told(&[path]), has(path, ""));
+        }
+        assert_eq!(told(&[""]), has("/", ""));
+        let several = ["usr/bin/y", "usr/bin", "usr/bin/x"];
+        assert_eq!(told(&several), has("usr/bin", ", as 2 more have"));
+    }
 }

@@ -30,6 +30,8 @@ const RAW: u16 = 1 << 15;
 const SUPERBLOCK: usize = 96;
 const NO_TABLE: u64 = u64::MAX;
 const NO_FRAGMENT: u32 = u32::MAX;
+/// Of an inode without attributes.
+const NO_SET: u32 = u32::MAX;
 /// The flag that there is an export table.
 const EXPORTABLE: u16 = 1 << 7;
 
@@ -125,6 +127,9 @@ enum Inode {
     Leaf(usize),
 }
 
+/// By number.
+type Inodes = HashMap<u32, Inode>;
+
 impl Image<'_> {
     fn check(&self) -> Result<Attributes, Refused> {
         let mut fields = self.superblock;
@@ -162,7 +167,7 @@ impl Image<'_> {
             }
         };
         let table = self.table(inodes_at, folders_at, compressor)?;
-        let known = read_inodes(&table.bytes, block_log)?;
+        let (known, sets) = read_inodes(&table.bytes, block_log)?;
         if known.len() as u64 != inodes {
             return Err("it has other inodes than it says".into());
         }
@@ -170,6 +175,11 @@ impl Image<'_> {
         let root = root
             .and_then(|at| Fields { bytes: &table.bytes, at }.inode(block_log))
             .ok_or("it has no root")?;
+        let root = (root.0, root.1);
+        let mut attributes = match xattrs_at {
+            NO_TABLE => Attributes::default(),
+            at => attributes::read(self, at, compressor)?,
+        };
 
         // The folders end where the first of the tables behind them begins, which is told by the
         // first row of that one's index.
@@ -183,11 +193,14 @@ impl Image<'_> {
         let mut row = [0; 8];
         self.read(behind, &mut row)?;
         let folders = self.table(folders_at, u64::from_le_bytes(row), compressor)?;
-        walk(root, &known, &folders)?;
-        if xattrs_at == NO_TABLE {
-            return Ok(Attributes::default());
-        }
-        attributes::read(self, xattrs_at, compressor)
+        let mut meet = |number: u32, folder: &[u8], name: &[u8]| {
+            if let Some(set) = sets.get(&number) {
+                attributes.meet(*set, folder, name);
+            }
+        };
+        meet(root.0, b"", b"");
+        walk(root, &known, &folders, meet)?;
+        Ok(attributes)
     }
 
     pub(super) fn read(&self, at: u64, into: &mut [u8]) -> Result<(), Refused> {
@@ -238,25 +251,34 @@ impl Image<'_> {
     }
 }
 
-/// All inodes of a table, by number.
-fn read_inodes(table: &[u8], block_log: u64) -> Result<HashMap<u32, Inode>, Refused> {
-    let mut known = HashMap::new();
+/// All inodes of a table, by number; and the set of attributes of those that have one.
+fn read_inodes(table: &[u8], block_log: u64) -> Result<(Inodes, HashMap<u32, u32>), Refused> {
+    let (mut known, mut sets) = (HashMap::new(), HashMap::new());
     let mut fields = Fields { bytes: table, at: 0 };
     while fields.at < table.len() {
-        let (number, inode) = fields.inode(block_log).ok_or(BROKEN_INODE)?;
+        let (number, inode, set) = fields.inode(block_log).ok_or(BROKEN_INODE)?;
+        if set != NO_SET {
+            sets.insert(number, set);
+        }
         if known.insert(number, inode).is_some() {
             return Err("two inodes have one number".into());
         }
     }
-    Ok(known)
+    Ok((known, sets))
 }
 
-/// Goes through all folders, as the reader will.
-fn walk(root: (u32, Inode), known: &HashMap<u32, Inode>, folders: &Table) -> Result<(), Refused> {
+/// Goes through all folders, as the reader will. Each inode is met by its number, the path of its folder
+/// and its name.
+fn walk(
+    root: (u32, Inode),
+    known: &Inodes,
+    folders: &Table,
+    mut meet: impl FnMut(u32, &[u8], &[u8]),
+) -> Result<(), Refused> {
     let (mut entries, mut paths, mut lists) = (0, 0, 0);
     let mut seen = HashSet::from([root.0]);
-    let mut left = vec![(root.1, 0, 0)];
-    while let Some((inode, depth, path)) = left.pop() {
+    let mut left = vec![(root.1, 0, Vec::new())];
+    while let Some((inode, depth, above)) = left.pop() {
         let Inode::Folder { block, offset, size } = inode else {
             return Err("a folder is none".into());
         };
@@ -281,15 +303,15 @@ fn walk(root: (u32, Inode), known: &HashMap<u32, Inode>, folders: &Table) -> Res
                     return Err("a name is none".into());
                 }
                 let inode = *known.get(&number).ok_or("a name leads nowhere")?;
-                let path = path + 1 + name.len();
                 entries += 1;
-                paths += path;
+                paths += above.len() + 1 + name.len();
                 if let Inode::Leaf(list) = inode {
                     lists += list;
                 }
                 if entries > MOST_ENTRIES || paths > MOST_PATHS || lists > MOST_LISTS {
                     return Err("more entries than any honest image".into());
                 }
+                meet(number, &above, name);
                 if kind == 1 {
                     if !seen.insert(number) {
                         return Err("a folder is in two folders".into());
@@ -297,6 +319,8 @@ fn walk(root: (u32, Inode), known: &HashMap<u32, Inode>, folders: &Table) -> Res
                     if depth == DEEPEST {
                         return Err(Refused::Because(format!("deeper than {DEEPEST} folders")));
                     }
+                    let path =
+                        if above.is_empty() { name.to_vec() } else { [&*above, name].join(&b'/') };
                     left.push((inode, depth + 1, path));
                 }
             }
@@ -346,11 +370,12 @@ impl<'b> Fields<'b> {
         Some((number, kind, self.take(name)?))
     }
 
-    /// An inode and its number.
-    fn inode(&mut self, block_log: u64) -> Option<(u32, Inode)> {
+    /// An inode: its number, what it is, and the number of its set of attributes, or [`NO_SET`].
+    fn inode(&mut self, block_log: u64) -> Option<(u32, Inode, u32)> {
         let kind = self.short()?;
         self.take(10)?;
         let number = self.word()?;
+        let mut set = NO_SET;
         let inode = match kind {
             1 => {
                 let block = self.word()?;
@@ -367,7 +392,7 @@ impl<'b> Fields<'b> {
                 let _parent = self.word()?;
                 let rows = self.short()?;
                 let offset = self.short()?;
-                let _xattrs = self.word()?;
+                set = self.word()?;
                 for _ in 0..rows {
                     self.take(8)?;
                     let name = self.word()? as usize + 1;
@@ -388,31 +413,32 @@ impl<'b> Fields<'b> {
                 let _holes = self.number(8)?;
                 let _links = self.word()?;
                 let fragment = self.word()?;
-                self.take(8)?;
+                let _offset = self.word()?;
+                set = self.word()?;
                 self.blocks(size, fragment, block_log)?
             }
             3 | 10 => {
                 let _links = self.word()?;
                 let target = self.word()? as usize;
                 self.take(target)?;
-                self.take(if kind == 10 { 4 } else { 0 })?;
+                if kind == 10 {
+                    set = self.word()?;
+                }
                 Inode::Leaf(target)
             }
-            4 | 5 | 13 | 14 => {
-                self.take(8)?;
-                Inode::Leaf(0)
-            }
-            6 | 7 => {
-                self.take(4)?;
-                Inode::Leaf(0)
-            }
-            11 | 12 => {
-                self.take(12)?;
+            4..=7 | 11..=14 => {
+                let _links = self.word()?;
+                if matches!(kind, 4 | 5 | 11 | 12) {
+                    let _device = self.word()?;
+                }
+                if kind > 7 {
+                    set = self.word()?;
+                }
                 Inode::Leaf(0)
             }
             _ => return None,
         };
-        Some((number, inode))
+        Some((number, inode, set))
     }
 
     /// The list of a file's blocks, which must be there.

@@ -71,11 +71,16 @@ pub(super) fn judge_programs(arch: Option<Arch>, programs: &BTreeMap<String, Elf
 
 /// Attributes that make overlayfs take files for others, or hide the host's.
 pub(super) fn judge_attributes(attributes: &Attributes) -> Vec<Finding> {
-    let found = attributes.overlay.iter().map(|name| {
+    let found = attributes.overlay.iter().map(|(name, (files, first))| {
+        let others = match files {
+            1 => String::new(),
+            _ => format!(", as {} more have", files - 1),
+        };
         let message = format!(
-            "it has files with the attribute {name}: merged, they would hide or change files of the host"
+            "has the attribute {name}{others}: merged, it would hide or change files of the host"
         );
-        Finding::of_image(Lint::OverlayAttribute, message)
+        let first = if first.is_empty() { "/" } else { first };
+        Finding::of_file(Lint::OverlayAttribute, first, message)
     });
     found.collect()
 }
