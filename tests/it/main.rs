@@ -53,6 +53,7 @@ mod objects;
 mod oci;
 mod offline;
 mod pack;
+mod page;
 mod races;
 mod recipe;
 mod records;
