@@ -26,9 +26,10 @@ use crate::recipe::archive::Limits;
 use crate::recipe::intake::Intake;
 use crate::recipe::{self, Input, RecipeError};
 use crate::report::{Progress, Step};
-use crate::repository::commit::{InputRecord, RECORD, Record};
+use crate::repository::commit::{InputRecord, RECORD, Record, TOOL};
 use crate::scratch::Scratch;
 use crate::source::{Location, Private};
+use crate::stage::{Stage, StagedError};
 use crate::trust::{Guard, TrustError};
 
 pub mod command;
@@ -37,6 +38,7 @@ pub mod dispatch;
 mod judge;
 mod layers;
 mod proof;
+mod staged;
 mod wanted;
 
 use command::{CommandError, Workplace};
@@ -129,6 +131,9 @@ pub enum BuildError {
         /// What to do about it.
         hint: String,
     },
+    /// It was to be built elsewhere, and what came from there is not taken.
+    #[error(transparent)]
+    Staged(#[from] StagedError),
     /// A temporary file on this machine.
     #[error("cannot read or write {path}", path = path.display())]
     Disk {
@@ -152,6 +157,7 @@ impl BuildError {
             Self::Command(source) => Some(source.hint()),
             Self::Dispatch(source) => source.hint(),
             Self::Recipe(source) => source.hint(),
+            Self::Staged(source) => source.hint(),
             Self::Replaced { version, now, .. } => Some(inputs::way_out(version, *now)),
             Self::Disk { .. } | Self::Image(ImageError::Disk { .. }) => {
                 Some("builds use the folder of temporary files; $TMPDIR names another".to_owned())
@@ -182,6 +188,8 @@ pub struct Workshop {
     pub guard: Arc<Guard>,
     /// How a person follows it.
     pub progress: Progress,
+    /// Images that other machines made: with it, none is made here.
+    pub stage: Option<Arc<Stage>>,
     /// Builds under way, from the first byte fetched: what they fetched lies on the disk until they
     /// are done, so fetching must not run far ahead of building.
     under_way: Arc<Semaphore>,
@@ -205,6 +213,7 @@ impl Workshop {
             },
             guard: Arc::new(Guard::new(config)),
             progress,
+            stage: None,
             under_way: Arc::new(Semaphore::new(document.network.concurrency.get())),
             cores: Arc::new(Semaphore::new(cores)),
             pool: Arc::default(),
@@ -287,6 +296,9 @@ impl<'w> Bench<'w> {
     /// Whatever stands in the way; nothing of a half image is of use.
     pub async fn build(&self, build: &Build) -> Result<Vec<(Image, Record)>, BuildError> {
         let located = locate_all(&self.component, build)?;
+        if let Some(stage) = self.staged() {
+            return self.take(stage, located, build).await.map(|image| vec![image]);
+        }
         let _place = self.shop.under_way.acquire().await.expect("the semaphore is never closed");
         let wanted = self.look_up(located, build).await?;
         let images = match self.component.image.format {
@@ -362,12 +374,17 @@ impl<'w> Bench<'w> {
             let _core = self.shop.cores.acquire().await.expect("it is never closed");
             (inputs, self.run(self.job(build, &files, None)?).await?)
         };
+        self.warn(build, &image);
+        let record = record(build, &image, time, inputs);
+        Ok((image, record))
+    }
+
+    /// Says what is odd about an image.
+    fn warn(&self, build: &Build, image: &Image) {
         let subject = format!("{} {} {}", self.component.name, build.shown, build.arch);
         for line in lint::warnings(&subject, &image.findings) {
             self.shop.progress.line(&line);
         }
-        let record = record(build, &image, time, inputs);
-        Ok((image, record))
     }
 
     /// Other bytes than before under the same name are upstream's mistake, or an attack.
@@ -478,7 +495,7 @@ impl<'w> Bench<'w> {
 fn record(build: &Build, image: &Image, time: u64, inputs: Vec<InputRecord>) -> Record {
     Record {
         version: RECORD,
-        tool: concat!("publish ", env!("CARGO_PKG_VERSION")).to_owned(),
+        tool: TOOL.to_owned(),
         sha256: image.sha256,
         size: image.size,
         time,
@@ -487,6 +504,8 @@ fn record(build: &Build, image: &Image, time: u64, inputs: Vec<InputRecord>) -> 
         recipe: Some(build.recipe),
         inputs,
         companions: build.company.record(),
+        contents: image.contents.clone(),
+        published: None,
     }
 }
 

@@ -15,22 +15,25 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{self, Config, ConfigError};
 use crate::name::{Arch, ComponentName, Folder};
-use crate::report::{self, Progress, Told, say};
+use crate::report::{self, Log, Progress, Told, runner, say};
 use crate::repository::yank::YankError;
 use crate::store::StoreError;
 use crate::trust::lockfile::LockfileError;
 use crate::version::Version;
 
+mod actions;
 mod build;
 mod check;
 mod client;
 mod init;
 mod inspect;
 mod key;
+mod matrix;
 mod plan;
 mod prune;
 mod retire;
 mod serve;
+mod staged;
 mod status;
 mod sync;
 mod verify;
@@ -111,18 +114,30 @@ enum Command {
         /// Refuse what publish.lock does not know; it stays as it is
         #[arg(long)]
         locked: bool,
+        /// Build nothing: publish what `publish build --staged` left in this
+        /// folder, if it is what the plan wants
+        #[arg(long, value_name = "DIR", conflicts_with = "dry_run")]
+        staged: Option<PathBuf>,
         #[command(flatten)]
         only: Only,
     },
     /// Show what sync would do, and why; -v for every upstream release
     Plan {
+        /// Print a matrix for GitHub Actions: a job for each image to build
+        #[arg(long, conflicts_with = "json")]
+        matrix: bool,
+        /// Keep the matrix in this folder, too, for `publish build` and
+        /// `publish sync`
+        #[arg(long, value_name = "DIR", requires = "matrix")]
+        staged: Option<PathBuf>,
         #[command(flatten)]
         only: Only,
     },
     /// Build images of one component here; nothing is published
     Build {
         /// The component
-        name: ComponentName,
+        #[arg(required_unless_present = "staged")]
+        name: Option<ComponentName>,
         /// The version; the newest that the component wants, if left out
         version: Option<String>,
         /// Only for this architecture; may be given again
@@ -143,6 +158,8 @@ enum Command {
         /// Refuse what publish.lock does not know; it stays as it is
         #[arg(long)]
         locked: bool,
+        #[command(flatten)]
+        ordered: staged::Args,
     },
     /// Sync on an interval until stopped; SIGHUP reads the configuration again
     Watch {
@@ -242,6 +259,16 @@ enum Command {
         /// The folder to start it in
         #[arg(value_name = "DIR", default_value = ".")]
         directory: PathBuf,
+        /// Write the workflow that keeps it up to date on GitHub, too, or, where
+        /// there is a repository, the workflow alone
+        #[arg(
+            long,
+            value_name = "KIND",
+            num_args = 0..=1,
+            require_equals = true,
+            default_missing_value = "sync"
+        )]
+        github: Option<init::Workflow>,
     },
 }
 
@@ -273,6 +300,10 @@ struct Context {
 #[must_use]
 pub fn main(args: Args) -> ExitCode {
     start_logging(&args);
+    if runner::is_there() {
+        // A panic may quote what came from outside.
+        std::panic::set_hook(Box::new(|panic| say(&format!("{panic}\n"))));
+    }
     let json = args.json;
     let ended = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -313,7 +344,7 @@ fn start_logging(args: &Args) {
     };
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr)
+        .with_writer(|| Log)
         .log_internal_errors(false);
     match args.log_format {
         LogFormat::Text => {
@@ -330,7 +361,7 @@ async fn run(args: Args) -> anyhow::Result<Ended> {
     let mut only = args.only.only;
     if let Command::Sync { only: more, .. }
     | Command::Watch { only: more, .. }
-    | Command::Plan { only: more }
+    | Command::Plan { only: more, .. }
     | Command::Status { only: more, .. }
     | Command::Prune { only: more, .. }
     | Command::Verify { only: more, .. } = &args.command
@@ -345,15 +376,21 @@ async fn run(args: Args) -> anyhow::Result<Ended> {
         progress: Progress::new(args.quiet),
     };
     match args.command {
-        Command::Sync { dry_run, adopt, locked, .. } => {
-            sync::run(&context, dry_run, adopt, locked).await
+        Command::Sync { dry_run, adopt, locked, staged, .. } => {
+            sync::run(&context, dry_run, adopt, locked, staged.as_deref()).await
+        }
+        Command::Plan { matrix: true, staged, .. } => {
+            matrix::run(&context, staged.as_deref()).await
         }
         Command::Watch { interval, .. } => watch::run(context, interval).await,
         Command::Plan { .. } => plan::run(&context).await,
-        Command::Build { name, version: Some(version), arch, check: true, .. } => {
+        Command::Build { name: None, ordered, locked, .. } => {
+            staged::run(&context, &ordered, locked).await
+        }
+        Command::Build { name: Some(name), version: Some(version), arch, check: true, .. } => {
             check::run(&context, &name, &version, &arch).await
         }
-        Command::Build { name, version, arch, output, check: _, test, base, locked } => {
+        Command::Build { name: Some(name), version, arch, output, test, base, locked, .. } => {
             let base = test.then(|| base.unwrap_or_else(|| PathBuf::from("/")));
             let wish = build::Wish { version, arches: arch, output, locked, base };
             build::run(&context, &name, &wish).await
@@ -379,7 +416,7 @@ async fn run(args: Args) -> anyhow::Result<Ended> {
         Command::Client(args) => client::run(&context, &args).await,
         Command::Key(command) => key::run(&context, &command),
         Command::Serve { listen } => serve::run(&context, listen).await,
-        Command::Init { directory } => init::run(&context, &directory),
+        Command::Init { directory, github } => init::run(&context, &directory, github),
     }
 }
 
@@ -448,7 +485,7 @@ impl Context {
 
 /// Prints a result as one JSON document.
 fn print_json(command: &str, result: &impl Serialize) -> io::Result<()> {
-    print(&document(command, result)?)
+    write(&runner::json(document(command, result)?))
 }
 
 /// A result as one JSON document.
@@ -466,6 +503,10 @@ fn document(command: &str, result: &impl Serialize) -> io::Result<String> {
 
 /// Prints text to stdout. A reader that went away (`publish plan | head`) is no error.
 fn print(text: &str) -> io::Result<()> {
+    write(&runner::shown(text))
+}
+
+fn write(text: &str) -> io::Result<()> {
     match io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result,

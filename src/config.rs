@@ -26,6 +26,7 @@ pub mod image;
 pub mod lint;
 pub mod mirror;
 pub mod network;
+pub mod page;
 mod quantity;
 pub mod report;
 pub mod requirement;
@@ -41,6 +42,7 @@ pub mod xattrs;
 pub use component::Component;
 pub use diagnose::ConfigError;
 pub use network::Network;
+pub use page::Page;
 pub use quantity::{Count, Size};
 pub use report::{Hook, Report};
 pub use retention::Retention;
@@ -122,6 +124,9 @@ pub struct Repository {
     /// Whether what nodes need to follow a component is written beside it.
     #[serde(default = "yes")]
     pub client_files: bool,
+    /// Whether people get a page, and what it is called.
+    #[serde(default)]
+    pub page: Page,
 }
 
 fn yes() -> bool {
@@ -532,7 +537,7 @@ mod tests {
     #[test]
     fn a_typo_in_a_key_gets_a_caret() {
         insta::assert_snapshot!(error("[repository]\nstroe = \"public\"\n"), @r#"
-        publish.toml:2:1: unknown field `stroe`, expected one of `url`, `store`, `cache-control`, `architectures`, `components`, `client-files`
+        publish.toml:2:1: unknown field `stroe`, expected one of `url`, `store`, `cache-control`, `architectures`, `components`, `client-files`, `page`
             |
           2 | stroe = "public"
             | ^^^^^

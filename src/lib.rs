@@ -12,7 +12,7 @@
 //! Action::Build ─ fetch ─▶ arriving files ─ recipe ─▶ Tree ─ image ─▶ Image { name, sha256, size }
 //!                                                │
 //! Published + images − what went ─▶ Manifest ─ sign ─▶ SignedManifest ─ commit ─▶ store
-//! Action::Sign ─────────────────────────────┘
+//! Action::Sign ─────────────────────────────┘                              └─▶ files for nodes, pages
 //! ```
 //!
 //! A dry run is the same way, left after the plan.
@@ -39,12 +39,14 @@
 //! | [`recipe`] | assets → tree of files; every hostile archive ends here | where images go |
 //! | [`image`] | contents and a tree → `.raw`, and what is in one | where trees come from |
 //! | [`lint`] | what images had better not be, and what that is called | how they are stored |
+//! | [`stage`] | images that other machines made: orders for them, and what of them counts | stores, how images are made |
 //! | [`build`] | one action: fetch, a command's own world, recipe, image, record | stores |
 //! | [`trial`] | a finished image's program, run over a base | how images are made |
 //! | [`child`] | programs that run for us, and their end | what they are run for |
 //! | [`manifest`], [`sign`] | `SHA256SUMS`, who vouches for it and until when | files |
 //! | [`repository`] | the layout, the order of writing, what goes and when, verification | upstreams |
 //! | [`client`] | what a node needs to follow a component, and what clients make of a manifest | stores, upstreams |
+//! | [`page`] | what people read: a page of all, of each component, a feed | stores, time |
 //! | [`store`] | directories, buckets and releases: conditional writes, locks, uploads | manifests |
 //! | [`sync`](mod@sync) | the order of the steps, and which failure stops what | the steps themselves |
 //! | [`news`] | who is told what of a run, and that only once | how a run goes |
@@ -89,6 +91,7 @@ pub mod lint;
 pub mod manifest;
 pub mod name;
 pub mod news;
+pub mod page;
 pub mod plan;
 pub mod recipe;
 pub mod report;
@@ -96,6 +99,7 @@ pub mod repository;
 pub mod scratch;
 pub mod sign;
 pub mod source;
+pub mod stage;
 pub mod store;
 pub mod sync;
 pub mod systemd;

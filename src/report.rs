@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::build::BuildError;
 use crate::client::ClientError;
@@ -27,10 +27,13 @@ use crate::repository::yank::YankError;
 use crate::sign::{KeyError, KeyringError};
 use crate::source::SourceError;
 use crate::source::memory::MemoryError;
+use crate::stage::StageError;
 use crate::store::StoreError;
 use crate::trial::TrialError;
 use crate::trust::TrustError;
 use crate::trust::lockfile::LockfileError;
+
+pub mod runner;
 
 /// What is going on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -238,7 +241,7 @@ fn speaks_json() -> bool {
 /// Writes to stderr, as well as that goes: a log that is full or gone stops no sync.
 pub fn say(text: &str) {
     if !speaks_json() {
-        let _ = std::io::stderr().lock().write_all(text.as_bytes());
+        let _ = std::io::stderr().lock().write_all(runner::told(text).as_bytes());
         return;
     }
     // Several errors may come as one text; each begins at the left.
@@ -281,6 +284,22 @@ fn log(text: &str) {
         tracing::warn!(target: SAID, hint, "{message}");
     } else if !message.is_empty() {
         tracing::info!(target: SAID, "{message}");
+    }
+}
+
+/// Stderr, for what others write there.
+#[derive(Debug, Clone, Copy)]
+pub struct Log;
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let text = String::from_utf8_lossy(bytes);
+        std::io::stderr().lock().write_all(runner::shown(&text).as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().flush()
     }
 }
 
@@ -328,15 +347,15 @@ pub fn likely<'n>(meant: &str, names: impl IntoIterator<Item = &'n String>) -> S
 }
 
 /// An error as data: what happened, what caused it, what to do.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Told {
     /// What happened.
     pub message: String,
     /// The causes, the outermost first.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub causes: Vec<String>,
     /// What to do about it.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }
 
@@ -407,6 +426,7 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
             .or_else(|| error.downcast_ref::<SnapshotError>()?.hint())
             .or_else(|| error.downcast_ref::<StoreError>()?.hint())
             .or_else(|| error.downcast_ref::<SealError>()?.hint())
+            .or_else(|| error.downcast_ref::<StageError>().map(|error| error.hint().to_owned()))
             .or_else(|| error.downcast_ref::<MemoryError>().map(MemoryError::hint))
             .or_else(|| error.downcast_ref::<KeyError>()?.hint())
             .or_else(|| error.downcast_ref::<KeyringError>()?.hint())

@@ -481,6 +481,7 @@ fn time(object: &ObjectMeta) -> Timestamp {
 fn content_type(name: &str) -> &'static str {
     match name.rsplit_once('.').map_or("", |(_, ending)| ending) {
         "json" | "ign" => "application/json",
+        "xml" if name == "feed.xml" => "application/atom+xml",
         "html" => "text/html; charset=utf-8",
         "xml" => "application/xml",
         "asc" | "gpg" if name.starts_with("SHA256SUMS") => "application/pgp-signature",

@@ -26,7 +26,9 @@ use crate::trust;
 mod attempt;
 mod clients;
 mod left;
+mod ordered;
 mod outcome;
+mod pages;
 mod prune;
 mod survey;
 mod turns;
@@ -38,11 +40,15 @@ use attempt::{Made, attempt};
 use clients::Clients;
 pub use clients::{keep_clients, outdated, trust_of};
 pub use left::{Left, tend};
+pub use ordered::ordered;
 pub use outcome::{Outcome, PublishedImage, Standing, newest, refusals};
+use pages::People;
+pub use pages::keep_pages;
 pub use prune::{Limit, prune, retire};
 use survey::plan_for;
 pub use survey::{Survey, Unsurveyed, survey, survey_all};
 pub(crate) use turns::{in_turn, is_raced};
+pub use waiting::lacking;
 
 /// Whether something is really done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,6 +119,12 @@ pub async fn sync_in(
         }
         Err(failed) => failed.sign.is_some(),
     });
+    let people = People::of(config, &clients, keyring.as_ref());
+    let mut pages = match run {
+        Run::Dry => pages::Due::default(),
+        Run::Real => people.look(&store, &surveys).await,
+    };
+    work |= !pages.is_empty();
     if let Some(keyring) = &keyring {
         work |= seal::keyring_is_due(&store, keyring).await?;
     }
@@ -127,12 +139,25 @@ pub async fn sync_in(
         {
             outcomes.first_mut().into_iter().for_each(|first| first.errors.push(told.clone()));
         }
+        pages::tell(&mut outcomes, pages.told());
         return Ok(outcomes);
     }
 
+    for survey in &surveys {
+        match survey {
+            Ok(survey) => {
+                let Survey { component, published, plan, .. } = survey;
+                if !plan.actions.is_empty() || clients.is_due(component, published) {
+                    pages.touch(&component.folder);
+                }
+            }
+            Err(failed) if failed.sign.is_some() => pages.touch(&failed.component.folder),
+            Err(_) => {}
+        }
+    }
     let store = store.made()?;
     let lock = store.lock().await?;
-    let (unkept, mut outcomes) = lock
+    let (unkept, told, mut outcomes) = lock
         .during(async |lock| {
             // Before anything is signed with a key that is new in it.
             if let Some(keyring) = &keyring
@@ -155,11 +180,17 @@ pub async fn sync_in(
             while let Some(outcome) = running.next().await {
                 outcomes.push(outcome);
             }
-            Ok::<_, StoreError>((unkept, outcomes))
+            // What they tell is served by now; of what was refused, nothing new is.
+            let refused =
+                outcomes.iter().filter(|one| !one.errors.is_empty() && one.is_unchanged());
+            refused.for_each(|one| pages.leave(&one.folder));
+            let told = people.keep_told(&store, lock, pages).await;
+            Ok::<_, StoreError>((unkept, told, outcomes))
         })
         .await?;
     outcomes.sort_by(|a, b| a.component.cmp(&b.component));
     outcomes.first_mut().into_iter().for_each(|first| first.errors.extend(unkept.clone()));
+    pages::tell(&mut outcomes, told);
     Ok(outcomes)
 }
 

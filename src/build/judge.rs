@@ -2,8 +2,10 @@
 
 use super::BuildError;
 use crate::config::Component;
-use crate::image::{Image, inspect};
+use crate::image::Image;
+use crate::image::inspect::{self, Inspection};
 use crate::lint::{self, Finding, Level, Lint};
+use crate::stage::StagedError;
 
 /// What is odd about an image.
 ///
@@ -18,6 +20,26 @@ pub(super) fn judge(component: &Component, image: &Image) -> Result<Vec<Finding>
             return Ok(Vec::new());
         }
     };
+    settle(component, looked)
+}
+
+/// The same of an image that somebody else made: one that cannot be looked into is refused.
+///
+/// # Errors
+/// Nobody should have it.
+pub(super) fn judge_staged(
+    component: &Component,
+    image: &Image,
+) -> Result<Vec<Finding>, BuildError> {
+    let looked = inspect::inspect_closely(&image.path, Some(component.name.as_str()));
+    let closed = |source| {
+        let image = image.name.clone();
+        BuildError::Staged(StagedError::Closed { image, source: Box::new(source) })
+    };
+    settle(component, looked.map_err(closed)?)
+}
+
+fn settle(component: &Component, looked: Inspection) -> Result<Vec<Finding>, BuildError> {
     let absent = component.require.paths.iter().filter(|pattern| {
         let pattern = pattern.matcher();
         !looked.entries.iter().any(|entry| pattern.is_match(&entry.path))

@@ -134,7 +134,12 @@ impl Bench<'_> {
     }
 
     /// Compares with what was met first, and remembers what is the first.
-    fn note(&self, build: &Build, from: &str, sha256: Sha256) -> Result<String, BuildError> {
+    pub(super) fn note(
+        &self,
+        build: &Build,
+        from: &str,
+        sha256: Sha256,
+    ) -> Result<String, BuildError> {
         self.check_first_use(build, from, Some(sha256))?;
         let noted = self.shop.guard.ledger.note(&self.component.name, from, sha256);
         noted

@@ -56,9 +56,55 @@ components = "components"                  # one file a component
 # unpacked = "8GiB"
 "#;
 
-pub(super) fn run(context: &Context, directory: &Path) -> anyhow::Result<Ended> {
-    let files: Vec<(&str, &[u8])> =
-        [("publish.toml", CONFIG.as_bytes())].into_iter().chain(FILES).collect();
+/// The workflows that keep a repository up to date on GitHub, as this project has them itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Workflow {
+    // One job does it all.
+    Sync,
+    // Each image is built in a job of its own.
+    Matrix,
+}
+
+/// Where GitHub looks for workflows.
+const WORKFLOW: &str = ".github/workflows/publish.yml";
+
+/// The line of a workflow that names the action: of this project, its own.
+const OURS: &str = "uses: ./";
+
+impl Workflow {
+    /// Its text for another repository.
+    fn text(self) -> String {
+        let ours = match self {
+            Self::Sync => include_str!("../../.github/workflows/publish.yml"),
+            Self::Matrix => include_str!("../../config/actions/publish-matrix.yml"),
+        };
+        let uses = match action() {
+            Some((repository, commit)) => {
+                format!("uses: {repository}@{commit} # v{}", env!("CARGO_PKG_VERSION"))
+            }
+            None => "uses: OWNER/publish@COMMIT".to_owned(),
+        };
+        ours.replace(OURS, &uses)
+    }
+}
+
+/// The repository and the commit that a workflow of GitHub's built this program from: its action is there.
+fn action() -> Option<(&'static str, &'static str)> {
+    option_env!("GITHUB_REPOSITORY").zip(option_env!("GITHUB_SHA"))
+}
+
+pub(super) fn run(
+    context: &Context,
+    directory: &Path,
+    workflow: Option<Workflow>,
+) -> anyhow::Result<Ended> {
+    let text = workflow.map(Workflow::text);
+    let workflow = text.as_ref().map(|text| (WORKFLOW, text.as_bytes()));
+    // Whoever has a repository already wants the workflow alone.
+    let has_one = workflow.is_some()
+        && ["publish.toml", "config/publish.toml"].iter().any(|name| directory.join(name).exists());
+    let example = [("publish.toml", CONFIG.as_bytes())].into_iter().chain(FILES);
+    let files: Vec<(&str, &[u8])> = example.filter(|_| !has_one).chain(workflow).collect();
     // All or nothing: nobody wants half an example between his own files.
     if let Some((taken, _)) = files.iter().find(|(name, _)| directory.join(name).exists()) {
         bail!(
@@ -75,13 +121,22 @@ pub(super) fn run(context: &Context, directory: &Path) -> anyhow::Result<Ended> 
         print_json("init", &serde_json::json!({ "files": names }))?;
         return Ok(Ended::Well);
     }
-    let mut out = format!("started a repository in {}\n\n", directory.display());
-    for (name, purpose) in [
+    let what = if has_one { "wrote a workflow for the" } else { "started a" };
+    let mut out = format!("{what} repository in {}\n\n", directory.display());
+    let example = [
         ("publish.toml", "where it is published, and for which architectures"),
         ("components/pulse.toml", "an example component"),
         ("components/pulse-releases/", "the releases it follows: it works offline"),
-    ] {
-        let _ = writeln!(out, "  {name:26}  {purpose}");
+    ];
+    let of_it = workflow.map(|(name, _)| (name, "what keeps it up to date on GitHub"));
+    for (name, purpose) in example.into_iter().filter(|_| !has_one).chain(of_it) {
+        let _ = writeln!(out, "  {name:29}  {purpose}");
+    }
+    if workflow.is_some() && action().is_none() {
+        let _ = writeln!(
+            out,
+            "\nthis program was not built by a release: in {WORKFLOW}, put\nthe repository and the commit of its action in the place of OWNER/publish@COMMIT"
+        );
     }
     let program = program();
     let at = if directory == Path::new(".") {

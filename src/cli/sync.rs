@@ -1,18 +1,21 @@
 //! `publish sync`
 
 use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Context, Ended, document, print, print_json, program};
+use super::{Context, Ended, actions, document, print, print_json, program};
 use crate::config::Config;
 use crate::fetch::Quota;
 use crate::news::{Desk, Ran};
 use crate::report::{Told, count, human_size, say};
 use crate::repository::commit::Removal;
 use crate::sign::KEYRING;
+use crate::stage::Stage;
 use crate::store::{Access, Store, StoreError};
 use crate::sync::{self, Left, Outcome, Run};
 
@@ -25,14 +28,17 @@ pub(super) struct Done {
     pub(super) quotas: Vec<(String, Quota)>,
 }
 
-/// One sync, and what became of the folders that no component has.
+/// One sync, and what became of the folders that no component has. With images that other machines made,
+/// what is not among those is not made here either.
 pub(super) async fn once(
     context: &Context,
     config: &Config,
     store: Store,
+    stage: Option<Arc<Stage>>,
     run: Run,
 ) -> anyhow::Result<Done> {
-    let shop = sync::workshop(config, &context.progress)?;
+    let mut shop = sync::workshop(config, &context.progress)?;
+    shop.stage = stage;
     let outcomes = sync::sync_in(&shop, store.clone(), config, run).await?;
     let (left, error) = left(context, store, config, run).await;
     Ok(Done { outcomes, left, error, quotas: shop.client.quotas() })
@@ -107,22 +113,35 @@ pub(super) async fn run(
     dry_run: bool,
     adopt: bool,
     locked: bool,
+    staged: Option<&Path>,
 ) -> anyhow::Result<Ended> {
     let mut config = context.load()?;
     config.document.trust.locked |= locked;
     config.adopt = adopt;
     let run = if dry_run { Run::Dry } else { Run::Real };
+    let stage = staged.map(Stage::open).transpose()?.map(Arc::new);
     let started = Instant::now();
     let done = async {
         let store = Store::configured(&config, Access::Read)?;
-        once(context, &config, store, run).await
+        once(context, &config, store, stage.clone(), run).await
     };
     let done = done.await;
     let took = started.elapsed();
+    for (component, image) in stage.iter().flat_map(|stage| stage.unwanted(&config.components)) {
+        context.progress.line(&format!(
+            "{:>10} {image} of {component}: staged, but the plan wants it no longer",
+            "left"
+        ));
+    }
     if let Ok(done) = &done {
         done.say();
+        let result = done.result(&config, run);
+        actions::output("changed", if result.changed { "true" } else { "false" });
+        if run == Run::Real {
+            actions::synced(&result.store, &done.outcomes, &done.left);
+        }
         if context.json {
-            print_json("sync", &done.result(&config, run))?;
+            print_json("sync", &result)?;
         } else {
             print(&done.text(&config, run))?;
             if run == Run::Real && done.outcomes.iter().any(|it| !it.published.is_empty()) {

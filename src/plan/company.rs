@@ -88,6 +88,24 @@ impl Company {
         chosen.collect::<Result<_, _>>().map(Self)
     }
 
+    /// Those that were chosen before, whatever there is by now; `None` if they are not of these
+    /// companions.
+    pub(super) fn recorded(
+        component: &Component,
+        upstreams: &[Vec<Judged>],
+        recorded: &Recorded,
+    ) -> Option<Self> {
+        if recorded.len() != component.companions.len() {
+            return None;
+        }
+        let companions = component.companions.iter().zip(upstreams);
+        let chosen = companions.map(|(companion, releases)| {
+            let recorded = recorded.get(companion.name())?;
+            Some(as_recorded(companion, releases, recorded))
+        });
+        chosen.collect::<Option<_>>().map(Self)
+    }
+
     /// Each of them.
     pub fn iter(&self) -> impl Iterator<Item = &Chosen> {
         self.0.iter()
@@ -170,18 +188,29 @@ fn keep(
     version: &str,
     recorded: &CompanionRecord,
 ) -> Option<Chosen> {
-    let listed = releases.iter().find(|judged| judged.release.tag == recorded.tag);
-    let release = match listed {
-        Some(judged) if judged.is_ruled_out() => return None,
+    if listed(releases, recorded).is_some_and(Judged::is_ruled_out) {
+        return None;
+    }
+    let allowed = companion.matches.allows(version, &recorded.version);
+    allowed.then(|| as_recorded(companion, releases, recorded))
+}
+
+fn listed<'j>(releases: &'j [Judged], recorded: &CompanionRecord) -> Option<&'j Judged> {
+    releases.iter().find(|judged| judged.release.tag == recorded.tag)
+}
+
+/// The recorded one. Of one that upstream has no longer, only the tag is known.
+fn as_recorded(companion: &Companion, releases: &[Judged], recorded: &CompanionRecord) -> Chosen {
+    let release = match listed(releases, recorded) {
         Some(judged) => judged.release.clone(),
         None => Arc::new(Release::tagged(&recorded.tag, &[].into())),
     };
-    companion.matches.allows(version, &recorded.version).then(|| Chosen {
+    Chosen {
         name: companion.name().to_owned(),
         version: recorded.version.clone(),
         release,
         why: Because::Recorded,
-    })
+    }
 }
 
 /// The newest one that fits and has all files that are picked from it; where there is none, the

@@ -66,6 +66,7 @@ pub(super) async fn attempt<'s>(
     }
     outcome.waiting.clone_from(&plan.waiting);
     let builds: Vec<&Build> = plan.builds().collect();
+    let builds = without_later(component, shop, builds);
     let before = published.manifest.clone();
     let absent =
         build_and_publish(survey, shop, place, &mut published, &builds, made, outcome).await?;
@@ -107,6 +108,24 @@ pub(super) async fn attempt<'s>(
     outcome.deleted.extend(deleted?);
     outcome.errors.extend(told);
     Ok(begins)
+}
+
+/// Leaves out what came up only after other machines were told what to build: it is the next run's.
+fn without_later<'b>(
+    component: &Component,
+    shop: &Workshop,
+    builds: Vec<&'b Build>,
+) -> Vec<&'b Build> {
+    let Some(stage) = shop.stage.as_ref().filter(|_| component.mirrored().is_none()) else {
+        return builds;
+    };
+    let is_later = |build: &&Build| stage.is_later(&component.name, &build.image);
+    let (later, now): (Vec<_>, Vec<_>) = builds.into_iter().partition(is_later);
+    for build in later {
+        let image = &build.image;
+        shop.progress.line(&format!("{:>10} {image}: it came up after the plan", "left"));
+    }
+    now
 }
 
 /// The versions whose first uses are worth remembering.

@@ -122,6 +122,22 @@ pub async fn survey(
     Look::of(config, component, shop, store, &reading, signer).survey().await
 }
 
+/// The architectures that a component is built for, with upstream's names.
+pub(super) fn arches_of(config: &Config, component: &Component) -> Vec<(Arch, String)> {
+    component.architectures(&config.document.repository.architectures).into_iter().collect()
+}
+
+/// What a plan rests on before a component's overlay is read.
+pub(super) fn basis_of(config: &Config) -> Basis {
+    Basis {
+        overlay: None,
+        retention: config.document.retention,
+        plus_is_blank: config.store().service() == Some(Service::S3),
+        require: config.document.trust.require,
+        adopt: config.adopt,
+    }
+}
+
 /// All that a look at one component needs.
 struct Look {
     component: Arc<Component>,
@@ -143,17 +159,10 @@ impl Look {
         reading: &Arc<Semaphore>,
         signer: Option<&Arc<Signer>>,
     ) -> Self {
-        let arches = component.architectures(&config.document.repository.architectures);
         Self {
             component: component.clone(),
-            arches: arches.into_iter().collect(),
-            basis: Basis {
-                overlay: None,
-                retention: config.document.retention,
-                plus_is_blank: config.store().service() == Some(Service::S3),
-                require: config.document.trust.require,
-                adopt: config.adopt,
-            },
+            arches: arches_of(config, component),
+            basis: basis_of(config),
             shop: shop.clone(),
             store: store.clone(),
             reading: reading.clone(),
@@ -237,7 +246,7 @@ impl Look {
 }
 
 /// Asks a component's upstream, and those of its companions.
-async fn poll(
+pub(super) async fn poll(
     component: &Component,
     arches: &[(Arch, String)],
     shop: &Workshop,
@@ -270,7 +279,7 @@ async fn poll_companions(
 }
 
 /// The digest of a component's overlay; of all that is beside it, where a command may read that.
-async fn overlay(component: &Component) -> anyhow::Result<Option<Sha256>> {
+pub(super) async fn overlay(component: &Component) -> anyhow::Result<Option<Sha256>> {
     let Some(folder) = component.overlay.clone() else { return Ok(None) };
     let (kind, whole) = (component.extension.kind, component.build.is_some());
     let digest = tokio::task::spawn_blocking(move || {

@@ -16,6 +16,7 @@ use crate::report::Told;
 use crate::repository::Published;
 use crate::repository::catalogue::Waiting;
 use crate::repository::shelf::Names;
+use crate::stage::StagedError;
 use crate::trust::TrustError;
 
 /// Whether a build that failed may succeed once upstream has put everything up: a file of a new
@@ -26,7 +27,17 @@ pub(super) fn is_absent(component: &Component, build: &Build, error: &BuildError
         return false;
     }
     let is_new = matches!(build.why, Why::NewVersion | Why::NewArchitecture);
-    is_new && fault(error).is_some_and(|(_, fault)| fault.is_not_found())
+    is_new && lacking(error).is_some()
+}
+
+/// The file that is not there, if that is why a build failed.
+#[must_use]
+pub fn lacking(error: &BuildError) -> Option<String> {
+    if let BuildError::Staged(StagedError::Absent { lacks }) = error {
+        return Some(lacks.clone());
+    }
+    let (asset, fault) = fault(error).filter(|(_, fault)| fault.is_not_found())?;
+    Some(absent_file(fault).unwrap_or(asset).to_owned())
 }
 
 /// The asset that could not be had, and why: it, or what should vouch for it, may be what is missing.
@@ -82,10 +93,7 @@ pub(super) fn tell(
         let listed = before.files().filter_map(|(name, _)| Some(names.read(name)?.0));
         let may_begin = listed.into_iter().any(|published| published < *version);
         let seen = published.catalogue.waiting.get(version).map(|waiting| waiting.since);
-        let lacks = match fault(error) {
-            Some((asset, fault)) => format!("`{}`", absent_file(fault).unwrap_or(asset)),
-            None => error.to_string(),
-        };
+        let lacks = lacking(error).map_or_else(|| error.to_string(), |file| format!("`{file}`"));
         let dates = (build.release.published, seen);
         match awaited(&component.versions, version, lacks, dates, may_begin, now) {
             None => {

@@ -19,6 +19,7 @@ use tempfile::TempDir;
 
 use crate::github::{GitHub, Release};
 use crate::gpg::Gpg;
+use crate::matrix::{fleet, published};
 use crate::pack::{Tar, zip};
 use crate::repo::{Image, Node, Repo};
 use crate::web::{Web, sha256};
@@ -324,8 +325,8 @@ fn stems(folder: &Path) -> BTreeSet<String> {
     files.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect()
 }
 
-#[test]
-fn every_component_becomes_what_is_told_of_it() {
+/// All upstreams, and the components that they are described for.
+fn layouts() -> (Vec<Layout>, BTreeSet<String>) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/catalog");
     let mut layouts = Vec::new();
     let mut described = BTreeSet::new();
@@ -337,6 +338,50 @@ fn every_component_becomes_what_is_told_of_it() {
         }
         layouts.push(layout);
     }
+    (layouts, described)
+}
+
+#[test]
+fn four_machines_build_what_one_builds() {
+    let bench = Bench::new(&layouts().0);
+    let names = stems(&config().join("components"));
+    let plain: Vec<String> =
+        names.into_iter().filter(|name| !document(name).contains_key("build")).collect();
+    let only = plain.join(",");
+    let text = fs::read_to_string(bench.repo.path("config/catalog.toml")).unwrap();
+    for (file, store) in [("builder", "s3://nobody-reaches-it/x"), ("plain", "../plain")] {
+        let text = text.replace("store = \"../public\"", &format!("store = \"{store}\""));
+        assert!(text.contains(store));
+        bench.repo.write(&format!("config/{file}.toml"), text);
+    }
+    let planned = ["plan", "--matrix", "--staged", "staged", "--only", &only];
+    let matrix = bench.publish(&planned).ok();
+    let matrix: serde_json::Value = serde_json::from_str(&matrix.stdout).unwrap();
+    let jobs = matrix["include"].as_array().unwrap();
+    assert!(jobs.len() >= plain.len(), "{}", jobs.len());
+    fleet(jobs, &bench.repo, |job, to| {
+        let job = job["job"].as_str().unwrap();
+        let config = ["--config", "config/builder.toml"];
+        bench.repo.command(&[&config[..], &["build", "--staged", to, "--job", job]].concat())
+    });
+    let lock = bench.repo.path("config/publish.lock");
+    assert!(!lock.exists());
+    bench.publish(&["sync", "--staged", "staged", "--only", &only]).ok();
+    let locked = fs::read_to_string(&lock).ok();
+    let _ = fs::remove_file(&lock);
+    bench.repo.publish(&["--config", "config/plain.toml", "sync", "--only", &only]).ok();
+    assert_eq!(fs::read_to_string(&lock).ok(), locked);
+    let (staged, one) =
+        (published(&bench.repo.path("public")), published(&bench.repo.path("plain")));
+    assert_eq!(staged.keys().collect::<Vec<_>>(), one.keys().collect::<Vec<_>>());
+    for (path, bytes) in &one {
+        assert!(staged[path] == *bytes, "{path} is another one");
+    }
+}
+
+#[test]
+fn every_component_becomes_what_is_told_of_it() {
+    let (layouts, described) = layouts();
     let names = stems(&config().join("components"));
     assert_eq!(
         described, names,

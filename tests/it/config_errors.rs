@@ -40,7 +40,7 @@ fn wrong(repo: &Repo) -> String {
 #[test]
 fn a_typo_in_a_key() {
     insta::assert_snapshot!(config("[repository]\nstore = \"public\"\nurll = \"https://x.org/\"\n"), @r#"
-        error: publish.toml:3:1: unknown field `urll`, expected one of `url`, `store`, `cache-control`, `architectures`, `components`, `client-files`
+        error: publish.toml:3:1: unknown field `urll`, expected one of `url`, `store`, `cache-control`, `architectures`, `components`, `client-files`, `page`
             |
           3 | urll = "https://x.org/"
             | ^^^^

@@ -17,6 +17,7 @@
     reason = "`pub` says what a module gives to the others; nobody is outside"
 )]
 
+mod actions;
 mod bucket;
 mod build_command;
 mod catalog;
@@ -42,6 +43,7 @@ mod image;
 mod index_source;
 mod left;
 mod lint;
+mod matrix;
 mod memory;
 mod mirror;
 mod moto;
@@ -51,6 +53,7 @@ mod objects;
 mod oci;
 mod offline;
 mod pack;
+mod page;
 mod races;
 mod recipe;
 mod records;
