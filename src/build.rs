@@ -514,6 +514,8 @@ fn record(build: &Build, image: &Image, time: u64, inputs: Vec<InputRecord>) -> 
         recipe: Some(build.recipe),
         inputs,
         companions: build.company.record(),
+        contents: image.contents.clone(),
+        published: None,
     }
 }
 

@@ -26,6 +26,7 @@ pub mod image;
 pub mod lint;
 pub mod mirror;
 pub mod network;
+pub mod page;
 mod quantity;
 pub mod report;
 pub mod requirement;
@@ -42,11 +43,12 @@ pub mod xattrs;
 pub use component::Component;
 pub use diagnose::ConfigError;
 pub use network::Network;
+pub use page::Page;
 pub use quantity::{Count, Size};
 pub use report::{Hook, Report};
 pub use retention::Retention;
 pub use signing::{SecretAt, Signing};
-pub use store::{BucketUrl, CacheControl, Service, StoreUrl};
+pub use store::{BucketUrl, CacheControl, ReleaseUrl, Service, StoreUrl, Tag};
 pub use trust::Trust;
 pub use watch::Watch;
 
@@ -108,7 +110,7 @@ pub struct Repository {
     /// What clients fetch, for the texts that tell people; the repository works without.
     #[serde(default, deserialize_with = "base_url")]
     pub url: Option<Url>,
-    /// A directory, relative to the configuration file, or a bucket.
+    /// A directory, relative to the configuration file, a bucket, or releases.
     #[serde(default = "default_store")]
     pub store: StoreUrl,
     /// What buckets tell caches.
@@ -123,6 +125,9 @@ pub struct Repository {
     /// Whether what nodes need to follow a component is written beside it.
     #[serde(default = "yes")]
     pub client_files: bool,
+    /// Whether people get a page, and what it is called.
+    #[serde(default)]
+    pub page: Page,
 }
 
 fn yes() -> bool {
@@ -215,6 +220,7 @@ pub fn load(file: &Path) -> Result<Config, ConfigError> {
     let mut document = parse(file, &text)?;
     let base = file.parent().unwrap_or(Path::new("")).to_owned();
     check_named(file, &text, &base, &document)?;
+    name_releases(file, &text, &mut document.repository)?;
     document.network.relative_to(&base);
     document.report.relative_to(&base);
     let folder = base.join(&document.repository.components);
@@ -236,7 +242,26 @@ pub fn load(file: &Path) -> Result<Config, ConfigError> {
     check_folders(&components)?;
     let config = Config { file: file.to_owned(), document, components, whole: true, adopt: false };
     check_store(&config, &folder)?;
+    check_releases(&config)?;
     Ok(config)
+}
+
+/// Where nodes find releases is known without being said, but for a GitHub of one's own.
+fn name_releases(file: &Path, text: &str, repository: &mut Repository) -> Result<(), ConfigError> {
+    let StoreUrl::Release(release) = &repository.store else { return Ok(()) };
+    let there = release.url();
+    let is_wrong = |url: &Url| {
+        url.host_str() == there.host_str()
+            && url.as_str().trim_end_matches('/') != there.as_str().trim_end_matches('/')
+    };
+    if repository.url.as_ref().is_some_and(is_wrong) {
+        let message = format!(
+            "[repository] url is not where {release} is given out\nhint: leave it out: it is {there}"
+        );
+        return Err(ConfigError::in_text(file, text, &message));
+    }
+    repository.url.get_or_insert(there);
+    Ok(())
 }
 
 /// Reads components, on all cores where they are many.
@@ -401,7 +426,55 @@ fn check_store(config: &Config, components: &Path) -> Result<(), ConfigError> {
     Ok(())
 }
 
+/// What a folder is called is the tag of its release: one tag has room for one component.
+fn check_releases(config: &Config) -> Result<(), ConfigError> {
+    let StoreUrl::Release(release) = &config.document.repository.store else { return Ok(()) };
+    for component in &config.components {
+        let folder = &component.folder;
+        let tag = release.tag_of(folder.as_str());
+        if tag.is_some_and(|tag| [release.root(), release.state()].contains(&tag)) {
+            let message =
+                format!("`{folder}` is the name of a release of publish's own in {release}");
+            return Err(ConfigError::new(&component.file, message)
+                .with_hint("give the component another `path`"));
+        }
+        if let Tag::One(tag) = &release.tag
+            && tag != folder.as_str()
+        {
+            let message = format!(
+                "{release} is one release, which is the folder `{tag}`, and the folder here is `{folder}`"
+            );
+            return Err(ConfigError::new(&component.file, message).with_hint(format!(
+                "`path = \"{tag}\"` makes it this component's; `github-release://{}/{{component}}` is a release for each",
+                release.repo
+            )));
+        }
+    }
+    Ok(())
+}
+
 impl Config {
+    /// Where people find what is in no folder, such as the keyring; `None` if nobody said where the
+    /// repository is.
+    #[must_use]
+    pub fn address_of(&self, name: &str) -> Option<String> {
+        let url = self.document.repository.url.as_ref()?;
+        let slash = if url.path().ends_with('/') { "" } else { "/" };
+        // A release has no folder above it.
+        let root = match &self.document.repository.store {
+            StoreUrl::Release(release) => {
+                let root = release.root();
+                let below = match &release.tag {
+                    Tag::Each(before) => root.strip_prefix(before.as_str()).unwrap_or(&root),
+                    Tag::One(_) => &root,
+                };
+                format!("{below}/")
+            }
+            StoreUrl::Directory(_) | StoreUrl::Bucket(_) => String::new(),
+        };
+        Some(format!("{url}{slash}{root}{name}"))
+    }
+
     /// The folder of the configuration file: what its paths are relative to.
     #[must_use]
     pub fn folder(&self) -> &Path {
@@ -470,7 +543,7 @@ mod tests {
     #[test]
     fn a_typo_in_a_key_gets_a_caret() {
         insta::assert_snapshot!(error("[repository]\nstroe = \"public\"\n"), @r#"
-        publish.toml:2:1: unknown field `stroe`, expected one of `url`, `store`, `cache-control`, `architectures`, `components`, `client-files`
+        publish.toml:2:1: unknown field `stroe`, expected one of `url`, `store`, `cache-control`, `architectures`, `components`, `client-files`, `page`
             |
           2 | stroe = "public"
             | ^^^^^

@@ -79,6 +79,8 @@ struct Inner {
     /// Made when it is first needed: a machine without CA certificates can still publish what
     /// lies in a folder.
     http: OnceLock<reqwest::Client>,
+    /// The same for what is sent, which takes as long as it takes.
+    uploads: OnceLock<reqwest::Client>,
     rewrite: Vec<(String, String)>,
     timeout: Duration,
     limit: u64,
@@ -100,6 +102,7 @@ impl Client {
         rewrite.sort_by_key(|(from, _)| std::cmp::Reverse(from.len()));
         Self(Arc::new(Inner {
             http: OnceLock::new(),
+            uploads: OnceLock::new(),
             rewrite,
             timeout: network.timeout,
             limit: limits.download.bytes(),
@@ -129,21 +132,37 @@ impl Client {
         if let Some(http) = self.0.http.get() {
             return Ok(http);
         }
-        let http = self.connect()?;
+        let http = self.connect(Some(self.0.timeout))?;
         Ok(self.0.http.get_or_init(|| http))
     }
 
-    fn connect(&self) -> Result<reqwest::Client, FetchError> {
+    /// A client for large files that are sent: whoever uses it passes no gate, shows what there is to
+    /// show, and sees to it that the server goes on taking.
+    ///
+    /// # Errors
+    /// [`FetchError::Authorities`], or this machine cannot speak TLS.
+    pub fn uploads(&self) -> Result<&reqwest::Client, FetchError> {
+        if let Some(uploads) = self.0.uploads.get() {
+            return Ok(uploads);
+        }
+        let uploads = self.connect(None)?;
+        Ok(self.0.uploads.get_or_init(|| uploads))
+    }
+
+    /// `silence` is how long a server may say nothing.
+    fn connect(&self, silence: Option<Duration>) -> Result<reqwest::Client, FetchError> {
         let Inner { timeout, per_host, authorities, .. } = &*self.0;
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("publish/", env!("CARGO_PKG_VERSION")))
             .connect_timeout((*timeout).min(Duration::from_secs(15)))
-            .read_timeout(*timeout)
             .pool_max_idle_per_host(*per_host)
             // A run asks many hosts once: what it leaves open it does not need again.
             .pool_idle_timeout(Duration::from_secs(5))
             // Followed here, see `send`: what shows who asks must stay behind for good.
             .redirect(reqwest::redirect::Policy::none());
+        if let Some(silence) = silence {
+            builder = builder.read_timeout(silence);
+        }
         if let Some(path) = authorities {
             let wrong = |problem: &str| FetchError::Authorities {
                 path: path.clone(),

@@ -18,6 +18,7 @@ use crate::recipe::spool::{Content, SpoolError};
 use crate::recipe::tree::{Node, Tree, TreeError};
 
 pub mod compare;
+pub mod contents;
 pub mod disk;
 pub mod inspect;
 mod pack;
@@ -25,6 +26,7 @@ pub mod release;
 pub mod squashfs;
 pub mod unpack;
 
+use contents::Contents;
 use disk::{DiskError, Protection};
 use pack::Packer;
 use release::ExtensionRelease;
@@ -78,6 +80,8 @@ pub struct Image {
     pub size: u64,
     /// What is odd about it.
     pub findings: Vec<Finding>,
+    /// What is in it, where we put that there.
+    pub contents: Option<Contents>,
 }
 
 /// Hears how many bytes of files were taken in.
@@ -152,7 +156,8 @@ impl<'p> Draft<'p> {
             tree.insert(&at, Node::file(0o644, content))?;
         }
         self.packer.finish(&tree, xattrs, time)?;
-        measured(identity.name, &self.path)
+        let image = measured(identity.name, &self.path)?;
+        Ok(Image { contents: Contents::of(&tree), ..image })
     }
 }
 
@@ -170,7 +175,8 @@ fn measured(name: &FileName, path: &Path) -> Result<Image, ImageError> {
     let (sha256, size) = File::open(path)
         .and_then(|mut file| Sha256::of_reader(&mut file))
         .map_err(|source| ImageError::Disk { path: path.to_owned(), source })?;
-    Ok(Image { name: name.clone(), path: path.to_owned(), sha256, size, findings: Vec::new() })
+    let (name, path) = (name.clone(), path.to_owned());
+    Ok(Image { name, path, sha256, size, findings: Vec::new(), contents: None })
 }
 
 /// Whether images of this format are made by us.

@@ -12,7 +12,7 @@
 //! Action::Build ─ fetch ─▶ arriving files ─ recipe ─▶ Tree ─ image ─▶ Image { name, sha256, size }
 //!                                                │
 //! Published + images − what went ─▶ Manifest ─ sign ─▶ SignedManifest ─ commit ─▶ store
-//! Action::Sign ─────────────────────────────┘
+//! Action::Sign ─────────────────────────────┘                              └─▶ files for nodes, pages
 //! ```
 //!
 //! A dry run is the same way, left after the plan.
@@ -46,7 +46,8 @@
 //! | [`manifest`], [`sign`] | `SHA256SUMS`, who vouches for it and until when | files |
 //! | [`repository`] | the layout, the order of writing, what goes and when, verification | upstreams |
 //! | [`client`] | what a node needs to follow a component, and what clients make of a manifest | stores, upstreams |
-//! | [`store`] | directories and buckets: conditional writes, locks, uploads | manifests |
+//! | [`page`] | what people read: a page of all, of each component, a feed | stores, time |
+//! | [`store`] | directories, buckets and releases: conditional writes, locks, uploads | manifests |
 //! | [`sync`](mod@sync) | the order of the steps, and which failure stops what | the steps themselves |
 //! | [`news`] | who is told what of a run, and that only once | how a run goes |
 //! | [`systemd`] | what the service manager is told | what is done meanwhile |
@@ -90,6 +91,7 @@ pub mod lint;
 pub mod manifest;
 pub mod name;
 pub mod news;
+pub mod page;
 pub mod plan;
 pub mod recipe;
 pub mod report;

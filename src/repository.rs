@@ -24,6 +24,7 @@ pub mod catalogue;
 pub mod commit;
 pub mod derived;
 pub mod left;
+pub mod pages;
 pub mod retention;
 pub mod seal;
 pub mod shelf;

@@ -18,6 +18,7 @@ use thiserror::Error;
 
 use crate::config::Component;
 use crate::image::Image;
+use crate::image::contents::Contents;
 use crate::image::inspect::InspectError;
 use crate::name::{Arch, ComponentName, FileName, Sha256};
 use crate::plan::Build;
@@ -287,12 +288,15 @@ fn take_from(
     let bytes = read_file(&path, LARGEST_STATEMENT).map_err(|error| unread(error.to_string()))?;
     let statement = Statement::read(&bytes).map_err(unread)?;
     check_identity(component, build, &statement)?;
-    let record = match statement.left {
+    let mut record = match statement.left {
         Left::Image(record) => *record,
         Left::Failed { absent: Some(lacks), .. } => return Err(StagedError::Absent { lacks }),
         Left::Failed { error, absent: None } => return Err(StagedError::Failed(error)),
     };
     check_record(build, &record)?;
+    // Only people read what is in it, which is the builder's word; when it is published, nobody knows yet.
+    record.contents = record.contents.filter(Contents::is_short);
+    record.published = None;
     let image = copy(root, component, build, &record, into)?;
     Ok((image, record))
 }
@@ -402,7 +406,8 @@ fn copy(
     if sha256 != record.sha256 {
         return Err(untrue("SHA-256", sha256.to_string(), record.sha256.to_string()));
     }
-    Ok(Image { name: name.clone(), path, sha256, size, findings: Vec::new() })
+    let contents = record.contents.clone();
+    Ok(Image { name: name.clone(), path, sha256, size, findings: Vec::new(), contents })
 }
 
 /// Writes down what is read.

@@ -1,4 +1,4 @@
-//! Where bytes go: a directory or a bucket, and the right to write there.
+//! Where bytes go: a directory, a bucket or releases, and the right to write there.
 //!
 //! Owns reading, atomic writing, conditions and locks. Knows nothing of manifests or images: a path
 //! and bytes are all it sees. Everything is the same code over `ObjectStore`; where a directory
@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `directory` | opening one, and what a killed publisher left in it |
 //! | `bucket` | clients of S3, Google and Azure, from the environment |
+//! | `release` | releases on GitHub: what their API has no request for |
 //! | `upload` | files into objects, create-only or not, in bounded memory |
 //! | `stream` | a file as the body of one request to S3 |
 //! | `replace` | replacing an object only if nobody else did |
@@ -31,6 +32,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 
 use crate::config::{CacheControl, Config, StoreUrl};
+use crate::fetch::Client;
 use crate::name::Sha256;
 
 mod bucket;
@@ -38,6 +40,7 @@ mod directory;
 mod error;
 mod lock;
 mod probe;
+mod release;
 mod replace;
 mod stream;
 mod upload;
@@ -86,6 +89,8 @@ enum Place {
     Directory(PathBuf, bool),
     /// For people: `s3://bucket/prefix`.
     Bucket(String),
+    /// The same releases that are the objects.
+    Releases(release::Releases),
 }
 
 /// What became of an object that must not replace another.
@@ -129,6 +134,7 @@ impl fmt::Display for Store {
         match &self.place {
             Place::Directory(path, _) => path.display().fmt(f),
             Place::Bucket(url) => f.write_str(url),
+            Place::Releases(releases) => releases.fmt(f),
         }
     }
 }
@@ -140,17 +146,19 @@ impl Store {
     /// # Errors
     /// The directory cannot be read or made, or the environment lacks what a bucket needs.
     pub fn configured(config: &Config, access: Access) -> Result<Self, StoreError> {
-        let repository = &config.document.repository;
-        Self::open(&config.store(), &repository.cache_control, access)
+        let document = &config.document;
+        let client = || Client::new(&document.network, &document.limits);
+        Self::open(&config.store(), &document.repository.cache_control, client, access)
     }
 
-    /// Opens a store by its address.
+    /// Opens a store by its address. `client` is asked for where GitHub is reached by it.
     ///
     /// # Errors
     /// As [`Store::configured`].
     pub fn open(
         url: &StoreUrl,
         cache_control: &CacheControl,
+        client: impl FnOnce() -> Client,
         access: Access,
     ) -> Result<Self, StoreError> {
         match url {
@@ -163,6 +171,16 @@ impl Store {
                     cache_control: cache_control.clone(),
                     ..Self::new(objects, place)
                 })
+            }
+            StoreUrl::Release(url) => {
+                let releases = release::Releases::new(url, &client());
+                let objects: Arc<dyn ObjectStore> = Arc::new(releases.clone());
+                let uploading = Some(bucket::Uploading {
+                    objects: objects.clone(),
+                    streams: true,
+                    whole: u64::MAX,
+                });
+                Ok(Self { uploading, ..Self::new(objects, Place::Releases(releases)) })
             }
         }
     }
@@ -218,6 +236,7 @@ impl Store {
         match &self.place {
             Place::Directory(root, _) => root.join(path).display().to_string(),
             Place::Bucket(url) => format!("{url}/{path}"),
+            Place::Releases(releases) => releases.locate(path),
         }
     }
 
@@ -226,12 +245,27 @@ impl Store {
     pub fn as_directory(&self) -> Option<&Path> {
         match &self.place {
             Place::Directory(root, _) => Some(root),
-            Place::Bucket(_) => None,
+            Place::Bucket(_) | Place::Releases(_) => None,
         }
     }
 
     fn error(&self, doing: &'static str, path: &str, error: object_store::Error) -> StoreError {
         StoreError::of(doing, self.locate(path), error)
+    }
+
+    /// The same, about a folder.
+    fn of_folder(
+        &self,
+        doing: &'static str,
+        folder: &str,
+        error: object_store::Error,
+    ) -> StoreError {
+        match &self.place {
+            Place::Releases(releases) => {
+                StoreError::of(doing, releases.locate_folder(folder), error)
+            }
+            Place::Directory(..) | Place::Bucket(_) => self.error(doing, folder, error),
+        }
     }
 
     /// What goes out beside an object's bytes. Never a Content-Encoding: it breaks the hash of what
@@ -289,7 +323,7 @@ impl Store {
     /// The folder cannot be read.
     pub async fn list(&self, folder: &str) -> Result<Vec<Listed>, StoreError> {
         let listed = self.objects.list_with_delimiter(Some(&Key::from(folder))).await;
-        let listed = listed.map_err(|error| self.error("cannot list", folder, error))?;
+        let listed = listed.map_err(|error| self.of_folder("cannot list", folder, error))?;
         let listed = listed.objects.into_iter().filter_map(|object| {
             let name = object.location.filename()?.to_owned();
             Some(Listed { name, size: object.size, modified: time(&object) })
@@ -305,7 +339,7 @@ impl Store {
     /// The folder cannot be read.
     pub async fn folders(&self, folder: &str) -> Result<Vec<String>, StoreError> {
         let listed = self.objects.list_with_delimiter(Some(&Key::from(folder))).await;
-        let listed = listed.map_err(|error| self.error("cannot list", folder, error))?;
+        let listed = listed.map_err(|error| self.of_folder("cannot list", folder, error))?;
         let names =
             listed.common_prefixes.iter().filter_map(|path| Some(path.filename()?.to_owned()));
         let mut names: Vec<_> = names.collect();
@@ -325,14 +359,26 @@ impl Store {
                 parts.map(|part| part.as_ref().to_owned()).collect::<Vec<_>>().join("/")
             }))
         });
-        names.try_collect().await.map_err(|error| self.error("cannot list", folder, error))
+        names.try_collect().await.map_err(|error| self.of_folder("cannot list", folder, error))
     }
 
-    /// The SHA-256 of an object, read piece by piece; `None` only if there is none.
+    /// The SHA-256 of an object, read piece by piece, or as GitHub tells it; `None` only if there is
+    /// none.
     ///
     /// # Errors
     /// Anything else than a true "not found".
     pub async fn digest(&self, path: &str) -> Result<Option<Sha256>, StoreError> {
+        if let Place::Releases(_) = &self.place {
+            let told = match self.objects.head(&Key::from(path)).await {
+                Ok(found) => found.e_tag.and_then(|digest| digest.parse().ok()),
+                Err(error) if is_missing(&error) => return Ok(None),
+                Err(error) => return Err(self.error("cannot read", path, error)),
+            };
+            // Old assets have none.
+            if told.is_some() {
+                return Ok(told);
+            }
+        }
         let Some(mut opened) = self.open_object(path).await? else { return Ok(None) };
         let mut hasher = sha2::Sha256::new();
         while let Some(piece) = opened.pieces.try_next().await? {
@@ -393,6 +439,16 @@ impl Store {
         looked.expect("looking at files does not panic")
     }
 
+    /// Brings to its end what a killed publisher left between two requests, where a store knows such a
+    /// thing: until then nodes miss a file of the folder.
+    ///
+    /// # Errors
+    /// The store cannot be read or written.
+    pub async fn mend(&self, folder: &str) -> Result<(), StoreError> {
+        let Place::Releases(releases) = &self.place else { return Ok(()) };
+        releases.mend(folder).await.map_err(|error| self.of_folder("cannot mend", folder, error))
+    }
+
     /// Puts bytes at a path, in the place of what was there: readers see the old or the new ones,
     /// and after a crash one of both is whole.
     ///
@@ -425,6 +481,7 @@ fn time(object: &ObjectMeta) -> Timestamp {
 fn content_type(name: &str) -> &'static str {
     match name.rsplit_once('.').map_or("", |(_, ending)| ending) {
         "json" | "ign" => "application/json",
+        "xml" if name == "feed.xml" => "application/atom+xml",
         "html" => "text/html; charset=utf-8",
         "xml" => "application/xml",
         "asc" | "gpg" if name.starts_with("SHA256SUMS") => "application/pgp-signature",

@@ -28,6 +28,7 @@ mod clients;
 mod left;
 mod ordered;
 mod outcome;
+mod pages;
 mod prune;
 mod survey;
 mod turns;
@@ -41,6 +42,8 @@ pub use clients::{keep_clients, outdated, trust_of};
 pub use left::{Left, tend};
 pub use ordered::ordered;
 pub use outcome::{Outcome, PublishedImage, Standing, newest, refusals};
+use pages::People;
+pub use pages::keep_pages;
 pub use prune::{Limit, prune, retire};
 use survey::plan_for;
 pub use survey::{Survey, Unsurveyed, survey, survey_all};
@@ -103,12 +106,25 @@ pub async fn sync_in(
     };
     let clients = Clients::of(config, signer.as_deref(), keyring.as_ref());
     let surveys = survey_all(config, shop, &store, signer.as_ref()).await;
+    if run == Run::Real {
+        let root = keyring.is_some().then_some("");
+        let folders = surveys.iter().flatten().map(|survey| survey.component.folder.as_str());
+        for folder in folders.chain(root) {
+            store.mend(folder).await?;
+        }
+    }
     let mut work = surveys.iter().any(|survey| match survey {
         Ok(survey) => {
             !survey.plan.actions.is_empty() || clients.is_due(&survey.component, &survey.published)
         }
         Err(failed) => failed.sign.is_some(),
     });
+    let people = People::of(config, &clients, keyring.as_ref());
+    let mut pages = match run {
+        Run::Dry => pages::Due::default(),
+        Run::Real => people.look(&store, &surveys).await,
+    };
+    work |= !pages.is_empty();
     if let Some(keyring) = &keyring {
         work |= seal::keyring_is_due(&store, keyring).await?;
     }
@@ -123,12 +139,25 @@ pub async fn sync_in(
         {
             outcomes.first_mut().into_iter().for_each(|first| first.errors.push(told.clone()));
         }
+        pages::tell(&mut outcomes, pages.told());
         return Ok(outcomes);
     }
 
+    for survey in &surveys {
+        match survey {
+            Ok(survey) => {
+                let Survey { component, published, plan, .. } = survey;
+                if !plan.actions.is_empty() || clients.is_due(component, published) {
+                    pages.touch(&component.folder);
+                }
+            }
+            Err(failed) if failed.sign.is_some() => pages.touch(&failed.component.folder),
+            Err(_) => {}
+        }
+    }
     let store = store.made()?;
     let lock = store.lock().await?;
-    let (unkept, mut outcomes) = lock
+    let (unkept, told, mut outcomes) = lock
         .during(async |lock| {
             // Before anything is signed with a key that is new in it.
             if let Some(keyring) = &keyring
@@ -151,11 +180,17 @@ pub async fn sync_in(
             while let Some(outcome) = running.next().await {
                 outcomes.push(outcome);
             }
-            Ok::<_, StoreError>((unkept, outcomes))
+            // What they tell is served by now; of what was refused, nothing new is.
+            let refused =
+                outcomes.iter().filter(|one| !one.errors.is_empty() && one.is_unchanged());
+            refused.for_each(|one| pages.leave(&one.folder));
+            let told = people.keep_told(&store, lock, pages).await;
+            Ok::<_, StoreError>((unkept, told, outcomes))
         })
         .await?;
     outcomes.sort_by(|a, b| a.component.cmp(&b.component));
     outcomes.first_mut().into_iter().for_each(|first| first.errors.extend(unkept.clone()));
+    pages::tell(&mut outcomes, told);
     Ok(outcomes)
 }
 

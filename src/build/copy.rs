@@ -43,7 +43,8 @@ impl Bench<'_> {
             for line in lint::warnings(&subject, &findings) {
                 self.shop.progress.line(&line);
             }
-            let image = Image { name, path, sha256: input.sha256, size: input.size, findings };
+            let (sha256, size) = (input.sha256, input.size);
+            let image = Image { name, path, sha256, size, findings, contents: None };
             let record = record(build, &image, 0, vec![input]);
             Ok((image, record))
         });

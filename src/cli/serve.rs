@@ -17,7 +17,7 @@ pub(super) async fn run(context: &Context, listen: SocketAddr) -> anyhow::Result
     let store = config.store();
     let Some(root) = store.directory() else {
         bail!(
-            "{store} is a bucket, and its own service gives it out\nhint: `serve` is for a store in a directory"
+            "{store} is no directory: its own service gives it out\nhint: `serve` is for a store in a directory"
         )
     };
     if !root.is_dir() {

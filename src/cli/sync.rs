@@ -387,7 +387,8 @@ fn next(config: &Config, outcomes: &[Outcome]) -> String {
             component.name, component.folder
         );
         let _ = if config.document.signing.is_some() {
-            writeln!(out, "and {url}{slash}{KEYRING} as its /etc/systemd/{KEYRING}")
+            let at = config.address_of(KEYRING).unwrap_or_default();
+            writeln!(out, "and {at} as its /etc/systemd/{KEYRING}")
         } else {
             writeln!(out, "and Verify=no in its [Transfer] section: this repository is not signed")
         };

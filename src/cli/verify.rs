@@ -50,7 +50,7 @@ pub(super) async fn run(
         |config| (config.document.network.clone(), config.document.limits.clone()),
     );
     let client = Client::new(&network, &limits);
-    let origin = origin(target, config.as_ref())?;
+    let origin = origin(target, config.as_ref(), &client)?;
     let targets = targets(&origin, target, config.as_ref(), context, &client).await?;
     // The key of this configuration says nothing about somebody else's repository.
     let ours = config.as_ref().filter(|_| targets.iter().any(|target| target.expected.is_some()));
@@ -93,7 +93,11 @@ pub(super) async fn run(
     Ok(if right { Ended::Well } else { Ended::Partly })
 }
 
-fn origin(target: Option<&str>, config: Option<&Config>) -> anyhow::Result<Origin> {
+fn origin(
+    target: Option<&str>,
+    config: Option<&Config>,
+    client: &Client,
+) -> anyhow::Result<Origin> {
     match (target, config) {
         (Some(text), _) if text.starts_with("http://") || text.starts_with("https://") => {
             let mut url = Url::parse(text)?;
@@ -104,18 +108,19 @@ fn origin(target: Option<&str>, config: Option<&Config>) -> anyhow::Result<Origi
         }
         (Some(text), _) => {
             let url = StoreUrl::try_from(text.to_owned());
-            stored(&url.map_err(|problem| anyhow!("`{text}`: {problem}"))?)
+            stored(&url.map_err(|problem| anyhow!("`{text}`: {problem}"))?, client)
         }
-        (None, Some(config)) => stored(&config.store()),
+        (None, Some(config)) => stored(&config.store(), client),
         (None, None) => bail!("nothing to verify"),
     }
 }
 
-fn stored(url: &StoreUrl) -> anyhow::Result<Origin> {
+fn stored(url: &StoreUrl, client: &Client) -> anyhow::Result<Origin> {
     Ok(match url {
         StoreUrl::Directory(path) => Origin::Directory(path.clone()),
-        StoreUrl::Bucket(_) => {
-            Origin::Store(Store::open(url, &CacheControl::default(), Access::Read)?)
+        StoreUrl::Bucket(_) | StoreUrl::Release(_) => {
+            let (rules, client) = (CacheControl::default(), || client.clone());
+            Origin::Store(Store::open(url, &rules, client, Access::Read)?)
         }
     })
 }

@@ -99,7 +99,8 @@ async fn sync(
     let quiet = store.as_ref().ok().cloned();
     let work = async {
         let started = Instant::now();
-        let done = AssertUnwindSafe(async { one::once(context, config, store?, None, Run::Real).await });
+        let done =
+            AssertUnwindSafe(async { one::once(context, config, store?, None, Run::Real).await });
         let done = done.catch_unwind().await;
         let done =
             done.unwrap_or_else(|_| Err(anyhow::anyhow!("it crashed\nhint: please report this")));

@@ -145,6 +145,11 @@ pub(super) async fn at_place<T, E>(
                 say(&format!("{note}\n"));
             }
         }
+        if done.is_ok() {
+            for note in sync::keep_pages(config, &place, keyring.as_ref()).await? {
+                say(&format!("{note}\n"));
+            }
+        }
         anyhow::Ok(done)
     });
     let done = done.await?;

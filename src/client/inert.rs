@@ -8,13 +8,33 @@ use url::Url;
 /// The most characters of a description that are told.
 const LONGEST: usize = 160;
 
+/// The most characters of a URL or a path that are told.
+const LONGEST_TEXT: usize = 2000;
+
 /// One plain line of a text: no control or formatting character, no blanks at its ends, not too long.
 #[must_use]
 pub fn line(text: &str) -> String {
+    at_most(text, LONGEST)
+}
+
+/// The same of what people do not write by hand, such as a URL.
+#[must_use]
+pub fn text(text: &str) -> String {
+    at_most(text, LONGEST_TEXT)
+}
+
+/// A text of any length, in which lines stay lines.
+#[must_use]
+pub fn lines(text: &str) -> String {
+    let keep = |c: char| if is_plain(c) || matches!(c, '\n' | '\t') { c } else { ' ' };
+    text.chars().map(keep).collect()
+}
+
+fn at_most(text: &str, longest: usize) -> String {
     let visible = text.chars().map(|c| if is_plain(c) { c } else { ' ' }).collect::<String>();
     let words: Vec<&str> = visible.split_whitespace().collect();
     let joined = words.join(" ");
-    let mut short: String = joined.chars().take(LONGEST).collect();
+    let mut short: String = joined.chars().take(longest).collect();
     if short.len() < joined.len() {
         short.push('…');
     }

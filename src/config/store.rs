@@ -7,6 +7,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+mod release;
+
+pub use release::{ReleaseUrl, Tag};
+
 /// Where the bytes of the repository go.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
@@ -15,6 +19,8 @@ pub enum StoreUrl {
     Directory(PathBuf),
     /// A bucket of an object store.
     Bucket(BucketUrl),
+    /// Releases on GitHub.
+    Release(ReleaseUrl),
 }
 
 /// `s3://bucket/prefix`
@@ -55,11 +61,11 @@ impl Service {
 }
 
 impl StoreUrl {
-    /// Whose bucket it is; `None` for a directory.
+    /// Whose bucket it is; `None` if it is none.
     #[must_use]
     pub fn service(&self) -> Option<Service> {
         match self {
-            Self::Directory(_) => None,
+            Self::Directory(_) | Self::Release(_) => None,
             Self::Bucket(bucket) => Some(bucket.service),
         }
     }
@@ -69,7 +75,7 @@ impl StoreUrl {
     pub fn relative_to(&self, base: &Path) -> Self {
         match self {
             Self::Directory(path) => Self::Directory(tidy(&base.join(path))),
-            Self::Bucket(bucket) => Self::Bucket(bucket.clone()),
+            other => other.clone(),
         }
     }
 
@@ -78,7 +84,7 @@ impl StoreUrl {
     pub fn directory(&self) -> Option<&Path> {
         match self {
             Self::Directory(path) => Some(path),
-            Self::Bucket(_) => None,
+            Self::Bucket(_) | Self::Release(_) => None,
         }
     }
 }
@@ -88,6 +94,7 @@ impl fmt::Display for StoreUrl {
         match self {
             Self::Directory(path) => path.display().fmt(f),
             Self::Bucket(bucket) => bucket.fmt(f),
+            Self::Release(release) => release.fmt(f),
         }
     }
 }
@@ -102,7 +109,7 @@ impl fmt::Display for BucketUrl {
 impl TryFrom<String> for StoreUrl {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
-        const FORMS: &str = "a directory, relative to this file, or s3://bucket/prefix, gs://bucket/prefix, az://container/prefix";
+        const FORMS: &str = "a directory, relative to this file, or s3://bucket/prefix, gs://bucket/prefix, az://container/prefix, github-release://OWNER/REPO/{component}";
         let bad = |problem: &str| Err(format!("{problem}\nhint: name {FORMS}"));
         match text.split_once("://") {
             _ if text.is_empty() => bad("an empty store"),
@@ -112,6 +119,7 @@ impl TryFrom<String> for StoreUrl {
                 bad(&format!("`{path}` is not an absolute path, as file:// needs one"))
             }
             Some(("file", path)) => Ok(Self::Directory(PathBuf::from(path))),
+            Some(("github-release", rest)) => ReleaseUrl::parse(rest).map(Self::Release),
             Some((scheme, rest)) => {
                 match Service::ALL.into_iter().find(|service| service.scheme() == scheme) {
                     Some(service) => bucket(service, rest).map(Self::Bucket),

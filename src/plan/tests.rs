@@ -439,6 +439,8 @@ mod companions {
                     recipe: Some(build.recipe),
                     inputs: Vec::new(),
                     companions: build.company.record(),
+                    contents: None,
+                    published: None,
                 };
                 self.published.manifest.add(build.image.clone(), record.sha256).unwrap();
                 self.published.remember(build.image.clone(), record);
@@ -583,6 +585,8 @@ mod whole_runs {
                     recipe: Some(build.recipe),
                     inputs: Vec::new(),
                     companions: BTreeMap::new(),
+                    contents: None,
+                    published: None,
                 };
                 published.remember(build.image.clone(), record);
             }

@@ -35,6 +35,7 @@ use super::seal::{Seal, SealError};
 use super::{MANIFEST, Published, SIGNATURES, SnapshotError, catalogue, path, record_path};
 use crate::fetch::for_records;
 use crate::image::Image;
+use crate::image::contents::Contents;
 use crate::manifest::Manifest;
 use crate::name::{FileName, Folder, Sha256};
 use crate::sign::{SignError, SignedManifest, Signer};
@@ -152,6 +153,12 @@ pub struct Record {
     /// Which releases of its companions went in, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub companions: BTreeMap<String, CompanionRecord>,
+    /// What is in it, where we put that there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contents: Option<Contents>,
+    /// When it was published, once it is; an old record does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published: Option<Timestamp>,
 }
 
 impl Record {
@@ -329,7 +336,10 @@ pub(super) async fn put_image(
     (image, record): &(Image, Record),
 ) -> Result<(), CommitError> {
     upload(store, lock, folder, before, image).await?;
-    let mut text = serde_json::to_vec_pretty(record).expect("a record has only text keys");
+    // Whole seconds are enough for people, and for feeds.
+    let now = Timestamp::from_second(Timestamp::now().as_second()).ok();
+    let record = Record { published: now, ..record.clone() };
+    let mut text = serde_json::to_vec_pretty(&record).expect("a record has only text keys");
     text.push(b'\n');
     Ok(store.put(&record_path(folder, &image.name), text).await?)
 }

@@ -161,28 +161,11 @@ impl Derived {
             }
             let known = before.get(name);
             let path = within(folder, name);
-            let is_blocked = store.is_blocked(&path);
-            let seen = if is_blocked { Seen::default() } else { store.look(&path).await? };
-            let ours = match seen.bytes() {
-                None => !is_blocked,
-                // An empty one, or the beginning of ours, is what a disk makes of it, and nobody's work.
-                Some(bytes) => {
-                    text.as_bytes().starts_with(bytes)
-                        || known.is_some_and(|known| known.is_ours(Sha256::of(bytes)))
-                }
-            };
-            let is_written = seen.bytes().is_some_and(|bytes| **bytes == *text.as_bytes());
-            let writing = (ours && !is_written).then(|| {
-                let former = known.into_iter().flat_map(|known| {
-                    known.writing.iter().flatten().copied().chain([known.sha256])
-                });
-                former.collect()
-            });
-            if writing.is_some() {
+            let claim = claim(store, &path, text, known).await?;
+            if let Some(seen) = claim.due {
                 writes.push((name, path, Bytes::copy_from_slice(text.as_bytes()), seen));
             }
-            let sha256 = Sha256::of(text.as_bytes());
-            self.files.insert(name.clone(), DerivedFile { sha256, theirs: !ours, writing });
+            self.files.insert(name.clone(), claim.file);
         }
         // What is known without a record is from before there were any.
         let is_unrecorded = !self.is_recorded() && !before.is_empty();
@@ -214,14 +197,8 @@ impl Derived {
         folder: &str,
         name: &FileName,
     ) -> Result<(), StoreError> {
-        let path = within(folder, name);
-        if let Some(known) = self.files.get(name)
-            && !store.is_blocked(&path)
-        {
-            let there = store.read(&path).await?.map(|bytes| Sha256::of(&bytes));
-            if there.is_some_and(|there| known.is_ours(there)) {
-                store.delete(&path).await?;
-            }
+        if let Some(known) = self.files.get(name) {
+            take_away(store, &within(folder, name), known).await?;
         }
         self.files.remove(name);
         Ok(())
@@ -238,6 +215,61 @@ impl Derived {
         (self.seen, self.problem) = (kept, None);
         Ok(true)
     }
+}
+
+/// A file that is to have a text.
+#[derive(Debug)]
+pub struct Claim {
+    /// What is to be remembered of it before it is written.
+    pub file: DerivedFile,
+    /// What is there, if it is to be replaced.
+    pub due: Option<Seen>,
+}
+
+/// Looks at what has a file's place, and whether that may be replaced. `known` is what was written last.
+///
+/// # Errors
+/// The store cannot be read.
+pub async fn claim(
+    store: &Store,
+    path: &str,
+    text: &str,
+    known: Option<&DerivedFile>,
+) -> Result<Claim, StoreError> {
+    let is_blocked = store.is_blocked(path);
+    let seen = if is_blocked { Seen::default() } else { store.look(path).await? };
+    let ours = match seen.bytes() {
+        None => !is_blocked,
+        // An empty one, or the beginning of ours, is what a disk makes of it, and nobody's work.
+        Some(bytes) => {
+            text.as_bytes().starts_with(bytes)
+                || known.is_some_and(|known| known.is_ours(Sha256::of(bytes)))
+        }
+    };
+    let is_written = seen.bytes().is_some_and(|bytes| **bytes == *text.as_bytes());
+    let writing = (ours && !is_written).then(|| {
+        let former = known
+            .into_iter()
+            .flat_map(|known| known.writing.iter().flatten().copied().chain([known.sha256]));
+        former.collect()
+    });
+    let due = writing.is_some().then_some(seen);
+    let file = DerivedFile { sha256: Sha256::of(text.as_bytes()), theirs: !ours, writing };
+    Ok(Claim { file, due })
+}
+
+/// Takes a file away if it is ours.
+///
+/// # Errors
+/// The store cannot be read or written.
+pub async fn take_away(store: &Store, path: &str, known: &DerivedFile) -> Result<(), StoreError> {
+    if !store.is_blocked(path) {
+        let there = store.read(path).await?.map(|bytes| Sha256::of(&bytes));
+        if there.is_some_and(|there| known.is_ours(there)) {
+            store.delete(path).await?;
+        }
+    }
+    Ok(())
 }
 
 fn within(folder: &str, name: &FileName) -> String {

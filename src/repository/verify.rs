@@ -28,6 +28,7 @@ mod followed;
 mod names;
 mod nodes;
 mod origin;
+mod people;
 mod signature;
 
 pub use origin::{Origin, folders, folders_of};
@@ -200,6 +201,7 @@ pub async fn verify(
     check_files(origin, target, &listing, look, &mut verified).await?;
     strays(origin, folder, &listing, &mut verified).await?;
     nodes::check(origin, folder, look, &mut verified).await?;
+    people::check(origin, folder, look, &mut verified).await?;
     verified.problems.sort();
     verified.warnings.sort();
     Ok(verified)

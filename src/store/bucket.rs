@@ -34,6 +34,8 @@ pub(super) struct Uploading {
     pub objects: Arc<dyn ObjectStore>,
     /// Whether it also sends a [file](super::stream::Body) in the place of an empty payload.
     pub streams: bool,
+    /// The largest file that is sent so, in bytes: what is cut off begins anew.
+    pub whole: u64,
 }
 
 /// Makes the clients of a bucket. Nothing is asked of the server yet.
@@ -62,7 +64,7 @@ pub(super) fn clients(url: &BucketUrl) -> Result<Clients, StoreError> {
     };
     let uploading = clients
         .uploading
-        .map(|Uploading { objects, streams }| Uploading { objects: below(objects), streams });
+        .map(|uploading| Uploading { objects: below(uploading.objects), ..uploading });
     Ok(Clients { objects: below(clients.objects), uploading })
 }
 
@@ -111,7 +113,7 @@ fn s3(url: &BucketUrl) -> object_store::Result<Clients> {
         .with_credentials(objects.credentials().clone())
         .with_http_connector(ForUploads(sender))
         .build()?;
-    let uploading = Some(Uploading { objects: Arc::new(uploads), streams });
+    let uploading = Some(Uploading { objects: Arc::new(uploads), streams, whole: WHOLE });
     Ok(Clients { objects: Arc::new(objects), uploading })
 }
 
@@ -127,6 +129,10 @@ const OWN_WAYS: [AmazonS3ConfigKey; 9] = [
     AmazonS3ConfigKey::Client(ClientConfigKey::NoSystemCertificates),
     AmazonS3ConfigKey::Client(ClientConfigKey::Http2Only),
 ];
+
+/// The largest file that is streamed in one request. Servers that keep parts as files copy every byte once
+/// more to put them together.
+const WHOLE: u64 = 256 << 20;
 
 const AGENT: &str = concat!("publish/", env!("CARGO_PKG_VERSION"));
 

@@ -52,7 +52,7 @@ impl Store {
     /// It cannot be made.
     pub fn made(self) -> Result<Self, StoreError> {
         match &self.place {
-            Place::Bucket(_) => Ok(self),
+            Place::Bucket(_) | Place::Releases(_) => Ok(self),
             Place::Directory(root, true) => {
                 make(root).map_err(|error| {
                     StoreError::new("cannot open the store", root.display(), error)

@@ -11,6 +11,7 @@ use object_store::client::HttpError;
 use thiserror::Error;
 
 use super::lock::Holder;
+use super::release::ReleaseError;
 
 /// A store that did not do what it was asked.
 #[derive(Debug, Error)]
@@ -56,6 +57,12 @@ impl StoreError {
         path: impl fmt::Display,
         error: object_store::Error,
     ) -> Self {
+        let error = match error {
+            object_store::Error::Generic { source, .. } if source.is::<ReleaseError>() => {
+                return Self::new(doing, path, source);
+            }
+            error => error,
+        };
         match Answer::read(&error) {
             Some(answer) => Self::new(doing, path, answer),
             None => Self::new(doing, path, error),
@@ -96,6 +103,9 @@ impl StoreError {
                 while let Some(error) = cause {
                     if let Some(answer) = error.downcast_ref::<Answer>() {
                         return answer.hint();
+                    }
+                    if let Some(error) = error.downcast_ref::<ReleaseError>() {
+                        return error.hint();
                     }
                     if let Some(io) = error.downcast_ref::<io::Error>() {
                         return hint_of_disk(io.kind());

@@ -1,6 +1,6 @@
 //! The lock: who may write.
 //!
-//! Three kinds of protection against a second publisher, the strongest that a store offers:
+//! Four kinds of protection against a second publisher, the strongest that a store offers:
 //!
 //! - A directory has a lock file. The kernel's own lock on it decides, so one that a dead process
 //!   left behind counts for nothing.
@@ -9,6 +9,8 @@
 //! - A bucket that does not has a lock object with an owner and an expiry, renewed while we work.
 //!   It cannot be taken in one step there, so two that start in the same instant may both believe
 //!   to have it; the pause after writing it makes that unlikely, not impossible.
+//! - Releases compare nothing, but no two of their assets have one name: the lock object that was made
+//!   where none was is the only one.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -20,9 +22,10 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use object_store::PutMode;
 use serde::{Deserialize, Serialize};
 
-use super::error::is_full;
+use super::error::{is_full, is_refused_condition};
 use super::{PRIVATE, Place, Store, StoreError, probe};
 
 /// How long a lock object holds that nobody renews.
@@ -58,6 +61,20 @@ impl Holder {
             expires: None,
             token: String::new(),
         }
+    }
+
+    /// This process, told from every other holder.
+    fn with_token() -> Self {
+        let token = format!("{:032x}", rand::random::<u128>());
+        Self { token, ..Self::this_process() }
+    }
+
+    /// The text of a lock object that holds from now on.
+    fn renewed(&mut self) -> String {
+        let expires = Timestamp::now().checked_add(LEASE).unwrap_or(Timestamp::MAX);
+        self.expires = Some(in_seconds(expires));
+        let text = serde_json::to_string(self).expect("a holder has only text keys");
+        format!("{text}\n")
     }
 }
 
@@ -135,6 +152,12 @@ impl Store {
                     ObjectLock::take(self).await.map(Box::new).map(Kind::Object).map(Lock)
                 }
             },
+            Place::Releases(releases) => {
+                let lock = ObjectLock::create(self).await?;
+                // What was read before may be somebody's who has ended since.
+                releases.forget().await;
+                Ok(Lock(Kind::Object(Box::new(lock))))
+            }
         }
     }
 }
@@ -225,32 +248,45 @@ fn lock_path() -> String {
 
 impl ObjectLock {
     async fn take(store: &Store) -> Result<Self, StoreError> {
-        let locked = |holder| Err(StoreError::Locked { path: store.to_string(), holder });
-        let seen = store.look(&lock_path()).await?;
-        if let Some(bytes) = seen.bytes() {
-            let holder = serde_json::from_slice::<Holder>(bytes).ok();
-            // What nobody can read is as old as the object is.
-            let until = holder.as_ref().and_then(|holder| holder.expires);
-            let until = until.or(seen.modified().and_then(|at| at.checked_add(LEASE).ok()));
-            if until.is_none_or(|until| Timestamp::now() < until) {
-                return locked(holder);
-            }
-        }
-        let token = format!("{:032x}", rand::random::<u128>());
-        let mut holder = Holder { token, ..Holder::this_process() };
+        check_free(store).await?;
+        let mut holder = Holder::with_token();
         renew(store, &mut holder).await?;
         // The bucket may let two of us write: whoever stands there after a while has it.
         tokio::time::sleep(SETTLE).await;
-        match read(store).await? {
-            Some(there) if there.token == holder.token => {}
-            there => return locked(there),
+        Self::held(store, holder).await
+    }
+
+    /// The same, where nobody gets a name that is there.
+    async fn create(store: &Store) -> Result<Self, StoreError> {
+        if check_free(store).await? {
+            // Its time is over. Of two that take it away one alone makes the next.
+            store.delete(&lock_path()).await?;
         }
+        let mut holder = Holder::with_token();
+        let text = holder.renewed();
+        match store.put_if(&lock_path(), text.into(), PutMode::Create).await {
+            Ok(_) => Ok(Self::new(store, holder)),
+            // Perhaps our own, whose answer was lost.
+            Err(error) if is_refused_condition(&error) => Self::held(store, holder).await,
+            Err(error) => Err(store.error("cannot write", &lock_path(), error)),
+        }
+    }
+
+    /// The lock, if it is ours that is there.
+    async fn held(store: &Store, holder: Holder) -> Result<Self, StoreError> {
+        match read(store).await? {
+            Some(there) if there.token == holder.token => Ok(Self::new(store, holder)),
+            there => Err(StoreError::Locked { path: store.to_string(), holder: there }),
+        }
+    }
+
+    fn new(store: &Store, holder: Holder) -> Self {
         let state = Arc::new(State {
             lost: AtomicBool::new(false),
             expires: AtomicI64::new(holder.expires.map_or(0, Timestamp::as_second)),
         });
         let renewal = tokio::spawn(keep(store.clone(), holder.clone(), state.clone()));
-        Ok(Self { store: store.clone(), holder, state, renewal, given_back: false })
+        Self { store: store.clone(), holder, state, renewal, given_back: false }
     }
 
     fn check(&self) -> Result<(), StoreError> {
@@ -287,11 +323,32 @@ impl Drop for ObjectLock {
 
 /// Takes a lock object away. Somebody else's stays. If this fails, its time runs out by itself.
 async fn take_away(store: &Store, holder: &Holder) {
+    if let Place::Releases(releases) = &store.place {
+        // A renewal that was cut off may have left another.
+        releases.forget().await;
+    }
     if let Ok(Some(there)) = read(store).await
         && there.token == holder.token
     {
         let _ = store.delete(&lock_path()).await;
     }
+}
+
+/// Whether there is a lock whose time is over.
+///
+/// # Errors
+/// [`StoreError::Locked`] if it is not over yet.
+async fn check_free(store: &Store) -> Result<bool, StoreError> {
+    let seen = store.look(&lock_path()).await?;
+    let Some(bytes) = seen.bytes() else { return Ok(false) };
+    let holder = serde_json::from_slice::<Holder>(bytes).ok();
+    // What nobody can read is as old as the object is.
+    let until = holder.as_ref().and_then(|holder| holder.expires);
+    let until = until.or(seen.modified().and_then(|at| at.checked_add(LEASE).ok()));
+    if until.is_none_or(|until| Timestamp::now() < until) {
+        return Err(StoreError::Locked { path: store.to_string(), holder });
+    }
+    Ok(true)
 }
 
 async fn read(store: &Store) -> Result<Option<Holder>, StoreError> {
@@ -300,10 +357,8 @@ async fn read(store: &Store) -> Result<Option<Holder>, StoreError> {
 }
 
 async fn renew(store: &Store, holder: &mut Holder) -> Result<(), StoreError> {
-    let expires = Timestamp::now().checked_add(LEASE).unwrap_or(Timestamp::MAX);
-    holder.expires = Some(in_seconds(expires));
-    let text = serde_json::to_string(holder).expect("a holder has only text keys");
-    store.put(&lock_path(), format!("{text}\n")).await
+    let text = holder.renewed();
+    store.put(&lock_path(), text).await
 }
 
 async fn keep(store: Store, mut holder: Holder, state: Arc<State>) {

@@ -62,26 +62,9 @@ impl Sender {
         let (parts, _) = request.into_parts();
         let url = parts.uri.to_string().parse::<url::Url>();
         let url = url.map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
-        let taken = Arc::new(AtomicU64::new(0));
         let mut request = reqwest::Request::new(parts.method, url);
         *request.headers_mut() = parts.headers;
-        request.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(body.size));
-        *request.body_mut() = Some(reqwest::Body::wrap_stream(pieces(body, taken.clone())));
-        let answer = answer(self.client()?, request);
-        let mut answer = std::pin::pin!(answer);
-        let mut before = 0;
-        // No limit for the whole: what is large takes long where the line is slow.
-        loop {
-            if let Ok(answer) = tokio::time::timeout(SILENCE, answer.as_mut()).await {
-                return answer;
-            }
-            let now = taken.load(Ordering::Relaxed);
-            if now == before {
-                let silent = io::Error::new(io::ErrorKind::TimedOut, "the server takes no more");
-                return Err(HttpError::new(HttpErrorKind::Timeout, silent));
-            }
-            before = now;
-        }
+        send(self.client()?, request, body).await
     }
 
     /// The same request with a signature that covers the body.
@@ -111,6 +94,32 @@ impl Sender {
             .build()
             .map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
         Ok(self.client.get_or_init(|| made))
+    }
+}
+
+/// Sends a request with this body.
+pub(super) async fn send(
+    client: &reqwest::Client,
+    mut request: reqwest::Request,
+    body: Body,
+) -> Result<HttpResponse, HttpError> {
+    let taken = Arc::new(AtomicU64::new(0));
+    request.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(body.size));
+    *request.body_mut() = Some(reqwest::Body::wrap_stream(pieces(body, taken.clone())));
+    let answer = answer(client, request);
+    let mut answer = std::pin::pin!(answer);
+    let mut before = 0;
+    // No limit for the whole: what is large takes long where the line is slow.
+    loop {
+        if let Ok(answer) = tokio::time::timeout(SILENCE, answer.as_mut()).await {
+            return answer;
+        }
+        let now = taken.load(Ordering::Relaxed);
+        if now == before {
+            let silent = io::Error::new(io::ErrorKind::TimedOut, "the server takes no more");
+            return Err(HttpError::new(HttpErrorKind::Timeout, silent));
+        }
+        before = now;
     }
 }
 

@@ -27,10 +27,6 @@ use crate::name::Sha256;
 /// The bytes of one part; also the largest file that is read into memory for one request.
 const PART: u64 = 8 << 20;
 
-/// The largest file that is streamed in one request: what is cut off begins anew. Servers that keep
-/// parts as files copy every byte once more to put them together.
-const WHOLE: u64 = 256 << 20;
-
 /// The same for a directory, where a part is no request, and nothing is won by many.
 const PIECE: u64 = 2 << 20;
 const PIECES_AT_ONCE: usize = 2;
@@ -128,7 +124,7 @@ impl Store {
             return sent.map(|_| ()).map_err(failed);
         }
         // A directory takes parts without asking for hard links.
-        if size <= PART && matches!(self.place, Place::Bucket(_)) {
+        if size <= PART && !matches!(self.place, Place::Directory(..)) {
             let (read, _file) = read_part(file, size, &self.buffers).await;
             return self.put(path, read.map_err(|error| failed(of_file(error)))?).await;
         }
@@ -138,7 +134,7 @@ impl Store {
     /// What streams a file of this size, if anything does.
     fn streaming(&self, size: u64) -> Option<&dyn ObjectStore> {
         let uploading = self.uploading.as_ref()?;
-        (uploading.streams && size <= WHOLE).then_some(uploading.objects.as_ref())
+        (uploading.streams && size <= uploading.whole).then_some(uploading.objects.as_ref())
     }
 
     async fn stream(
@@ -200,7 +196,7 @@ impl Store {
     ) -> object_store::Result<()> {
         let (part, at_once) = match self.place {
             Place::Directory(..) => (PIECE, PIECES_AT_ONCE),
-            Place::Bucket(_) => {
+            Place::Bucket(_) | Place::Releases(_) => {
                 (PART.max(size.div_ceil(MOST_PARTS).next_multiple_of(1 << 20)), PARTS_AT_ONCE)
             }
         };

@@ -95,7 +95,11 @@ impl<'c> Clients<'c> {
     }
 
     /// The files of a component. Before anything is published of it, there are none.
-    fn files(&self, component: &Component, manifest: &Manifest) -> BTreeMap<FileName, String> {
+    pub(super) fn files(
+        &self,
+        component: &Component,
+        manifest: &Manifest,
+    ) -> BTreeMap<FileName, String> {
         let images = emulate::images(component, manifest);
         let told = is_told(component) && !images.is_empty();
         let Some(url) = self.url.filter(|_| told) else { return BTreeMap::new() };

@@ -47,15 +47,23 @@ fn a_repository_in_a_bucket() {
     assert_eq!(manifest.header("content-type"), Some("text/plain; charset=utf-8"));
     assert_eq!(manifest.header("cache-control"), Some("no-cache"));
     assert_eq!(manifest.header("if-none-match"), Some("*"));
+    for (name, kind) in
+        [("/index.html", "text/html; charset=utf-8"), ("/catalog.json", "application/json")]
+    {
+        let page = put(&requests, name);
+        assert_eq!(page.header("content-type"), Some(kind));
+        assert_eq!(page.header("cache-control"), Some("no-cache"));
+    }
     assert!(requests.iter().all(|request| request.header("content-encoding").is_none()));
 
     // Nothing is new: nothing is written, and little is asked.
     repo.sync().ok().prints(&["nothing to do: 1 component is up to date in s3://the-bucket/repo"]);
     let requests = s3.requests();
     assert!(requests.iter().all(|request| request.method == Method::GET), "{requests:#?}");
-    // The files for nodes have a record, too, and folders without a component are looked for by both.
-    let what = "list, manifest, catalogue, record, record of files, twice folders";
-    assert_eq!(requests.len(), 7, "{what}: {requests:#?}");
+    // The files for nodes have a record, too, and folders without a component are looked for by both; so
+    // have the pages, whose lengths in the root are listed.
+    let what = "list, manifest, catalogue, record, records of files and pages, root, twice folders";
+    assert_eq!(requests.len(), 9, "{what}: {requests:#?}");
 
     repo.release("x", "1.1", "two");
     repo.sync().ok();
@@ -69,7 +77,7 @@ fn a_repository_in_a_bucket() {
     for target in [&["verify"][..], &["verify", "s3://the-bucket/repo"], &["verify", "--quick"]] {
         repo.publish(target).ok();
     }
-    repo.publish(&["serve"]).code(1).says(&["s3://the-bucket/repo is a bucket", "hint: "]);
+    repo.publish(&["serve"]).code(1).says(&["s3://the-bucket/repo is no directory", "hint: "]);
 }
 
 #[test]

@@ -40,7 +40,7 @@ fn wrong(repo: &Repo) -> String {
 #[test]
 fn a_typo_in_a_key() {
     insta::assert_snapshot!(config("[repository]\nstore = \"public\"\nurll = \"https://x.org/\"\n"), @r#"
-        error: publish.toml:3:1: unknown field `urll`, expected one of `url`, `store`, `cache-control`, `architectures`, `components`, `client-files`
+        error: publish.toml:3:1: unknown field `urll`, expected one of `url`, `store`, `cache-control`, `architectures`, `components`, `client-files`, `page`
             |
           3 | urll = "https://x.org/"
             | ^^^^
@@ -474,7 +474,7 @@ fn a_store_that_is_none() {
             |
           2 | store = "ftp://bucket/prefix"
             |          ^^^^^^
-          hint: name a directory, relative to this file, or s3://bucket/prefix, gs://bucket/prefix, az://container/prefix
+          hint: name a directory, relative to this file, or s3://bucket/prefix, gs://bucket/prefix, az://container/prefix, github-release://OWNER/REPO/{component}
         "#);
     insta::assert_snapshot!(config("[repository]\nstore = \"s3://ab/prefix\"\n"), @r#"
         error: publish.toml:2:15: `ab` is no bucket's name: it has at least 3 characters of a-z 0-9 . - _

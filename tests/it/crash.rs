@@ -411,8 +411,11 @@ pub fn image(folder: &Path, name: &str, bytes: &[u8]) -> (Image, Record) {
         recipe: None,
         inputs: Vec::new(),
         companions: std::collections::BTreeMap::new(),
+        contents: None,
+        published: None,
     };
-    (Image { name: name.parse().unwrap(), path, sha256, size, findings: Vec::new() }, record)
+    let (name, findings) = (name.parse().unwrap(), Vec::new());
+    (Image { name, path, sha256, size, findings, contents: None }, record)
 }
 
 /// Images that go up in parts, without the time that it takes to build such.

@@ -1,7 +1,8 @@
-//! A stand-in for GitHub, as far as a reader of releases meets it.
+//! A stand-in for GitHub, as far as a reader or a writer of releases meets it.
 //!
-//! This module owns three servers that know each other, as the real ones do:
-//! the REST API, the web site with its download links, and the storage those
+//! This module owns four servers that know each other, as the real ones do:
+//! the REST API, the one for uploads (in `assets`, with all that changes
+//! something), the web site with its download links, and the storage those
 //! links lead to by a signed address on another host (here: another port). It
 //! keeps to what the real ones do where a client could stumble: weak tags and
 //! 304, Link headers by repository number, quotas, moved and private
@@ -17,10 +18,15 @@ use bytes::Bytes;
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::web::{
+use super::web::{
     Answer, Call, EPOCH, Fault, Faults, Files, Port, Request, Server, escape, iso_date, lock,
     reason, seconds, sha256,
 };
+
+#[path = "github/assets.rs"]
+mod assets;
+
+pub use assets::Death;
 
 const DOCS: &str = "https://docs.github.com/rest";
 const RATE_DOCS: &str =
@@ -132,8 +138,12 @@ impl Release {
 }
 
 /// What the storage holds for an asset, and what the API says of it.
+#[derive(Clone)]
 struct Asset {
     id: u64,
+    label: String,
+    /// `uploaded`, or `starter` for one whose bytes never all came.
+    state: &'static str,
     name: String,
     kind: String,
     size: usize,
@@ -143,6 +153,7 @@ struct Asset {
     downloads: u64,
 }
 
+#[derive(Clone)]
 struct Stored {
     id: u64,
     release: Release,
@@ -151,6 +162,7 @@ struct Stored {
     assets: Vec<Asset>,
 }
 
+#[derive(Clone)]
 struct Repo {
     id: u64,
     /// `owner/name` as first written; looking up ignores case.
@@ -184,6 +196,7 @@ pub struct Workflow {
 }
 
 /// A run of a workflow.
+#[derive(Clone)]
 struct Run {
     id: u64,
     file: String,
@@ -250,6 +263,7 @@ struct State {
     requests: Vec<Request>,
     web_requests: Vec<Request>,
     storage_requests: Vec<Request>,
+    writing: assets::Writing,
 }
 
 /// Who asks, as far as it matters.
@@ -264,6 +278,7 @@ enum Who {
 pub struct GitHub {
     state: Arc<Mutex<State>>,
     api: Server,
+    uploads: Server,
     web: Server,
     storage: Server,
 }
@@ -272,6 +287,7 @@ impl GitHub {
     /// Starts without repositories and with a full quota.
     pub fn start() -> GitHub {
         let (api, web, storage) = (Port::open(), Port::open(), Port::open());
+        let uploads = Port::open();
         let state = Arc::new(Mutex::new(State {
             api: api.url(),
             web: web.url(),
@@ -297,6 +313,7 @@ impl GitHub {
             requests: Vec::new(),
             web_requests: Vec::new(),
             storage_requests: Vec::new(),
+            writing: assets::Writing::new(uploads.url()),
         }));
         let serve = |port: Port, answer: fn(&mut State, &Call) -> Option<Response>| {
             let state = Arc::clone(&state);
@@ -304,6 +321,7 @@ impl GitHub {
         };
         GitHub {
             api: serve(api, State::serve_api),
+            uploads: serve(uploads, State::serve_uploads),
             web: serve(web, State::serve_web),
             storage: serve(storage, State::serve_storage),
             state,
@@ -549,6 +567,8 @@ impl State {
             self.files.put(&storage_path(repo_id, id), bytes.clone());
             assets.push(Asset {
                 id,
+                label: String::new(),
+                state: "uploaded",
                 name: name.clone(),
                 kind: kind.clone(),
                 size: bytes.len(),
@@ -577,6 +597,10 @@ impl State {
 /// The API.
 impl State {
     fn serve_api(&mut self, call: &Call) -> Option<Response> {
+        self.unless_dead(call, State::serve_api_alive)
+    }
+
+    fn serve_api_alive(&mut self, call: &Call) -> Option<Response> {
         let answer = self.api_answer(call);
         let response = self.api_faults.apply(call, answer);
         let status = response.as_ref().map_or(0, |r| r.status().as_u16());
@@ -689,7 +713,7 @@ impl State {
         if who == Who::Wrong {
             return message(401, "Bad credentials", DOCS);
         }
-        if let Some(answer) = self.actions(call, who) {
+        if let Some(answer) = self.actions(call, who).or_else(|| self.changed(call, who)) {
             return answer;
         }
         if call.method != Method::GET && call.method != Method::HEAD {
@@ -755,6 +779,9 @@ impl State {
                 let found = all.find(|(_, asset)| asset.id.to_string() == *id);
                 match found.filter(|(stored, _)| known || !stored.release.draft) {
                     None => not_found(),
+                    Some((_, asset)) if wants_bytes(call) && asset.state != "uploaded" => {
+                        not_found()
+                    }
                     Some((_, asset)) if wants_bytes(call) => {
                         Answer::new(302, "").with("location", &self.signed(repo, asset))
                     }
@@ -1006,7 +1033,10 @@ impl State {
         json!({
             "url": format!("{root}/releases/{id}"),
             "assets_url": format!("{root}/releases/{id}/assets"),
-            "upload_url": format!("{root}/releases/{id}/assets{{?name,label}}"),
+            "upload_url": format!(
+                "{}/repos/{}/releases/{id}/assets{{?name,label}}",
+                self.writing.url, repo.full
+            ),
             "html_url": format!("{}/{}/releases/tag/{shown}", self.web, repo.full),
             "id": id,
             "author": self.user_json(owner),
@@ -1040,10 +1070,10 @@ impl State {
             "id": asset.id,
             "node_id": format!("RA_kwDO{:08x}", asset.id),
             "name": asset.name,
-            "label": "",
+            "label": asset.label,
             "uploader": self.user_json(owner),
             "content_type": asset.kind,
-            "state": "uploaded",
+            "state": asset.state,
             "size": asset.size,
             "digest": asset.digest,
             "download_count": asset.downloads,
@@ -1123,7 +1153,8 @@ impl State {
         let stored = repo.releases.iter().find(|r| r.release.tag == tag);
         let asset = stored
             .filter(|stored| !stored.release.draft)
-            .and_then(|stored| stored.assets.iter().find(|asset| asset.name == file));
+            .and_then(|stored| stored.assets.iter().find(|asset| asset.name == file))
+            .filter(|asset| asset.state == "uploaded");
         let Some(asset) = asset else {
             return missing();
         };

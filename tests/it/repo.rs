@@ -431,6 +431,11 @@ impl Running {
         rustix::process::kill_process(id, signal).expect("the process is there");
     }
 
+    /// Whether it has ended by itself.
+    pub fn is_over(&mut self) -> bool {
+        self.child.try_wait().expect("it was started here").is_some()
+    }
+
     /// Waits until it ends; gives what it said on stderr, if that is piped.
     pub fn wait(mut self) -> (ExitStatus, String) {
         let mut stderr = String::new();

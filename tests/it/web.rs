@@ -21,8 +21,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::ConnectInfo;
 use axum::extract::connect_info::Connected;
+use axum::extract::{ConnectInfo, DefaultBodyLimit};
 use axum::response::{IntoResponse, Response};
 use axum::serve::IncomingStream;
 use bytes::Bytes;
@@ -299,7 +299,9 @@ impl Port {
                 let answered = answer(Call::new(method, &uri, headers, body));
                 async move { answered.unwrap_or_else(|| cut.now()) }
             };
-        self.serve_app(Router::new().fallback(handler))
+        // What is uploaded is as large as it is.
+        let app = Router::new().fallback(handler).layer(DefaultBodyLimit::disable());
+        self.serve_app(app)
     }
 
     /// The same, for a whole application.
@@ -542,6 +544,11 @@ impl Files {
         self.puts += 1;
         let page = Page::new(body, EPOCH + self.puts);
         self.pages.insert(path.to_owned(), page);
+    }
+
+    /// The bytes at a path, if they were put there.
+    pub(crate) fn bytes(&self, path: &str) -> Option<Vec<u8>> {
+        self.pages.get(path).map(|page| page.body.to_vec())
     }
 
     fn pack(&mut self, path: &str, packed: Bytes) {

@@ -18,8 +18,9 @@
 //! | `web` | the servers a node fetches from |
 //! | `node` | a throw-away machine over the prepared root |
 //! | `sysupdate` | systemd-sysupdate on a node |
+//! | `standin` | GitHub, as far as a publisher and a node meet it; shared with `tests/it` |
 //! | `gpg` | gpg of this machine, for keys that are not ours; shared with `tests/it` |
-//! | `client`, `follow`, `hosting`, `mirror`, `signed`, `merge`, `consumers`, `container`, `packages`, `revisions`, `verity`, `versions` | the tests |
+//! | `client`, `follow`, `github`, `hosting`, `mirror`, `signed`, `merge`, `consumers`, `container`, `packages`, `revisions`, `verity`, `versions` | the tests |
 //!
 //! `PUBLISH_BIN` names another binary to test, such as a packaged one; `PUBLISH_REAL_ROOT` another
 //! prepared root.
@@ -28,6 +29,7 @@ mod client;
 mod consumers;
 mod container;
 mod follow;
+mod github;
 #[path = "../it/gpg.rs"]
 #[expect(dead_code, reason = "here it only makes keys")]
 mod gpg;
@@ -38,6 +40,7 @@ mod node;
 mod packages;
 mod revisions;
 mod signed;
+mod standin;
 mod sysupdate;
 mod upstream;
 mod verity;

@@ -26,6 +26,7 @@ pub fn binary() -> PathBuf {
 /// A repository in the making.
 pub struct Workspace {
     folder: TempDir,
+    env: Vec<(&'static str, String)>,
 }
 
 impl Workspace {
@@ -45,7 +46,19 @@ architectures = ["{NATIVE}", "{FOREIGN}"]
         .unwrap();
         fs::create_dir(folder.path().join("components")).unwrap();
         fs::create_dir(folder.path().join("releases")).unwrap();
-        Self { folder }
+        Self { folder, env: Vec::new() }
+    }
+
+    /// Publishes to releases of `o/r` on this GitHub instead of into a folder.
+    pub fn on_github(&mut self, api: &str, site: &str) {
+        let path = self.folder.path().join("publish.toml");
+        let text = String::from_utf8(read(&path)).expect("a text");
+        let text = text
+            .replace("http://127.0.0.1/", &format!("{site}/o/r/releases/download/"))
+            .replace("\"public\"", "\"github-release://o/r/{component}\"");
+        fs::write(path, text).unwrap();
+        self.env.push(("GITHUB_API_URL", api.to_owned()));
+        self.env.push(("GITHUB_TOKEN", "ghs_test".to_owned()));
     }
 
     /// Says who signs: the lines of `[signing]`.
@@ -156,6 +169,7 @@ strip-components = 1
     pub fn publish(&self) -> Command {
         let mut command = Command::new(binary());
         command.current_dir(self.folder.path()).env_remove("PUBLISH_CONFIG");
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command
     }
 

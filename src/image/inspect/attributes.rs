@@ -164,7 +164,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.raw");
         std::fs::write(&path, written.image.into_inner()).unwrap();
-        let findings = inspect(&path, None).unwrap().findings.into_iter();
+        let findings = inspect(&path, None, None).unwrap().findings.into_iter();
         let found = findings.filter(|finding| finding.lint == Lint::OverlayAttribute);
         found.map(|finding| format!("`{}` {}", finding.path.unwrap(), finding.message)).collect()
     }
