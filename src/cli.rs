@@ -32,7 +32,9 @@ mod matrix;
 mod plan;
 mod prune;
 mod retire;
+mod schema;
 mod serve;
+mod shell;
 mod staged;
 mod status;
 mod sync;
@@ -273,6 +275,28 @@ enum Command {
         )]
         github: Option<init::Workflow>,
     },
+    /// What may be written in the configuration, as JSON Schema for editors
+    Schema {
+        /// `repository` for publish.toml, `component` for a component's file
+        #[arg(value_enum, hide_possible_values = true, required_unless_present = "markdown")]
+        what: Option<schema::What>,
+        /// Every key of both files, as a page for people
+        #[arg(long, conflicts_with = "what")]
+        markdown: bool,
+    },
+    /// Print what completes this program's command line in a shell
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages, for a package
+    #[command(hide = true)]
+    Man {
+        /// The folder for them
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
 }
 
 /// Something was asked for that is not there, or not for this command: it is the command line that is
@@ -422,6 +446,9 @@ async fn run(args: Args) -> anyhow::Result<Ended> {
         Command::Key(command) => key::run(&context, &command),
         Command::Serve { listen } => serve::run(&context, listen).await,
         Command::Init { directory, github } => init::run(&context, &directory, github),
+        Command::Schema { what, markdown: _ } => schema::run(what),
+        Command::Completions { shell } => shell::completions(shell),
+        Command::Man { directory } => shell::man(&directory),
     }
 }
 

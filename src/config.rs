@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use url::Url;
 
@@ -28,9 +29,11 @@ pub mod mirror;
 pub mod network;
 pub mod page;
 mod quantity;
+pub mod reference;
 pub mod report;
 pub mod requirement;
 pub mod retention;
+pub mod schema;
 pub mod signing;
 pub mod source;
 mod store;
@@ -72,7 +75,7 @@ pub struct Config {
 }
 
 /// `publish.toml`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Document {
     /// Where the repository is and what it holds.
@@ -103,15 +106,17 @@ pub struct Document {
     pub notify: Vec<Hook>,
 }
 
-/// `[repository]`
-#[derive(Debug, Clone, Deserialize)]
+/// `[repository]`: where it is and what it holds.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Repository {
-    /// What clients fetch, for the texts that tell people; the repository works without.
+    /// What nodes fetch. Files for nodes need it; the repository works without.
     #[serde(default, deserialize_with = "base_url")]
+    #[schemars(with = "Option<String>", extend("format" = "uri"))]
     pub url: Option<Url>,
     /// A directory, relative to the configuration file, a bucket, or releases.
     #[serde(default = "default_store")]
+    #[schemars(extend("default" = "public"))]
     pub store: StoreUrl,
     /// What buckets tell caches.
     #[serde(default)]
@@ -127,6 +132,7 @@ pub struct Repository {
     pub client_files: bool,
     /// Whether people get a page, and what it is called.
     #[serde(default)]
+    #[schemars(with = "schema::Either<bool, page::Table>", extend("default" = true))]
     pub page: Page,
 }
 
@@ -182,8 +188,8 @@ fn distinct_architectures<'de, D: serde::Deserializer<'de>>(
     }
 }
 
-/// `[limits]`
-#[derive(Debug, Clone, Deserialize)]
+/// `[limits]`: what a broken or hostile upstream may cost at most.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Limits {
     /// The most bytes one download may have.

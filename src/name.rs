@@ -6,6 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -134,8 +135,11 @@ impl FromStr for FileName {
 /// A folder of the repository, relative to its root, without a final slash: `ts` or `tools/ts`.
 ///
 /// No segment starts with a dot, so that none is `..` or publish's own `.publish`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(extend("pattern" = "^[A-Za-z0-9]", "examples" = ["tools/ts"]))]
 pub struct Folder(String);
 string_newtype!(Folder);
 
@@ -164,8 +168,9 @@ macro_rules! architectures {
     ($($variant:ident = $name:literal $(| $alias:literal)*),* $(,)?) => {
         /// A processor architecture, under systemd's name for it (`ConditionArchitecture=` in
         /// systemd.unit(5); what `%a` stands for in sysupdate.d(5)).
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
         #[serde(try_from = "String", into = "&'static str")]
+        #[schemars(extend("pattern" = concat!("^(", $("|", $name,)* ")$").replacen('|', "", 1)))]
         pub enum Arch {
             $(#[doc = concat!("`", $name, "`")] $variant,)*
         }
@@ -247,8 +252,9 @@ impl From<Arch> for &'static str {
 }
 
 /// A SHA-256 digest: 32 bytes, written as 64 lower-case hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(extend("pattern" = "^[0-9A-Fa-f]{64}$"))]
 pub struct Sha256([u8; 32]);
 
 impl Sha256 {

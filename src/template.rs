@@ -5,6 +5,7 @@
 use std::fmt::{self, Write as _};
 
 use regex::Regex;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -134,8 +135,9 @@ enum Part {
 }
 
 /// A template in which every brace is a variable: for URLs, tags and names.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(into = "String")]
 pub struct Template {
     text: String,
     parts: Vec<Part>,
@@ -321,7 +323,9 @@ impl Matcher {
 
 /// A text of the user's own in which only the known variables are replaced and every other brace
 /// stands for itself: file contents, globs.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize, serde::Serialize)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize, serde::Serialize, JsonSchema,
+)]
 #[serde(transparent)]
 pub struct Text(String);
 

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail};
 
+use super::schema::What;
 use super::{Context, Ended, print, print_json, program};
 
 /// A release of the example, under the name it gets.
@@ -37,6 +38,10 @@ const FILES: [(&str, &[u8]); 10] = [
     release!("pulse_1.1.0_arm64.tgz"),
     release!("pulse_1.1.0_arm64.tgz.sha256"),
 ];
+
+/// By these lines editors know what may be written in a file. There is no address that they could name.
+const CONFIG_SCHEMA: &str = "#:schema schema/repository.json\n";
+const COMPONENT_SCHEMA: &str = "#:schema ../schema/component.json\n";
 
 const CONFIG: &str = r#"# The repository. `publish sync` brings it up to date; `publish plan` shows what it would do.
 
@@ -98,13 +103,13 @@ pub(super) fn run(
     directory: &Path,
     workflow: Option<Workflow>,
 ) -> anyhow::Result<Ended> {
-    let text = workflow.map(Workflow::text);
-    let workflow = text.as_ref().map(|text| (WORKFLOW, text.as_bytes()));
+    let workflow = workflow.map(|workflow| (WORKFLOW, workflow.text().into_bytes()));
     // Whoever has a repository already wants the workflow alone.
     let has_one = workflow.is_some()
         && ["publish.toml", "config/publish.toml"].iter().any(|name| directory.join(name).exists());
-    let example = [("publish.toml", CONFIG.as_bytes())].into_iter().chain(FILES);
-    let files: Vec<(&str, &[u8])> = example.filter(|_| !has_one).chain(workflow).collect();
+    let has_workflow = workflow.is_some();
+    let example = example().into_iter().filter(|_| !has_one);
+    let files: Vec<(&str, Vec<u8>)> = example.chain(workflow).collect();
     // All or nothing: nobody wants half an example between his own files.
     if let Some((taken, _)) = files.iter().find(|(name, _)| directory.join(name).exists()) {
         bail!(
@@ -127,12 +132,13 @@ pub(super) fn run(
         ("publish.toml", "where it is published, and for which architectures"),
         ("components/pulse.toml", "an example component"),
         ("components/pulse-releases/", "the releases it follows: it works offline"),
+        ("schema/", "what may be written in the two, for editors"),
     ];
-    let of_it = workflow.map(|(name, _)| (name, "what keeps it up to date on GitHub"));
+    let of_it = has_workflow.then_some((WORKFLOW, "what keeps it up to date on GitHub"));
     for (name, purpose) in example.into_iter().filter(|_| !has_one).chain(of_it) {
         let _ = writeln!(out, "  {name:29}  {purpose}");
     }
-    if workflow.is_some() && action().is_none() {
+    if has_workflow && action().is_none() {
         let _ = writeln!(
             out,
             "\nthis program was not built by a release: in {WORKFLOW}, put\nthe repository and the commit of its action in the place of OWNER/publish@COMMIT"
@@ -147,6 +153,21 @@ pub(super) fn run(
     let _ = writeln!(out, "\nnext\n  {at}{program} sync");
     print(&out)?;
     Ok(Ended::Well)
+}
+
+/// Every file of the example, and what is in it.
+fn example() -> Vec<(&'static str, Vec<u8>)> {
+    let config = [CONFIG_SCHEMA, CONFIG].concat().into_bytes();
+    let example = FILES.into_iter().map(|(name, content)| {
+        let is_component = Path::new(name).extension().is_some_and(|ending| ending == "toml");
+        let first = if is_component { COMPONENT_SCHEMA } else { "" };
+        (name, [first.as_bytes(), content].concat())
+    });
+    let schemas = [
+        ("schema/repository.json", What::Repository.text().into_bytes()),
+        ("schema/component.json", What::Component.text().into_bytes()),
+    ];
+    [("publish.toml", config)].into_iter().chain(example).chain(schemas).collect()
 }
 
 fn write(path: &Path, content: &[u8]) -> io::Result<()> {

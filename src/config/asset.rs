@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -13,15 +14,17 @@ use serde::{Deserialize, Deserializer};
 use super::asset_name::{AssetName, NameList};
 use super::files::Files;
 use super::requirement::Requirement;
+use super::schema::{Either, OneOrMore};
 use super::source::{HttpUrl, OwnerRepo};
 use crate::fetch::oci::Reference;
 use crate::template::{Template, Vars};
 use crate::trust::digest::{Algorithm, Digest};
 use crate::trust::minisign;
 
-/// `[[asset]]`
-#[derive(Debug, Clone, Deserialize)]
+/// `[[asset]]`: what is fetched for an image, and what must vouch for it.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(try_from = "RawAsset")]
+#[schemars(into = "RawAsset")]
 pub struct AssetRule {
     /// Where it is.
     pub at: AssetAt,
@@ -81,9 +84,10 @@ pub enum Place {
     Name(Template),
 }
 
-/// `signature = { … }`
-#[derive(Debug, Clone, Deserialize)]
+/// `[asset.signature]`: a signature, of one of four kinds, and whose counts.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(try_from = "RawSignature")]
+#[schemars(into = "RawSignature")]
 pub struct SignatureRule {
     /// Where it is.
     pub at: Place,
@@ -141,9 +145,10 @@ pub struct IdentityRule {
     pub predicate: Option<String>,
 }
 
-/// `attestation = { … }`
-#[derive(Debug, Clone, Deserialize)]
+/// `[asset.attestation]`: the workflow that must have made the asset.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(try_from = "RawAttestation")]
+#[schemars(into = "RawAttestation")]
 pub struct AttestationRule {
     /// The repository it was built from; that of `[source.github]`, if left out.
     pub repo: Option<OwnerRepo>,
@@ -168,8 +173,9 @@ pub enum Builder {
 }
 
 /// The fingerprint of an OpenPGP key.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(into = "String", extend("pattern" = r"^\s*(0x)?(\s*[0-9A-Fa-f]){40,64}\s*$"))]
 pub struct Fingerprint(String);
 
 impl Fingerprint {
@@ -196,29 +202,46 @@ impl TryFrom<String> for Fingerprint {
 }
 
 /// The only other word besides the tables.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum TrustWord {
+    /// Another digest later is an alarm.
     FirstUse,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct RawAsset {
+    /// Where it is.
     url: Option<Template>,
+    /// Instead of `url`: a file of the release, by its name, or by the first of several that is there.
+    #[schemars(with = "Option<OneOrMore<Template>>")]
     name: Option<NameList>,
+    /// The companion whose release the file is of.
     of: Option<String>,
+    /// Instead of `url`: a container image, as `REGISTRY/NAME:TAG`.
     oci: Option<Template>,
+    /// A file with its SHA-256.
+    #[schemars(with = "Option<Either<Template, PlaceTable>>")]
     sha256: Option<ChecksumAt>,
+    /// A file with its SHA-512.
+    #[schemars(with = "Option<Either<Template, PlaceTable>>")]
     sha512: Option<ChecksumAt>,
+    /// Digests that somebody looked up, by file name; a file that is not named is refused.
     #[serde(default)]
     pinned: BTreeMap<String, Digest>,
+    /// A signature of it, or of one of its checksum files.
     signature: Option<SignatureRule>,
+    /// GitHub's statement of which workflow made it.
     attestation: Option<AttestationRule>,
+    /// Whether the first digest that is met is kept in `publish.lock`.
     trust: Option<TrustWord>,
+    /// How many leading folders of the archive do not count.
     #[serde(default)]
     strip_components: usize,
+    /// For which versions it is wanted.
     when: Option<Requirement>,
+    /// What of it goes where: places in the image, and paths in the asset.
     #[serde(default)]
     files: Files,
 }
@@ -339,11 +362,16 @@ struct ChecksumAt {
     json: Option<Template>,
 }
 
-#[derive(Deserialize)]
+/// A file beside an asset.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[schemars(rename = "Place")]
 struct PlaceTable {
+    /// Where it is; `{url}` is what it is about.
     url: Option<Template>,
+    /// Instead of `url`: a file of the release, by its name.
     name: Option<Template>,
+    /// Where in it the digest stands, if it is JSON: a JSON pointer.
     json: Option<Template>,
 }
 
@@ -404,30 +432,51 @@ impl<'de> Deserialize<'de> for Place {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct RawSignature {
+    /// Where a detached OpenPGP signature is.
+    #[schemars(with = "Option<Either<Template, PlaceTable>>")]
     openpgp: Option<Place>,
+    /// Where a signature of minisign is.
+    #[schemars(with = "Option<Either<Template, PlaceTable>>")]
     minisign: Option<Place>,
+    /// Where a signature of cosign by a key is.
+    #[schemars(with = "Option<Either<Template, PlaceTable>>")]
     cosign: Option<Place>,
+    /// Where a Sigstore bundle is.
+    #[schemars(with = "Option<Either<Template, PlaceTable>>")]
     sigstore: Option<Place>,
+    /// What it is of: the asset, or its checksum file.
+    #[schemars(extend("default" = "asset"))]
     of: Option<PartWord>,
+    /// `openpgp`: the public keys, in a file beside this one.
     keyring: Option<PathBuf>,
+    /// `openpgp`: only keys with these fingerprints count; all of the keyring, if there are none.
     #[serde(default)]
     keys: Vec<Fingerprint>,
+    /// `minisign`: the public key itself. `cosign`: the public key, in a file beside this one.
     key: Option<String>,
+    /// `minisign`: whether a signature that names another file counts.
     any_file: Option<bool>,
+    /// `sigstore`: the identity in the certificate, to the letter.
     identity: Option<Template>,
+    /// `sigstore`: who vouches for that identity.
     issuer: Option<String>,
+    /// `sigstore`: the repository it was built from, for workflows that others may call.
     repository: Option<String>,
+    /// `sigstore`: what kind of statement counts, if it is one.
     predicate: Option<String>,
 }
 
-#[derive(Clone, Copy, Deserialize)]
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum PartWord {
+    /// The asset itself.
     Asset,
+    /// What `sha256` names.
     Sha256,
+    /// What `sha512` names.
     Sha512,
 }
 
@@ -525,13 +574,20 @@ impl RawSignature {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct RawAttestation {
+    /// The repository it was built from; that of `[source.github]`, if left out.
     repo: Option<OwnerRepo>,
+    /// The workflow that made it, as a path in that repository.
     workflow: Option<Template>,
+    /// The ref that the workflow ran for.
+    #[schemars(extend("default" = "refs/tags/{tag}"))]
     r#ref: Option<Template>,
+    /// Instead of `workflow`: the whole identity, for a workflow of another repository.
     identity: Option<Template>,
+    /// What kind of statement counts.
+    #[schemars(extend("default" = PROVENANCE))]
     predicate: Option<String>,
 }
 

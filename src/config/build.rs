@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use regex::Regex;
+use schemars::JsonSchema;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
@@ -12,9 +13,10 @@ use super::quantity;
 use super::source::OwnerRepo;
 use crate::fetch::oci::Reference;
 
-/// `[build]`
-#[derive(Debug, Clone, Deserialize)]
+/// `[build]`: what makes the content of an image, where upstream has none that is ready.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(try_from = "RawBuild")]
+#[schemars(into = "RawBuild")]
 pub struct BuildRule {
     /// What makes it.
     pub by: Maker,
@@ -68,21 +70,32 @@ impl WorkflowRule {
 }
 
 /// `[build]` as it is written.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct RawBuild {
+    /// A program and its arguments; no shell reads them.
     command: Option<Words>,
+    /// The image whose programs it runs with; without one it runs on this machine.
     container: Option<Container>,
+    /// What runs the container; left out, what there is, podman first.
     engine: Option<Engine>,
+    /// Whether the command may use the network.
     #[serde(default)]
     network: bool,
+    /// Variables of our own environment that the command is given too.
     #[serde(default)]
     env: Vec<Variable>,
+    /// A workflow on GitHub that makes it, in the place of a command: `OWNER/REPO/workflow.yml`.
     dispatch: Option<Workflow>,
+    /// The branch or tag that the workflow runs on.
     #[serde(rename = "ref")]
+    #[schemars(extend("default" = "main"))]
     git_ref: Option<Name>,
+    /// The artifact of the run that counts; without a name the only one.
     artifact: Option<Name>,
+    /// How long it may take.
     #[serde(default = "an_hour", deserialize_with = "quantity::duration")]
+    #[schemars(with = "quantity::Time", extend("default" = "1h"))]
     timeout: Duration,
 }
 
@@ -127,8 +140,9 @@ impl TryFrom<RawBuild> for BuildRule {
 }
 
 /// `OWNER/REPO/workflow.yml`
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(into = "String", extend("pattern" = r"^[^/]+/[^/]+/[A-Za-z0-9._-]+\.ya?ml$", "examples" = ["OWNER/REPO/workflow.yml"]))]
 struct Workflow {
     repo: OwnerRepo,
     file: String,
@@ -153,8 +167,9 @@ impl TryFrom<String> for Workflow {
 }
 
 /// A name that somebody on GitHub gave.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(into = "String")]
 struct Name(String);
 
 impl TryFrom<String> for Name {
@@ -212,7 +227,7 @@ impl CommandRule {
 }
 
 /// What runs containers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Engine {
     /// Podman.
@@ -232,17 +247,19 @@ impl Engine {
     }
 }
 
-/// `[test]`
-#[derive(Debug, Clone, Deserialize)]
+/// `[test]`: a program of the image that is run to try it.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct TestRule {
     /// The program, as a path in the image, and its arguments.
     #[serde(deserialize_with = "of_an_image")]
+    #[schemars(with = "Words")]
     pub run: Words,
-    /// What it must print.
+    /// What must be in what it prints: a regular expression. Left out, that it ends well is enough.
     pub expect: Option<Expected>,
     /// How long it may take.
     #[serde(default = "a_minute", deserialize_with = "quantity::duration")]
+    #[schemars(with = "quantity::Time", extend("default" = "1m"))]
     pub timeout: Duration,
 }
 
@@ -269,8 +286,9 @@ fn a_minute() -> Duration {
 }
 
 /// A program and its arguments.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "Vec<String>")]
+#[schemars(into = "Vec<String>", extend("minItems" = 1, "examples" = [["./build.sh"]]))]
 pub struct Words(Vec<String>);
 
 impl Words {
@@ -306,8 +324,9 @@ impl TryFrom<Vec<String>> for Words {
 }
 
 /// A container image, as container tools write it.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(into = "String", extend("examples" = ["docker.io/library/alpine:3.22"]))]
 pub struct Container(String);
 
 impl Container {
@@ -332,8 +351,9 @@ impl TryFrom<String> for Container {
 }
 
 /// The name of a variable of the environment.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(into = "String", extend("pattern" = "^[A-Za-z_][A-Za-z0-9_]*$", "examples" = ["GOPROXY"]))]
 pub struct Variable(String);
 
 impl Variable {
@@ -363,8 +383,9 @@ impl TryFrom<String> for Variable {
 }
 
 /// What must be in what a program prints.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(into = "String", extend("format" = "regex"))]
 pub struct Expected(Regex);
 
 impl Expected {

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::asset_name::AssetName;
@@ -43,8 +44,9 @@ impl Companion {
 }
 
 /// `[[companion]]`, all of them.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(try_from = "Vec<RawCompanion>")]
+#[schemars(into = "Vec<RawCompanion>")]
 pub(super) struct Companions(Vec<RawCompanion>);
 
 impl TryFrom<Vec<RawCompanion>> for Companions {
@@ -97,24 +99,33 @@ impl Companions {
     }
 }
 
-#[derive(Debug, Clone, Deserialize)]
+/// `[[companion]]`: what another project releases, and goes into the same image.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[schemars(rename = "Companion")]
 struct RawCompanion {
+    /// What it is called in `{NAME.version}`, `{NAME.tag}` and `{NAME.arch}`.
     name: CompanionName,
+    /// What it follows.
     source: SourceRule,
+    /// Which of its releases may be chosen.
     #[serde(default)]
     versions: Choice,
+    /// What its upstream calls each architecture, if not what the component's calls it.
     #[serde(default)]
     arch: BTreeMap<Arch, String>,
+    /// The component's versions, and what the companion's must be beside them.
     #[serde(default, rename = "match")]
     matches: Matches,
+    /// Whether a newer release of it makes a revision of what is published.
     #[serde(default)]
     follow: bool,
 }
 
 /// The name before the dot of `{NAME.version}`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(into = "String", extend("pattern" = "^[A-Za-z0-9][A-Za-z0-9_-]*$", "examples" = ["cni"]))]
 struct CompanionName(ComponentName);
 
 impl TryFrom<String> for CompanionName {
@@ -138,16 +149,25 @@ impl TryFrom<String> for CompanionName {
 }
 
 /// `[companion.versions]`: one version is chosen, so nothing says how many are held.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+#[schemars(rename = "CompanionVersions")]
 struct Choice {
+    /// What a tag looks like; left out, a version with or without a `v` before it.
     tag: Option<Template>,
+    /// What the version must be.
     require: Option<Requirement>,
+    /// If there are some, only what one of them names.
     include: Vec<Named>,
+    /// What is never chosen.
     exclude: Vec<Named>,
+    /// The only version that may be chosen.
     pin: Option<String>,
+    /// Whether pre-releases may be chosen too.
     prerelease: bool,
+    /// How old a release must be.
     #[serde(deserialize_with = "some_duration")]
+    #[schemars(with = "Option<super::quantity::Time>", extend("examples" = ["2d"]))]
     min_age: Option<Duration>,
 }
 
@@ -164,8 +184,9 @@ impl From<Choice> for Versions {
 
 /// `[companion.match]`: which of the component's versions ask what of the companion's. All lines
 /// whose left side holds are asked.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(try_from = "BTreeMap<String, String>")]
+#[schemars(into = "BTreeMap<String, String>")]
 pub struct Matches(Vec<(Left, String)>);
 
 #[derive(Debug, Clone)]

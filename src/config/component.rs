@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -74,36 +75,55 @@ pub struct Component {
     pub overlay: Option<PathBuf>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct Raw {
+pub(super) struct Raw {
+    /// A line for people.
     description: Option<String>,
+    /// Where people read more.
+    #[schemars(with = "Option<String>", extend("format" = "uri"))]
     homepage: Option<Url>,
+    /// The folder in the repository; the component's name, if left out.
     path: Option<Folder>,
+    /// What it follows.
     source: Option<SourceRule>,
+    /// Which versions it wants.
     #[serde(default)]
     versions: Versions,
+    /// What upstream calls each architecture, `{arch}` in templates; if there is a table, only these.
     #[serde(default)]
     arch: BTreeMap<Arch, String>,
+    /// What is fetched.
     #[serde(default, rename = "asset")]
     assets: Vec<AssetRule>,
+    /// What other projects release, and goes in too.
     #[serde(default, rename = "companion")]
     companions: Companions,
+    /// What makes files of the image.
     build: Option<BuildRule>,
+    /// Files of the image that come from no asset: places in the image, and what goes there.
     #[serde(default)]
     files: Files,
+    /// Units that run once the image is merged.
     #[serde(default)]
     services: Services,
+    /// What the image claims to extend.
     #[serde(default)]
     extension: Extension,
+    /// How the image is written.
     #[serde(default)]
     image: ImageRule,
+    /// Extended attributes of files, by patterns of their paths; of two rules for one, the later holds.
     #[serde(default)]
+    #[schemars(with = "BTreeMap<String, BTreeMap<String, String>>")]
     xattrs: XattrRules,
+    /// What is said to what is found in the images.
     #[serde(default)]
     lint: LintRules,
+    /// What must be in the images.
     #[serde(default)]
     require: Require,
+    /// What is run to try the images.
     test: Option<TestRule>,
 }
 
@@ -114,20 +134,29 @@ pub(super) fn as_text<S: serde::Serializer>(
     to.collect_str(&format_args!("{value:?}"))
 }
 
-/// `[services]`
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+/// `[services]`: units that run once the image is merged.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Services {
     /// Units that multi-user.target upholds.
     pub enable: Vec<UnitName>,
 }
 
+/// The endings of the units that there is a use for.
+const ENDINGS: [&str; 6] = ["service", "socket", "timer", "path", "target", "mount"];
+
 /// The name of a systemd unit, with its ending (systemd.unit(5)).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(extend("pattern" = UnitName::pattern(), "examples" = ["tailscaled.service"]))]
 pub struct UnitName(String);
 
 impl UnitName {
+    /// What one looks like, as a regular expression.
+    fn pattern() -> String {
+        format!(r"^[A-Za-z0-9:_.\\@-]+\.({})$", ENDINGS.join("|"))
+    }
+
     /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -142,8 +171,7 @@ impl TryFrom<String> for UnitName {
             |c: char| c.is_ascii_alphanumeric() || matches!(c, ':' | '-' | '_' | '.' | '\\' | '@');
         let ending =
             name.rsplit_once('.').filter(|(stem, _)| !stem.is_empty()).map(|(_, ending)| ending);
-        let known = ["service", "socket", "timer", "path", "target", "mount"];
-        if ending.is_some_and(|ending| known.contains(&ending)) && name.chars().all(legal) {
+        if ending.is_some_and(|ending| ENDINGS.contains(&ending)) && name.chars().all(legal) {
             Ok(Self(name))
         } else {
             Err(format!(

@@ -2,10 +2,11 @@
 //!
 //! Owns which claims can be made. Knows nothing of where in an image they are written.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Which folders of a node an image adds to.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// A system extension: `/usr` and `/opt`.
@@ -53,9 +54,10 @@ impl Kind {
     }
 }
 
-/// What goes into extension-release.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// `[extension]`: what an image claims to extend.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "Raw")]
+#[schemars(into = "Raw")]
 pub struct Extension {
     /// What it extends.
     pub kind: Kind,
@@ -77,15 +79,22 @@ impl Default for Extension {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Raw {
+    /// What it extends.
     #[serde(default)]
     kind: Kind,
+    /// `ID=` of the hosts that take it; `_any` fits every distribution.
+    #[schemars(extend("default" = "_any"))]
     id: Option<String>,
+    /// `SYSEXT_LEVEL=`, which must equal the host's.
     sysext_level: Option<String>,
+    /// `CONFEXT_LEVEL=`, which must equal the host's.
     confext_level: Option<String>,
+    /// `VERSION_ID=`, which must equal the host's.
     version_id: Option<String>,
+    /// Whether systemd reads its units again on a merge; left out, where the component enables services.
     reload: Option<bool>,
 }
 

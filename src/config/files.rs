@@ -5,18 +5,21 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::schema::OneOrMore;
 use crate::template::Text;
 
 /// Destinations and what goes there, in the order of the destinations.
 pub type Files = BTreeMap<Destination, FileRule>;
 
 /// A path in the image, relative to its root: `usr/bin/` (into that folder) or `usr/bin/ts`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(extend("pattern" = r"^[^/][^\x00-\x1f]*$", "examples" = ["usr/bin/"]))]
 pub struct Destination(String);
 
 impl Destination {
@@ -111,8 +114,9 @@ impl FileRule {
 }
 
 /// Permission bits of a file, written in octal as a string: `"0755"`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(extend("pattern" = "^[0-7]{3,4}$", "examples" = ["0755"]))]
 pub struct Mode(u32);
 
 impl Mode {
@@ -141,16 +145,39 @@ impl From<Mode> for String {
 }
 
 /// The long form of a rule: `{ from = "…", mode = "…" }`.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[schemars(rename = "FileTable")]
 struct Long {
+    /// Entries of the asset: paths or globs, after `strip-components`; `.` is all of it.
+    #[schemars(with = "Option<OneOrMore<Text>>")]
     from: Option<Paths>,
+    /// A file with this content.
     text: Option<Text>,
+    /// A symbolic link to this target.
     symlink: Option<Text>,
+    /// `true`: what is there is taken away.
     delete: Option<bool>,
+    /// Permissions; left out, 0755 for programs of an asset and 0644 for the rest.
     mode: Option<Mode>,
+    /// Texts to replace in each picked file; each must occur.
     #[serde(default)]
     replace: BTreeMap<String, Text>,
+}
+
+impl JsonSchema for FileRule {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "File".into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "What goes to a place in the image: paths in the asset, or a table.",
+            "anyOf": [
+                generator.subschema_for::<OneOrMore<Text>>(),
+                generator.subschema_for::<Long>(),
+            ],
+        })
+    }
 }
 
 impl TryFrom<Long> for FileRule {

@@ -4,15 +4,17 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::quantity::Size;
 use super::verity::{self, Verity};
 use crate::template::Template;
 
-/// `[image]`, read and checked.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// `[image]`: the file system of an image, how small it is made, and what the file is called.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "Raw")]
+#[schemars(into = "Raw")]
 pub struct ImageRule {
     /// What the file is.
     pub format: Format,
@@ -68,11 +70,14 @@ pub enum Compression {
 }
 
 /// What most people want to say about size and speed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum Preset {
+    /// zstd at level 9, in blocks of 256 KiB.
     Balanced,
+    /// zstd at level 19, in blocks of 512 KiB.
     Small,
+    /// lz4 at level 1, in blocks of 128 KiB.
     Fast,
 }
 
@@ -87,7 +92,7 @@ impl Preset {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum Algorithm {
     Zstd,
@@ -118,24 +123,37 @@ impl fmt::Display for Algorithm {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum FileSystem {
     Squashfs,
     None,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Raw {
+    /// What the file is: squashfs, or, with `none`, the one file of the component as it is.
+    #[schemars(extend("default" = "squashfs"))]
     format: Option<FileSystem>,
+    /// What the rest starts from.
+    #[schemars(extend("default" = "balanced"))]
     preset: Option<Preset>,
+    /// How blocks are compressed; the preset's, if left out.
     compression: Option<Algorithm>,
+    /// zstd: 1 to 22; xz: 0 to 9; gzip: 1 to 12; lz4: 1 or 12.
     level: Option<u32>,
+    /// How much of a file is compressed at once: a power of two from 4KiB to 1MiB.
+    #[schemars(extend("examples" = ["256KiB"]))]
     block_size: Option<Size>,
+    /// Whether machine code goes through the filter of its architecture first; with xz.
     bcj: Option<bool>,
+    /// Whether it is a disk image with a dm-verity tree, and who signs that.
     #[serde(default, deserialize_with = "verity::verity")]
+    #[schemars(with = "super::schema::Either<bool, verity::Table>", extend("default" = false))]
     verity: Option<Verity>,
+    /// What the file is called.
+    #[schemars(extend("default" = "{name}-{version}-{arch}.raw"))]
     name: Option<Template>,
 }
 

@@ -6,17 +6,20 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use globset::{Glob, GlobBuilder, GlobMatcher};
+use schemars::JsonSchema;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use super::schema::Either;
 use crate::lint::{Finding, Level, Lint};
 
-/// `[lint]`
-#[derive(Debug, Clone, Default, Deserialize)]
+/// `[lint]`: what is said to what is found in the images.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct LintRules {
     /// What is meant, everywhere or in some files.
+    #[schemars(with = "Either<Vec<LintName>, BTreeMap<LintName, Vec<Pattern>>>")]
     allow: Allowed,
     /// Warnings that are errors here.
     deny: Vec<LintName>,
@@ -67,9 +70,18 @@ impl LintRules {
 }
 
 /// The name of a lint, as it is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(into = "String", extend("pattern" = LintName::pattern()))]
 struct LintName(Lint);
+
+impl LintName {
+    /// All names that may stand there, as a regular expression.
+    fn pattern() -> String {
+        let all = Lint::ALL.into_iter().filter(|lint| lint.may_be_allowed());
+        format!("^({})$", all.map(Lint::name).collect::<Vec<_>>().join("|"))
+    }
+}
 
 impl TryFrom<String> for LintName {
     type Error = String;
@@ -136,8 +148,8 @@ impl<'de> Deserialize<'de> for Allowed {
     }
 }
 
-/// `[require]`
-#[derive(Debug, Clone, Default, Deserialize)]
+/// `[require]`: what must be in the images.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Require {
     /// Paths or globs; for each, something must be in the image.
@@ -145,8 +157,9 @@ pub struct Require {
 }
 
 /// A path in an image, or a glob of such paths; `*` stays in its folder.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(into = "String", extend("pattern" = "^[^/]", "examples" = ["usr/bin/*"]))]
 pub struct Pattern(Glob);
 
 impl Pattern {

@@ -6,19 +6,22 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::value::SeqAccessDeserializer;
 use serde::de::{Deserializer, SeqAccess, Visitor};
 
+use super::schema::OneOrMore;
 use super::source::HttpUrl;
 use crate::template::{Template, Vars};
 
 /// The most patterns of one mirror: an OS has a handful of files a version.
 const MOST_PATTERNS: usize = 16;
 
-/// `[source.repository]`
-#[derive(Debug, Clone, Deserialize)]
+/// `[source.repository]`: somebody else's repository, whose files are published as they are.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(try_from = "Raw")]
+#[schemars(into = "Raw")]
 pub struct RepositoryRule {
     /// The folder that has the `SHA256SUMS`; it ends with a slash.
     pub url: HttpUrl,
@@ -45,20 +48,30 @@ pub enum Trust {
     Unsigned,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Raw {
+    /// The folder of their `SHA256SUMS`.
     url: HttpUrl,
+    /// What the files of a version are called; the first tells which versions there are.
     #[serde(rename = "match")]
+    #[schemars(with = "Option<OneOrMore<Template>>", extend("default" = "{name}-{version}-{arch}.raw"))]
     patterns: Option<Patterns>,
+    /// The folder that a file is in, if it is not beside the manifest.
     files: Option<Template>,
+    /// Their public keys, relative to this file: the manifest must have a signature of one.
     keyring: Option<PathBuf>,
+    /// Whether there is no signature.
     #[serde(default)]
     unsigned: bool,
+    /// Whether everything is published as it is, with their manifest and signatures.
     #[serde(default)]
     verbatim: bool,
+    /// Whether a version that they take out is taken out here, too.
     #[serde(default)]
     follow_yanks: bool,
+    /// Whether images are looked into before they are published.
+    #[schemars(extend("default" = true))]
     inspect: Option<bool>,
 }
 

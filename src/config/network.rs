@@ -7,14 +7,15 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use url::{Host, Url};
 
-use super::quantity::duration;
+use super::quantity::{Time, duration};
 use super::{Count, SecretAt};
 
-/// `[network]`
-#[derive(Debug, Clone, Deserialize)]
+/// `[network]`: how upstreams are reached, and who we are to them.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Network {
     /// How many builds, with their downloads, run at once.
@@ -25,6 +26,7 @@ pub struct Network {
     pub rewrite: BTreeMap<String, String>,
     /// How long a server may be silent before it counts as down.
     #[serde(deserialize_with = "duration")]
+    #[schemars(with = "Time", extend("default" = "30s"))]
     pub timeout: Duration,
     /// Certificate authorities to trust beside the system's: a file in PEM.
     pub ca: Option<PathBuf>,
@@ -81,8 +83,9 @@ impl Network {
 }
 
 /// A server as credentials are for it: scheme, host and port, all three.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(into = "String", extend("examples" = ["git.example.com"]))]
 pub struct Server(String);
 
 impl Server {
@@ -128,8 +131,9 @@ impl TryFrom<String> for Server {
 }
 
 /// What a server wants to see.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "Written")]
+#[schemars(into = "Written")]
 pub enum Credential {
     /// A token.
     Bearer(SecretAt),
@@ -137,11 +141,14 @@ pub enum Credential {
     Basic(String, SecretAt),
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Written {
+    /// A token, sent as `Bearer`.
     token: Option<SecretAt>,
+    /// A user, sent as `Basic`.
     username: Option<String>,
+    /// The user's password.
     password: Option<SecretAt>,
 }
 

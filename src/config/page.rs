@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
@@ -21,6 +22,15 @@ impl Default for Page {
     fn default() -> Self {
         Self { wanted: true, title: None }
     }
+}
+
+/// `[repository.page]`: what is said of the page that people see.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Page")]
+pub(super) struct Table {
+    /// What it is called, in place of the repository's host.
+    title: Option<String>,
 }
 
 impl<'de> Deserialize<'de> for Page {
@@ -43,11 +53,6 @@ impl<'de> Visitor<'de> for Either {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Page, A::Error> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Table {
-            title: Option<String>,
-        }
         let Table { title } = Table::deserialize(MapAccessDeserializer::new(map))?;
         Ok(Page { wanted: true, title })
     }

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
 
 /// A number from 1 to 1024.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "i64")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "i64", into = "usize")]
+#[schemars(extend("minimum" = 1, "maximum" = Count::MOST.0))]
 pub struct Count(pub(super) usize);
 
 impl Count {
@@ -36,9 +38,13 @@ impl From<Count> for usize {
     }
 }
 
+/// The units of a size, and how far each shifts the number.
+const UNITS: [(&str, u32); 5] = [("B", 0), ("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40)];
+
 /// A size in bytes, written with a binary unit: `512MiB`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(extend("pattern" = format!("^[0-9]+ *({})$", UNITS.map(|(unit, _)| unit).join("|")), "examples" = ["512MiB"]))]
 pub struct Size(pub(super) u64);
 
 impl Size {
@@ -55,16 +61,36 @@ impl TryFrom<String> for Size {
         let bad = || format!("`{text}` is not a size such as \"512MiB\" or \"4GiB\"");
         let at = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?;
         let (number, unit) = text.split_at(at);
-        let shift = match unit.trim() {
-            "B" => 0,
-            "KiB" => 10,
-            "MiB" => 20,
-            "GiB" => 30,
-            "TiB" => 40,
-            _ => return Err(bad()),
-        };
+        let known = UNITS.into_iter().find(|(known, _)| *known == unit.trim());
+        let (_, shift) = known.ok_or_else(bad)?;
         let number: u64 = number.parse().map_err(|_| bad())?;
         number.checked_mul(1 << shift).map(Self).ok_or_else(bad)
+    }
+}
+
+impl From<Size> for String {
+    /// In the largest unit that it is a whole number of.
+    fn from(Size(bytes): Size) -> String {
+        let whole = |(_, shift): &(&str, u32)| bytes.trailing_zeros() >= *shift;
+        let (unit, shift) = UNITS.into_iter().rev().find(whole).expect("bytes always are");
+        format!("{}{unit}", bytes >> shift)
+    }
+}
+
+/// A time as [`duration`] reads it.
+pub(super) enum Time {}
+
+impl JsonSchema for Time {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Time".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A time; a day has 24 hours.",
+            "type": "string",
+            "pattern": "[0-9]",
+            "examples": ["36h"],
+        })
     }
 }
 

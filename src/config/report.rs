@@ -5,12 +5,13 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::SecretAt;
 
-/// `[report]`
-#[derive(Debug, Clone, Default, Deserialize)]
+/// `[report]`: files for those who watch over a publisher.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Report {
     /// Metrics for Prometheus, as its node exporter collects them from text files.
@@ -31,7 +32,7 @@ impl Report {
 }
 
 /// `[[notify]]`: somebody who is told, by a request to an address of his.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Hook {
     /// Where it goes.
@@ -45,7 +46,7 @@ pub struct Hook {
 }
 
 /// How a message is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// A document of our own.
@@ -56,7 +57,9 @@ pub enum Kind {
 }
 
 /// What is worth a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Event {
     /// Something was published, or taken out.

@@ -5,14 +5,16 @@
 
 use std::cmp::Ordering;
 
+use schemars::JsonSchema;
 use semver::VersionReq;
 use serde::{Deserialize, Serialize};
 
 use crate::version::{self, Version, compare};
 
 /// What a version must be.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(extend("minLength" = 1, "examples" = [">=1.58"]))]
 pub struct Requirement {
     text: String,
     rule: Rule,

@@ -6,20 +6,21 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{MapAccess, Visitor};
+use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::diagnose::SECRET;
-use super::quantity::duration;
+use super::quantity::{Time, duration};
 
 /// What `best-before` must be at least, and at most, in seconds.
 const PERIODS: std::ops::RangeInclusive<u64> = 2 * DAY..=3660 * DAY;
 
 const DAY: u64 = 24 * 60 * 60;
 
-/// `[signing]`
-#[derive(Debug, Clone, Deserialize)]
+/// `[signing]`: where the key is, and how long a manifest may be believed.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Signing {
     /// The secret key.
@@ -29,6 +30,7 @@ pub struct Signing {
     pub passphrase: Option<SecretAt>,
     /// How long clients may believe a manifest; for ever, if left out.
     #[serde(default, deserialize_with = "period")]
+    #[schemars(with = "Option<Time>", extend("examples" = ["14d"]))]
     pub best_before: Option<Duration>,
     /// More public keys for the clients' keyring, relative to the configuration file: the next key or
     /// the last one, while nodes are moved from one to the other.
@@ -47,12 +49,26 @@ pub enum SecretAt {
     Credential(String),
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum Place {
+    /// The name of a variable of the environment.
     Env(String),
+    /// A file, relative to the configuration file.
     File(PathBuf),
+    /// A credential of the service manager, by its name.
     Credential(String),
+}
+
+impl JsonSchema for SecretAt {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Secret".into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut schema = Place::json_schema(generator);
+        schema.insert("description".to_owned(), "Where a secret comes from.".into());
+        schema
+    }
 }
 
 impl<'de> Deserialize<'de> for SecretAt {
@@ -71,8 +87,14 @@ impl<'de> Deserialize<'de> for SecretAt {
                     "{SECRET}\nhint: name the place: {{ env = \"NAME\" }} or {{ file = \"FILE\" }}"
                 )))
             }
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<SecretAt, A::Error> {
-                match Place::deserialize(MapAccessDeserializer::new(map))? {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<SecretAt, A::Error> {
+                let place = Place::deserialize(MapAccessDeserializer::new(&mut map))?;
+                if map.next_key::<IgnoredAny>()?.is_some() {
+                    return Err(serde::de::Error::custom(
+                        "a secret is in one place\nhint: leave the others out",
+                    ));
+                }
+                match place {
                     Place::Env(name)
                         if name.is_empty() || name.contains(['=', '\0', '\n', ' ', '-']) =>
                     {

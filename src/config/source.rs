@@ -4,10 +4,13 @@
 
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use url::Url;
 
+use super::build::Words;
 use super::mirror::{RepositoryRule, Trust};
+use super::schema::Either;
 use crate::template::Template;
 
 mod command;
@@ -21,9 +24,10 @@ pub use http::{HttpRule, PagePattern, Pointer, Reading, Step, VersionPattern};
 /// What to do about a component that follows nothing.
 pub(super) const NO_SOURCE: &str = "add one of [source.github], [source.gitlab], [source.gitea], [source.git], [source.http], [source.command], [source.directory], [source.repository]";
 
-/// `[source.…]`: one of a closed set.
-#[derive(Debug, Clone, Deserialize)]
+/// `[source.…]`: what a component follows; one of these.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(try_from = "SourceTable")]
+#[schemars(into = "SourceTable", extend("minProperties" = 1, "maxProperties" = 1))]
 pub enum SourceRule {
     /// Releases or tags of a GitHub repository.
     Github(GithubRule),
@@ -82,16 +86,25 @@ impl SourceRule {
 }
 
 /// `[source]` as TOML sees it, so that two sources are told apart from a typo in one.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct SourceTable {
+    /// Releases or tags of a GitHub repository.
     github: Option<GithubRule>,
+    /// Releases or tags of a GitLab project.
     gitlab: Option<GitlabRule>,
+    /// Releases or tags of a repository on Gitea or Forgejo.
     gitea: Option<GiteaRule>,
+    /// Tags of any git repository.
     git: Option<GitRule>,
+    /// A page, JSON or a text that lists versions.
     http: Option<HttpRule>,
+    /// A program that prints versions.
+    #[schemars(with = "Option<Either<Words, command::Table>>")]
     command: Option<CommandRule>,
+    /// Files that somebody drops into a folder.
     directory: Option<DirectoryRule>,
+    /// Somebody else's repository, whose files are published as they are.
     repository: Option<RepositoryRule>,
 }
 
@@ -120,19 +133,19 @@ impl TryFrom<SourceTable> for SourceRule {
     }
 }
 
-/// `[source.git]`
-#[derive(Debug, Clone, Deserialize)]
+/// `[source.git]`: tags of any git repository.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct GitRule {
-    /// What `git clone` takes.
+    /// What `git clone` takes, over http or https.
     pub url: HttpUrl,
 }
 
-/// `[source.directory]`
-#[derive(Debug, Clone, Deserialize)]
+/// `[source.directory]`: files that somebody drops into a folder.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DirectoryRule {
-    /// The folder; [`SourceRule::settle`] makes it relative to the current one.
+    /// The folder, relative to this file.
     pub path: PathBuf,
     /// What a release's file is called.
     #[serde(rename = "match")]
@@ -140,8 +153,9 @@ pub struct DirectoryRule {
 }
 
 /// A URL that HTTP can reach.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(into = "String", extend("pattern" = "^[Hh][Tt][Tt][Pp][Ss]?://", "examples" = ["https://example.org/"]))]
 pub struct HttpUrl(pub Url);
 
 impl TryFrom<String> for HttpUrl {

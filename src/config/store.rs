@@ -5,6 +5,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 mod release;
@@ -12,8 +13,9 @@ mod release;
 pub use release::{ReleaseUrl, Tag};
 
 /// Where the bytes of the repository go.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(into = "String", extend("minLength" = 1, "examples" = ["s3://bucket/prefix"]))]
 pub enum StoreUrl {
     /// A directory; relative to the configuration file, until [`StoreUrl::relative_to`].
     Directory(PathBuf),
@@ -164,7 +166,7 @@ fn bucket(service: Service, rest: &str) -> Result<BucketUrl, String> {
 
 /// `[repository.cache-control]`: how long browsers, proxies and CDNs may keep what a bucket gives
 /// out. A directory cannot say it: there the web server does.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct CacheControl {
     /// Of images, which never change.

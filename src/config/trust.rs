@@ -4,10 +4,11 @@
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// `[trust]`
-#[derive(Debug, Clone, Default, Deserialize)]
+/// `[trust]`: what must vouch for everything that upstreams give.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Trust {
     /// The least that must vouch for an asset.
@@ -22,7 +23,17 @@ pub struct Trust {
 
 /// How much vouches for an asset, from the least to the most.
 #[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, serde::Serialize,
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Deserialize,
+    serde::Serialize,
+    JsonSchema,
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Strength {

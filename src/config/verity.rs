@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use der::{Decode, Encode};
+use schemars::JsonSchema;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -54,17 +55,21 @@ pub enum SealedBy {
     Command(Vec<String>),
 }
 
-#[derive(Deserialize)]
+/// `[image.verity]`: who signs the root of the tree.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct Raw {
+pub struct Table {
+    /// The secret key, an RSA key in PEM.
     key: Option<SecretAt>,
+    /// A program that signs instead: it reads what is to be signed, and writes the signature.
     command: Option<Vec<String>>,
+    /// The certificate of the key, which nodes have in `/etc/verity.d`.
     certificate: SecretAt,
 }
 
-impl TryFrom<Raw> for SealRule {
+impl TryFrom<Table> for SealRule {
     type Error = &'static str;
-    fn try_from(Raw { key, command, certificate: at }: Raw) -> Result<Self, Self::Error> {
+    fn try_from(Table { key, command, certificate: at }: Table) -> Result<Self, Self::Error> {
         let by = match (key, command) {
             (Some(key), None) => SealedBy::Key(key),
             (None, Some(command)) if command.first().is_some_and(|program| !program.is_empty()) => {
@@ -98,7 +103,7 @@ pub(super) fn verity<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Verity
             Ok(wanted.then_some(Verity::Tree))
         }
         fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-            let raw = Raw::deserialize(MapAccessDeserializer::new(map))?;
+            let raw = Table::deserialize(MapAccessDeserializer::new(map))?;
             let rule = SealRule::try_from(raw).map_err(serde::de::Error::custom)?;
             Ok(Some(Verity::Signed(Arc::new(rule))))
         }

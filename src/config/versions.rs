@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use regex::Regex;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::Count;
@@ -20,8 +21,8 @@ const BRANCHES: usize = 4;
 /// How long an incomplete release is waited for, if nothing says it.
 const WAIT: Duration = Duration::from_secs(24 * 3600);
 
-/// `[versions]`
-#[derive(Debug, Clone, Deserialize)]
+/// `[versions]`: which of an upstream's releases are wanted, and how their versions are written.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Versions {
     /// What a tag looks like; left out, a version with or without a `v` before it.
@@ -37,19 +38,21 @@ pub struct Versions {
     /// Digests of files that upstream replaced after they were published, by version: somebody looked
     /// at them and found them right.
     pub accept: BTreeMap<String, Vec<Sha256>>,
-    /// How many, the newest first; of each branch where there is `per`.
+    /// How many versions are held, the newest first; of each branch where there is `per`.
     pub newest: Count,
-    /// What a branch is.
+    /// What a branch is; left out, all versions are one.
     pub per: Option<Per>,
-    /// How many branches, the newest first; see [`Versions::branches`].
+    /// How many branches, the newest first; left out, all that `require` lets through, or four.
     pub branches: Option<Count>,
     /// Whether pre-releases are wanted too.
     pub prerelease: bool,
     /// How old a release must be.
     #[serde(deserialize_with = "some_duration")]
+    #[schemars(with = "Option<super::quantity::Time>", extend("examples" = ["2d"]))]
     pub min_age: Option<Duration>,
     /// How long a release is waited for whose files are not all there.
     #[serde(deserialize_with = "super::quantity::duration")]
+    #[schemars(with = "super::quantity::Time", extend("default" = "24h"))]
     pub wait: Duration,
     /// Whether a version is published for the architectures that are there.
     pub partial: bool,
@@ -118,7 +121,7 @@ fn some_duration<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Dur
 }
 
 /// A branch of versions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Per {
     /// `1.x`
@@ -128,8 +131,9 @@ pub enum Per {
 }
 
 /// Versions by name: one, or `/a regular expression/`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(into = "String", extend("minLength" = 1))]
 pub enum Named {
     /// This one.
     Exactly(String),
@@ -176,8 +180,9 @@ impl TryFrom<String> for Named {
 }
 
 /// `replace`: texts to look for, and what takes their place.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "BTreeMap<String, String>")]
+#[schemars(into = "BTreeMap<String, String>")]
 pub struct Replace(BTreeMap<String, String>);
 
 impl Replace {

@@ -5,16 +5,20 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
+
+use super::quantity::Time;
 
 /// What an interval must be at least, and at most, in seconds.
 const INTERVALS: std::ops::RangeInclusive<u64> = 1..=7 * 24 * 60 * 60;
 
-/// `[watch]`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+/// `[watch]`: how often a publisher that runs on and on looks for something to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Watch {
     /// How long from one sync to the next.
+    #[schemars(with = "Time", extend("default" = "15m"))]
     pub interval: Interval,
 }
 

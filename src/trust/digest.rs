@@ -7,14 +7,16 @@ use std::io::Read;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use sha2::Digest as _;
 
 use crate::name::Sha256;
 
 /// A digest that verifies something.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(into = "String", extend("minLength" = 44))]
 pub enum Digest {
     /// SHA-256
     Sha256(Sha256),

@@ -2,9 +2,24 @@
 
 use crate::repo::Repo;
 
-const COMMANDS: [&str; 15] = [
-    "sync", "watch", "plan", "build", "status", "prune", "yank", "restore", "retire", "verify",
-    "inspect", "client", "key", "serve", "init",
+const COMMANDS: [&str; 17] = [
+    "sync",
+    "watch",
+    "plan",
+    "build",
+    "status",
+    "prune",
+    "yank",
+    "restore",
+    "retire",
+    "verify",
+    "inspect",
+    "client",
+    "key",
+    "serve",
+    "init",
+    "schema",
+    "completions",
 ];
 
 fn help(args: &[&str]) -> String {

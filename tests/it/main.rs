@@ -18,6 +18,7 @@
 )]
 
 mod actions;
+mod book;
 mod bucket;
 mod build_command;
 mod catalog;
@@ -65,6 +66,7 @@ mod retention;
 mod revisions;
 mod s3;
 mod scene;
+mod schema;
 mod signing;
 mod source_docs;
 mod status;

@@ -124,8 +124,8 @@ fn publish(repo: &Repo) -> Ran {
     repo.publish(&["sync", "--staged", "staged"])
 }
 
-/// What clients read of a store, and how it was made: not what upstreams answered, nor the dates of
-/// signatures.
+/// What clients read of a store, and how it was made: not what upstreams answered, nor what has the time
+/// of its publication in it, such as signatures, and pages for people.
 pub fn published(store: &Path) -> BTreeMap<String, Vec<u8>> {
     let files = snapshot(store).into_iter().map(|(path, (bytes, ..))| (path, bytes));
     let mut files: BTreeMap<_, _> = files
@@ -133,6 +133,13 @@ pub fn published(store: &Path) -> BTreeMap<String, Vec<u8>> {
         .collect();
     // Signatures that were pledged are in it, and those have dates.
     files.retain(|path, _| !path.starts_with(".publish/folders/"));
+    let pages = ["catalog.json", "feed.xml", ".publish/page.json"];
+    files.retain(|path, _| !path.ends_with(".html") && !pages.contains(&path.as_str()));
+    for (_, bytes) in files.iter_mut().filter(|(path, _)| path.starts_with(".publish/images/")) {
+        let mut record: serde_json::Value = serde_json::from_slice(bytes).unwrap();
+        assert!(record.as_object_mut().unwrap().remove("published").is_some());
+        *bytes = serde_json::to_vec(&record).unwrap();
+    }
     files
 }
 

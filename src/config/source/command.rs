@@ -6,10 +6,12 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use crate::config::build::Words;
 use crate::config::quantity;
 
 /// `[source.command]`, or `command = […]` in `[source]`.
@@ -23,11 +25,17 @@ pub struct CommandRule {
     pub folder: PathBuf,
 }
 
-#[derive(Deserialize)]
+/// `[source.command]`: a program that prints versions.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct Table {
+#[schemars(rename = "SourceCommand")]
+pub(super) struct Table {
+    /// The program and its arguments; no shell reads them.
+    #[schemars(with = "Words")]
     run: Vec<String>,
+    /// How long it may take.
     #[serde(default = "a_minute", deserialize_with = "quantity::duration")]
+    #[schemars(with = "quantity::Time", extend("default" = "1m"))]
     timeout: Duration,
 }
 

@@ -2,16 +2,17 @@
 //!
 //! Owns how a project is named there. Knows nothing of their APIs.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::HttpUrl;
 use crate::config::Count;
 
-/// `[source.github]`
-#[derive(Debug, Clone, Deserialize)]
+/// `[source.github]`: releases or tags on GitHub.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct GithubRule {
-    /// `OWNER/REPOSITORY`
+    /// The repository: `OWNER/REPO`.
     pub repo: OwnerRepo,
     /// The site, where it is not github.com.
     pub url: Option<HttpUrl>,
@@ -22,11 +23,11 @@ pub struct GithubRule {
     pub pages: Option<Count>,
 }
 
-/// `[source.gitlab]`
-#[derive(Debug, Clone, Deserialize)]
+/// `[source.gitlab]`: releases or tags on GitLab.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct GitlabRule {
-    /// `GROUP/PROJECT`, with as many groups as there are.
+    /// The project: `GROUP/PROJECT`, with as many groups as there are.
     pub project: ProjectPath,
     /// The site.
     #[serde(default = "gitlab_com")]
@@ -42,13 +43,13 @@ fn gitlab_com() -> HttpUrl {
     HttpUrl::try_from("https://gitlab.com".to_owned()).expect("a URL")
 }
 
-/// `[source.gitea]`: Gitea, Forgejo, Codeberg.
-#[derive(Debug, Clone, Deserialize)]
+/// `[source.gitea]`: releases or tags on Gitea, Forgejo, Codeberg.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct GiteaRule {
     /// The site.
     pub url: HttpUrl,
-    /// `OWNER/REPOSITORY`
+    /// The repository: `OWNER/REPO`.
     pub repo: OwnerRepo,
     /// Whether its tags are followed, not its releases.
     #[serde(default)]
@@ -58,8 +59,9 @@ pub struct GiteaRule {
 }
 
 /// `OWNER/REPOSITORY`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(into = "String", extend("pattern" = "^[A-Za-z0-9._-]+/[A-Za-z0-9._-]+$", "examples" = ["OWNER/REPO"]))]
 pub struct OwnerRepo {
     /// The user or organisation.
     pub owner: String,
@@ -86,8 +88,9 @@ impl TryFrom<String> for OwnerRepo {
 }
 
 /// `GROUP/PROJECT` or `GROUP/SUBGROUP/PROJECT`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(into = "String", extend("pattern" = "^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)+$", "examples" = ["GROUP/PROJECT"]))]
 pub struct ProjectPath(String);
 
 impl ProjectPath {

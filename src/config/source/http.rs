@@ -5,15 +5,18 @@
 use std::fmt;
 
 use regex_automata::meta::Regex as Compiled;
+use schemars::JsonSchema;
 use serde::de::value::SeqAccessDeserializer;
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::HttpUrl;
+use crate::config::schema::OneOrMore;
 
-/// `[source.http]`
-#[derive(Debug, Clone, Deserialize)]
+/// `[source.http]`: a page, JSON or a text that lists versions.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(try_from = "RawHttp")]
+#[schemars(into = "RawHttp")]
 pub struct HttpRule {
     /// The documents.
     pub urls: Vec<HttpUrl>,
@@ -57,16 +60,24 @@ impl HttpRule {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct RawHttp {
+    /// The document, or several.
+    #[schemars(with = "OneOrMore<HttpUrl>")]
     url: Urls,
+    /// What leads from the document to those that list versions: an expression with a group `page`.
     follow: Option<PagePattern>,
+    /// An expression with a group `version`, and perhaps one `date`.
     #[serde(rename = "match")]
     pattern: Option<VersionPattern>,
+    /// Where versions stand in JSON, as values; `*` is each entry.
     pointer: Option<Pointer>,
+    /// Where an object stands in JSON whose keys are versions.
     keys: Option<Pointer>,
+    /// Where the dates of the versions stand in JSON.
     date: Option<Pointer>,
+    /// Whether the document is a version, or has one a line.
     #[serde(default)]
     text: bool,
 }
@@ -129,8 +140,9 @@ impl<'de> Deserialize<'de> for Urls {
 }
 
 /// A regular expression with a group named `version`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(into = "String")]
 pub struct VersionPattern(pub Regex);
 
 impl VersionPattern {
@@ -147,8 +159,9 @@ impl TryFrom<String> for VersionPattern {
 }
 
 /// A regular expression with a group named `page`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(into = "String")]
 pub struct PagePattern(pub Regex);
 
 impl TryFrom<String> for PagePattern {
@@ -217,8 +230,9 @@ fn with_group(text: &str, group: &str, example: &str) -> Result<Regex, String> {
 
 /// Places in a JSON document: a JSON pointer (RFC 6901) in which `*` stands for every element of an
 /// array and every value of an object.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(into = "String", extend("pattern" = "^(/.*)?$", "examples" = ["/releases/*/version"]))]
 pub struct Pointer {
     text: String,
     steps: Vec<Step>,
