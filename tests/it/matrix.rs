@@ -135,7 +135,8 @@ pub fn published(store: &Path) -> BTreeMap<String, Vec<u8>> {
     files.retain(|path, _| !path.starts_with(".publish/folders/"));
     let pages = ["catalog.json", "feed.xml", ".publish/page.json"];
     files.retain(|path, _| !path.ends_with(".html") && !pages.contains(&path.as_str()));
-    for (_, bytes) in files.iter_mut().filter(|(path, _)| path.starts_with(".publish/images/")) {
+    let records = |path: &str| path.starts_with(".publish/images/") && path.ends_with(".json");
+    for (_, bytes) in files.iter_mut().filter(|(path, _)| records(path)) {
         let mut record: serde_json::Value = serde_json::from_slice(bytes).unwrap();
         assert!(record.as_object_mut().unwrap().remove("published").is_some());
         *bytes = serde_json::to_vec(&record).unwrap();
