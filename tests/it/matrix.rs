@@ -134,8 +134,9 @@ pub fn published(store: &Path) -> BTreeMap<String, Vec<u8>> {
     // Signatures that were pledged are in it, and those have dates.
     files.retain(|path, _| !path.starts_with(".publish/folders/"));
     let pages = ["catalog.json", "feed.xml", ".publish/page.json"];
-    files.retain(|path, _| !path.ends_with(".html") && !pages.contains(&path.as_str()));
-    let records = |path: &str| path.starts_with(".publish/images/") && path.ends_with(".json");
+    let is = |path: &str, end: &str| Path::new(path).extension().is_some_and(|it| it == end);
+    files.retain(|path, _| !is(path, "html") && !pages.contains(&path.as_str()));
+    let records = |path: &str| path.starts_with(".publish/images/") && is(path, "json");
     for (_, bytes) in files.iter_mut().filter(|(path, _)| records(path)) {
         let mut record: serde_json::Value = serde_json::from_slice(bytes).unwrap();
         assert!(record.as_object_mut().unwrap().remove("published").is_some());

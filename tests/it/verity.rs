@@ -26,10 +26,10 @@ fn files() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 fn bench(sections: &str) -> Bench {
-    with(sections, tar(files()))
+    with(sections, tar(&files()))
 }
 
-fn tar(files: Vec<(&'static str, Vec<u8>)>) -> Vec<u8> {
+fn tar(files: &[(&'static str, Vec<u8>)]) -> Vec<u8> {
     files.iter().fold(Tar::new(), |tar, (path, bytes)| tar.file(path, 0o644, bytes)).gz()
 }
 
@@ -65,9 +65,9 @@ fn partitions(image: &[u8]) -> Vec<(usize, usize)> {
 #[test]
 fn the_file_system_is_the_same_as_without_and_all_of_it_is_the_same_bytes_everywhere() {
     let image = |sections: &str, archive| fs::read(published(&with(sections, archive))).unwrap();
-    let bare = image("", tar(files()));
+    let bare = image("", tar(&files()));
     for (sections, parts) in [(TREE, 2), (SIGNED, 3)] {
-        let made = image(sections, tar(files()));
+        let made = image(sections, tar(&files()));
         let places = partitions(&made);
         assert_eq!(places.len(), parts);
         let (start, end) = places[0];
@@ -76,7 +76,7 @@ fn the_file_system_is_the_same_as_without_and_all_of_it_is_the_same_bytes_everyw
         assert_eq!(made.len() % 4096, 0);
 
         // Files that come in another order are put right, and the hashes with them.
-        let again = image(sections, tar(files().into_iter().rev().collect()));
+        let again = image(sections, tar(&files().into_iter().rev().collect::<Vec<_>>()));
         assert!(made == again, "the order of the archive can be seen");
     }
 }
@@ -150,7 +150,7 @@ fn a_changed_block_is_named_by_its_place() {
 /// Every part of the image, and between the parts.
 #[test]
 fn one_flipped_bit_anywhere_is_found() {
-    let bench = with(SIGNED, tar(vec![("a", noise(60_000))]));
+    let bench = with(SIGNED, tar(&[("a", noise(60_000))]));
     let image = published(&bench);
     let whole = fs::read(&image).unwrap();
     assert_eq!(inspect::inspect(&image, None, None).unwrap().problems, Vec::<String>::new());

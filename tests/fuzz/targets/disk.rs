@@ -38,7 +38,8 @@ fuzz_target!(|bytes: &[u8]| {
     if let Ok(Some(disk)) = Disk::find(&file, size).unwrap() {
         let data = disk.data();
         assert!(data.start < data.end && data.end <= size);
-        let (verity, problems) = disk.check(&file, How { blocks: true, certificates: &[] }).unwrap();
+        let (verity, problems) =
+            disk.check(&file, How { blocks: true, certificates: &[] }).unwrap();
         assert!(verity.is_none_or(|verity| verity.blocks <= size / 4096));
         assert!(problems.len() < 32);
     }
