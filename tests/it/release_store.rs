@@ -94,8 +94,8 @@ fn a_repository_in_releases() {
     let asked = github.requests().len();
     assert_eq!(
         asked,
-        6,
-        "releases, 2 listings, manifest, files for nodes, record: {:#?}",
+        8,
+        "releases, 3 listings, manifest, files for nodes, record, pages: {:#?}",
         github.requests()
     );
 
@@ -148,8 +148,11 @@ fn versions_go_and_come_back() {
     github.clear_all_requests();
     repo.publish(&["restore", "x", "1.2"]).ok();
     assert_eq!(scene.served("x").unwrap(), [file("1.1"), file("1.2")]);
-    // GitHub tells the digests.
-    assert!(!github.storage_requests().iter().any(|request| request.path.contains("x-1.2-")));
+    // GitHub tells the digests; the page reads how the image was made.
+    let asked = github.storage_requests();
+    let mut of_it =
+        asked.iter().map(|request| &request.path).filter(|path| path.contains("x-1.2-"));
+    assert!(of_it.all(|path| path.contains(".raw.json")), "{asked:#?}");
 }
 
 #[test]
@@ -159,7 +162,7 @@ fn signed_and_with_a_keyring() {
     repo.publish(&["key", "generate", "--output", "signing.key"]).ok();
     scene.sync().ok();
     let root = github.assets("o/r", "repository");
-    assert_eq!(root, ["import-pubring.gpg"]);
+    assert_eq!(root, ["catalog.json", "feed.xml", "import-pubring.gpg", "index.html"]);
     let files = github.assets("o/r", "x");
     assert!(files.contains(&"SHA256SUMS.gpg".to_owned()), "{files:?}");
     repo.publish(&["verify"]).ok().prints(&["signed by"]);
