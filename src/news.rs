@@ -10,7 +10,8 @@
 //! | [`metrics`] | numbers, as Prometheus reads them |
 //! | [`message`] | what has changed since somebody was told, and how he reads it |
 
-use std::io::{self, Write as _};
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
@@ -67,7 +68,7 @@ impl Desk {
             format!("warning: cannot write {}: {error}\n", path.display())
         };
         if let (Some(path), Some(document)) = (&report.json, &ran.document)
-            && let Err(error) = put(path, document.as_bytes(), PUBLIC)
+            && let Err(error) = report_to(config, path, document.as_bytes())
         {
             wrong.push(unwritten(path, error));
         }
@@ -117,7 +118,7 @@ impl Desk {
         }
         if let Some(path) = &report.metrics {
             let text = metrics::render(&self.state, ran);
-            if let Err(error) = put(path, text.as_bytes(), PUBLIC) {
+            if let Err(error) = report_to(config, path, text.as_bytes()) {
                 wrong.push(unwritten(path, error));
             }
         }
@@ -141,6 +142,34 @@ async fn send(config: &Config, hook: &Hook, news: &News<'_>) -> Result<(), Strin
 
 /// Who reads a file is seldom who publishes.
 const PUBLIC: u32 = 0o644;
+
+/// How much of a file tells whose it is, in bytes.
+const BEGINNING: usize = 16;
+
+/// Writes a file for who watches over us. What is served, what is no file, and what begins otherwise than
+/// ours does is not written over: a wrong path would take a configuration or a device with it.
+fn report_to(config: &Config, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let refused = |why: &str| Err(io::Error::other(why.to_owned()));
+    if let Some(store) = config.store().directory()
+        && let (Some(folder), Ok(store)) = (path.parent(), store.canonicalize())
+        && folder.canonicalize().is_ok_and(|folder| folder.starts_with(&store))
+    {
+        return refused("it is in the store; [report] takes another place");
+    }
+    match std::fs::metadata(path) {
+        Ok(there) if !there.is_file() => return refused("what is there is no file"),
+        Ok(_) => {
+            let mut beginning = Vec::new();
+            File::open(path)?.take(BEGINNING as u64).read_to_end(&mut beginning)?;
+            if !beginning.is_empty() && !bytes.starts_with(&beginning) {
+                return refused("what is there is no report of ours, and stays");
+            }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    put(path, bytes, PUBLIC)
+}
 
 /// Writes a whole file in one step: whoever reads it never sees half of it.
 fn put(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {

@@ -107,7 +107,8 @@ pub enum StagedError {
     },
     /// The statement is of something else.
     #[error(
-        "what was staged as {image} is not what the plan wants: its {what} is {staged}, and should be {planned}"
+        "what was staged as {image} is not what the plan wants: its {what} is {staged}, and should be {planned}",
+        staged = .staged.escape_debug()
     )]
     Other {
         /// The image.

@@ -326,3 +326,20 @@ fn what_cannot_be_written_fails_no_sync() {
     repo.sync().ok();
     assert!(!repo.path("state").exists() && !repo.path(".local").exists());
 }
+
+#[test]
+fn a_report_takes_nobodys_place() {
+    let (repo, _receiver) = scene("");
+    sync(&repo).ok();
+    let text = fs::read_to_string(repo.path("publish.toml")).unwrap();
+    for (place, why) in [
+        ("public/x/SHA256SUMS", "it is in the store"),
+        ("components/x.toml", "no report of ours"),
+        ("components", "is no file"),
+    ] {
+        let before = fs::read(repo.path(place)).ok();
+        repo.write("publish.toml", text.replace("out/publish.prom", place));
+        sync(&repo).ok().says(&["warning: cannot write ", why]);
+        assert_eq!(fs::read(repo.path(place)).ok(), before, "{place}");
+    }
+}
