@@ -363,7 +363,7 @@ pub fn main(args: Args) -> ExitCode {
 fn start_logging(args: &Args) {
     // Other crates speak of frames and sockets: only for who asks three times.
     let filter = match (args.quiet, args.verbose) {
-        (true, _) => "error",
+        (true, _) => "error,publish::said=warn",
         (false, 0) => "warn,publish::said=info",
         (false, 1) => "warn,publish=info",
         (false, 2) => "warn,publish=debug",
