@@ -14,6 +14,7 @@ use crate::build::Workshop;
 use crate::config::source::SourceRule;
 use crate::config::{Config, ConfigError, Signing};
 use crate::fetch::Client;
+use crate::name::Folder;
 use crate::report::{Progress, Told};
 use crate::repository::commit::{Change, CommitError};
 use crate::repository::seal;
@@ -113,18 +114,23 @@ pub async fn sync_in(
             store.mend(folder).await?;
         }
     }
-    let mut work = surveys.iter().any(|survey| match survey {
-        Ok(survey) => {
-            !survey.plan.actions.is_empty() || clients.is_due(&survey.component, &survey.published)
-        }
-        Err(failed) => failed.sign.is_some(),
-    });
+    // What something is to be done for beside its pages: files for nodes are rendered to find that out.
+    let touched: Vec<Folder> = surveys
+        .iter()
+        .filter_map(|survey| match survey {
+            Ok(Survey { component, published, plan, .. }) => {
+                let is_due = !plan.actions.is_empty() || clients.is_due(component, published);
+                is_due.then(|| component.folder.clone())
+            }
+            Err(failed) => failed.sign.is_some().then(|| failed.component.folder.clone()),
+        })
+        .collect();
     let people = People::of(config, &clients, keyring.as_ref());
     let mut pages = match run {
         Run::Dry => pages::Due::default(),
         Run::Real => people.look(&store, &surveys).await,
     };
-    work |= !pages.is_empty();
+    let mut work = !touched.is_empty() || !pages.is_empty();
     if let Some(keyring) = &keyring {
         work |= seal::keyring_is_due(&store, keyring).await?;
     }
@@ -143,17 +149,8 @@ pub async fn sync_in(
         return Ok(outcomes);
     }
 
-    for survey in &surveys {
-        match survey {
-            Ok(survey) => {
-                let Survey { component, published, plan, .. } = survey;
-                if !plan.actions.is_empty() || clients.is_due(component, published) {
-                    pages.touch(&component.folder);
-                }
-            }
-            Err(failed) if failed.sign.is_some() => pages.touch(&failed.component.folder),
-            Err(_) => {}
-        }
+    for folder in &touched {
+        pages.touch(folder);
     }
     let store = store.made()?;
     let lock = store.lock().await?;
