@@ -49,6 +49,15 @@ impl DerivedFile {
         self.sha256 == sha256
             || self.writing.as_ref().is_some_and(|before| before.contains(&sha256))
     }
+
+    /// Whether what is there is what was left there: ours whole, which has `size` bytes, or somebody
+    /// else's, as far as lengths tell.
+    #[must_use]
+    pub fn is_as_left(&self, size: u64, there: Option<u64>) -> bool {
+        let is_whole = there == Some(size);
+        let is_right = if self.theirs { there.is_some() && !is_whole } else { is_whole };
+        self.writing.is_none() && is_right
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -125,10 +134,9 @@ impl Derived {
     /// Whether a file is as it was written last, as far as its length tells; or somebody else's, as
     /// before.
     fn is_kept(&self, name: &FileName, text: &str, there: Option<u64>) -> bool {
-        let is_whole = there == Some(text.len() as u64);
         self.files.get(name).is_some_and(|known| {
-            let is_right = if known.theirs { there.is_some() && !is_whole } else { is_whole };
-            known.sha256 == Sha256::of(text.as_bytes()) && known.writing.is_none() && is_right
+            known.sha256 == Sha256::of(text.as_bytes())
+                && known.is_as_left(text.len() as u64, there)
         })
     }
 

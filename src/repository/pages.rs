@@ -88,10 +88,6 @@ impl Pages {
     /// else's, as before.
     #[must_use]
     pub fn is_kept(&self, path: &str, there: Option<u64>) -> bool {
-        self.files.get(path).is_some_and(|known| {
-            let is_whole = there == Some(known.size);
-            let is_right = if known.file.theirs { there.is_some() && !is_whole } else { is_whole };
-            known.file.writing.is_none() && is_right
-        })
+        self.files.get(path).is_some_and(|known| known.file.is_as_left(known.size, there))
     }
 }

@@ -53,7 +53,7 @@ pub(super) async fn check(
             verified.warning(name, "is somebody else's, and what nodes would need is not there");
         } else if !look.quick {
             match origin.read(folder, name, look.client).await {
-                Ok(bytes) => judge(name, known, bytes.as_ref(), verified),
+                Ok(bytes) => judge(name, known, bytes.as_ref(), "nodes", verified),
                 Err(error) => verified.problem(name, error.to_string()),
             }
         }
@@ -61,7 +61,14 @@ pub(super) async fn check(
     Ok(())
 }
 
-fn judge(name: &str, known: &DerivedFile, bytes: Option<&Bytes>, verified: &mut Verified) {
+/// What is said of a file of ours by the bytes that have its place; `readers` is who it was written for.
+pub(super) fn judge(
+    name: &str,
+    known: &DerivedFile,
+    bytes: Option<&Bytes>,
+    readers: &str,
+    verified: &mut Verified,
+) {
     let digest = bytes.map(|bytes| Sha256::of(bytes));
     if digest == Some(known.sha256) {
         return;
@@ -70,6 +77,11 @@ fn judge(name: &str, known: &DerivedFile, bytes: Option<&Bytes>, verified: &mut 
         verified
             .warning(name, "is the one before: a sync was cut short, and the next one writes it");
     } else {
-        verified.problem(name, "has other bytes than were written for nodes: delete it, and `publish sync` writes it again");
+        verified.problem(
+            name,
+            format!(
+                "has other bytes than were written for {readers}: delete it, and `publish sync` writes it again"
+            ),
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! The pages for people, checked against the record of what was written, where that is at hand.
 
-use super::{Look, Origin, Verified, VerifyError};
-use crate::name::{Folder, Sha256};
+use super::{Look, Origin, Verified, VerifyError, nodes};
+use crate::name::Folder;
 use crate::repository::pages::{self, Pages, Written};
 
 /// Looks at each page of a folder. Those of the root are told with the first folder that there is.
@@ -54,22 +54,6 @@ async fn look_at(
     match origin.read(folder, name, look.client).await {
         Err(error) => verified.problem(&shown, error.to_string()),
         Ok(None) => verified.warning(&shown, "is not there: `publish sync` writes it"),
-        Ok(Some(bytes)) => {
-            let digest = Sha256::of(&bytes);
-            if file.sha256 == digest {
-                return;
-            }
-            if file.is_ours(digest) {
-                verified.warning(
-                    &shown,
-                    "is the one before: a sync was cut short, and the next one writes it",
-                );
-            } else {
-                verified.problem(
-                    &shown,
-                    "has other bytes than were written for people: delete it, and `publish sync` writes it again",
-                );
-            }
-        }
+        Ok(bytes) => nodes::judge(&shown, file, bytes.as_ref(), "people", verified),
     }
 }
