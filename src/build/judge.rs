@@ -49,10 +49,7 @@ fn settle(component: &Component, looked: Inspection) -> Result<Vec<Finding>, Bui
     });
     let absent: Vec<String> = absent.map(|pattern| pattern.as_str().to_owned()).collect();
     let findings = lint::settle(looked.findings, &component.lint, &absent);
-    match lint::refusal(&findings) {
-        Some(errors) => Err(BuildError::Lint { errors, hint: way_out(&findings) }),
-        None => Ok(findings),
-    }
+    verdict(findings)
 }
 
 /// The same of a file that is published as it is: of what is no extension, nothing is said, and how it
@@ -71,6 +68,11 @@ pub(super) fn judge_whole(
     let mut findings = lint::of_others(looked.findings);
     findings.retain(|finding| !matches!(finding.lint, Lint::ExtensionRelease | Lint::FileName));
     let findings = lint::settle(findings, &component.lint, &[]);
+    verdict(findings)
+}
+
+/// The findings, if none of them is an error.
+fn verdict(findings: Vec<Finding>) -> Result<Vec<Finding>, BuildError> {
     match lint::refusal(&findings) {
         Some(errors) => Err(BuildError::Lint { errors, hint: way_out(&findings) }),
         None => Ok(findings),
