@@ -14,7 +14,7 @@
 
 use std::sync::LazyLock;
 
-use crate::name::Sha256;
+use crate::name::{ComponentName, Folder, Sha256};
 
 pub mod catalog;
 pub mod chart;
@@ -30,6 +30,12 @@ pub const CATALOG: &str = "catalog.json";
 
 /// What came lately, for feed readers.
 pub const FEED: &str = "feed.xml";
+
+/// The page of a component, beside its images.
+#[must_use]
+pub fn path(folder: &Folder, component: &ComponentName) -> String {
+    format!("{folder}/{component}.html")
+}
 
 /// To be raised when pages come out otherwise for another reason than their templates.
 const EDITION: u32 = 1;

@@ -202,7 +202,7 @@ impl Entry {
     /// What the page of the component is called, beside its images.
     #[must_use]
     pub fn page(&self) -> String {
-        format!("{}/{}.html", self.folder, self.name)
+        super::path(&self.folder, &self.name)
     }
 }
 

@@ -166,7 +166,10 @@ impl<'c> People<'c> {
         if known.is_empty() {
             due.root = false;
         }
-        let paths: Vec<String> = known.iter().map(|(component, _)| path_of(component)).collect();
+        let paths: Vec<String> = known
+            .iter()
+            .map(|(component, _)| page::path(&component.folder, &component.name))
+            .collect();
         let sizes = match store.as_directory() {
             Some(_) => store.sizes("", &paths).await?,
             // What a bucket has was listed.
@@ -414,10 +417,6 @@ fn digest(of: &impl serde::Serialize) -> Sha256 {
 /// The file of a component's page. The longest names of components leave no room for an ending.
 fn file_of(component: &Component) -> Option<FileName> {
     format!("{}.html", component.name).parse().ok()
-}
-
-fn path_of(component: &Component) -> String {
-    format!("{}/{}.html", component.folder, component.name)
 }
 
 /// Keeps the record; `None` if another publisher did.
