@@ -540,7 +540,16 @@ fn print(text: &str) -> io::Result<()> {
 
 fn write(text: &str) -> io::Result<()> {
     match io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        // A socket in a pipe's place, as some programs give their children, is reset when its reader leaves
+        // with something unread.
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+            ) =>
+        {
+            Ok(())
+        }
         result => result,
     }
 }

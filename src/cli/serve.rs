@@ -1,5 +1,6 @@
 //! `publish serve`: the repository on a local port, as any static web server would serve it.
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 
 use anyhow::{Context as _, bail};
@@ -30,10 +31,11 @@ pub(super) async fn run(context: &Context, listen: SocketAddr) -> anyhow::Result
     if context.json {
         print_json("serve", &serde_json::json!({ "store": root, "url": url }))?;
     } else {
-        print(&format!("serving {} at {url} until interrupted\n", root.display()))?;
+        let mut text = format!("serving {} at {url} until interrupted\n", root.display());
         for component in &config.components {
-            print(&format!("  {url}{}/\n", component.folder))?;
+            let _ = writeln!(text, "  {url}{}/", component.folder);
         }
+        print(&text)?;
     }
     let app = Router::new()
         .fallback_service(ServeDir::new(root))

@@ -94,12 +94,15 @@ async function serve(root) {
   const child = spawn(program, ['serve', '--listen', '127.0.0.1:0'], { cwd: root, stdio: ['ignore', 'pipe', 'inherit'] });
   running.push(child);
   let text = '';
-  for await (const piece of child.stdout) {
-    text += piece;
-    const found = text.match(/ at (http:\S+) /);
-    if (found) { return found[1]; }
-  }
-  throw new Error(`it is not served: ${text}`);
+  // Read to its end: a loop that is left closes the pipe under what is still to be printed.
+  return new Promise((found, failed) => {
+    child.stdout.on('data', (piece) => {
+      text += piece;
+      const at = text.match(/ at (http:\S+) /);
+      if (at) { found(at[1]); }
+    });
+    child.stdout.on('end', () => failed(new Error(`it is not served: ${text}`)));
+  });
 }
 
 // A page that may ask for itself and nothing else, and must say nothing on its console.
