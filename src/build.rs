@@ -313,7 +313,7 @@ impl<'w> Bench<'w> {
         let wanted = self.look_up(located, build).await?;
         let images = match self.component.image.format {
             Format::Mirrored => self.copy(build, &wanted).await,
-            Format::Squashfs { .. } | Format::None => {
+            Format::Squashfs { .. } | Format::Erofs { .. } | Format::None => {
                 self.build_from(build, &wanted).await.map(|image| vec![image])
             }
         };

@@ -169,12 +169,12 @@ impl Layout {
         let name = component.name.as_str();
         let image = component.image.name.as_str();
         match (component.image.format, component.extension.kind) {
-            (ImageFormat::Squashfs { .. }, Kind::Sysext) => Self {
+            (ImageFormat::Squashfs { .. } | ImageFormat::Erofs { .. }, Kind::Sysext) => Self {
                 folder: format!("/opt/extensions/{name}"),
                 link: format!("/etc/extensions/{name}.raw"),
                 merges: Some("systemd-sysext.service"),
             },
-            (ImageFormat::Squashfs { .. }, Kind::Confext) => Self {
+            (ImageFormat::Squashfs { .. } | ImageFormat::Erofs { .. }, Kind::Confext) => Self {
                 folder: format!("/opt/extensions/{name}"),
                 link: format!("/var/lib/confexts/{name}.raw"),
                 merges: Some("systemd-confext.service"),

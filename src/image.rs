@@ -20,6 +20,7 @@ use crate::recipe::tree::{Node, Tree, TreeError};
 pub mod compare;
 pub mod contents;
 pub mod disk;
+pub mod erofs;
 pub mod inspect;
 mod pack;
 pub mod release;
@@ -43,8 +44,8 @@ pub enum ImageError {
         /// Why.
         source: io::Error,
     },
-    /// The squashfs writer gave up.
-    #[error("cannot write the squashfs {path}", path = path.display())]
+    /// The writer of the file system gave up.
+    #[error("cannot write the file system {path}", path = path.display())]
     Squashfs {
         /// The file.
         path: PathBuf,
@@ -109,21 +110,20 @@ pub struct Draft<'p> {
 }
 
 impl<'p> Draft<'p> {
-    /// Begins a squashfs image at `path`, where no file is yet. It is none before it is finished. With a
+    /// Begins an image at `path`, where no file is yet. It is none before it is finished. With a
     /// `protection` it is in a disk image, beside its hashes.
     ///
     /// # Errors
     /// The file cannot be written.
     pub fn new(
-        (compression, block_size): (Compression, u32),
+        packing: Packing,
         arch: Arch,
         pool: &Pool,
         path: &Path,
         protection: Option<Protection>,
         progress: &'p Progress<'p>,
     ) -> Result<Self, ImageError> {
-        let codec = (compression, block_size);
-        let packer = Packer::new(codec, arch, pool, path, protection, progress)?;
+        let packer = Packer::new(packing, arch, pool, path, protection, progress)?;
         Ok(Self { packer, path: path.to_owned() })
     }
 
@@ -179,11 +179,33 @@ fn measured(name: &FileName, path: &Path) -> Result<Image, ImageError> {
     Ok(Image { name, path, sha256, size, findings: Vec::new(), contents: None })
 }
 
-/// Whether images of this format are made by us.
+/// How an image is made of a tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Packing {
+    /// Which file system it has.
+    pub system: System,
+    /// How its blocks are compressed.
+    pub compression: Compression,
+    /// How much of a file is compressed at once, in bytes.
+    pub block_size: u32,
+}
+
+/// The file systems that images of ours have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum System {
+    /// squashfs 4.0
+    Squashfs,
+    /// EROFS
+    Erofs,
+}
+
+/// How images of this format are made, if that is done by us.
 #[must_use]
-pub fn packed(format: Format) -> Option<(Compression, u32)> {
-    match format {
-        Format::Squashfs { compression, block_size } => Some((compression, block_size)),
-        Format::None | Format::Mirrored => None,
-    }
+pub fn packed(format: Format) -> Option<Packing> {
+    let (system, compression, block_size) = match format {
+        Format::Squashfs { compression, block_size } => (System::Squashfs, compression, block_size),
+        Format::Erofs { compression, block_size } => (System::Erofs, compression, block_size),
+        Format::None | Format::Mirrored => return None,
+    };
+    Some(Packing { system, compression, block_size })
 }

@@ -33,7 +33,9 @@ impl Bench<'_> {
     pub(super) fn staged(&self) -> Option<&Arc<Stage>> {
         match self.component.image.format {
             Format::Mirrored => None,
-            Format::Squashfs { .. } | Format::None => self.shop.stage.as_ref(),
+            Format::Squashfs { .. } | Format::Erofs { .. } | Format::None => {
+                self.shop.stage.as_ref()
+            }
         }
     }
 
@@ -50,7 +52,7 @@ impl Bench<'_> {
         let taken = tokio::task::spawn_blocking(move || {
             let (mut image, record) = stage.take(&component.name, &wanted, &folder)?;
             image.findings = match component.image.format {
-                Format::Squashfs { .. } => judge_staged(&component, &image)?,
+                Format::Squashfs { .. } | Format::Erofs { .. } => judge_staged(&component, &image)?,
                 Format::None | Format::Mirrored => judge_whole(&component, &image)?,
             };
             Ok::<_, BuildError>((image, record))

@@ -116,9 +116,10 @@ fn text(result: &Result) -> String {
     let _ = writeln!(out, "{}", image.name);
     let _ = writeln!(
         out,
-        "  size       {} ({}squashfs, {}, blocks of {})",
+        "  size       {} ({}{}, {}, blocks of {})",
         human_size(image.size),
         if image.is_disk { "disk image, " } else { "" },
+        if image.format == "erofs" { "EROFS" } else { image.format },
         image.compression,
         human_size(image.block_size.into())
     );

@@ -244,7 +244,7 @@ pub fn parse(name: ComponentName, file: &Path, text: &str) -> Result<Component, 
 fn check(raw: &Raw, source: &SourceRule) -> Result<(), String> {
     let Raw { image, versions, files, .. } = raw;
     match image.format {
-        Format::Squashfs { .. } => check_files(raw)?,
+        Format::Squashfs { .. } | Format::Erofs { .. } => check_files(raw)?,
         Format::None => check_whole(raw)?,
         Format::Mirrored if raw.build.is_some() || raw.test.is_some() => {
             return Err(
@@ -275,7 +275,7 @@ fn check(raw: &Raw, source: &SourceRule) -> Result<(), String> {
             image.name
         ));
     }
-    if matches!(image.format, Format::Squashfs { .. })
+    if matches!(image.format, Format::Squashfs { .. } | Format::Erofs { .. })
         && image.name.as_str().strip_suffix(".raw").is_none()
     {
         return Err(format!(

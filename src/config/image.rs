@@ -43,6 +43,13 @@ pub enum Format {
         /// How much of a file is compressed at once, in bytes.
         block_size: u32,
     },
+    /// EROFS
+    Erofs {
+        /// How its pieces are compressed: anything but xz.
+        compression: Compression,
+        /// How much of a file is a piece, in bytes.
+        block_size: u32,
+    },
     /// The one file of the component, as it is: a portable service or a unified kernel image that
     /// somebody else built.
     None,
@@ -73,7 +80,7 @@ pub enum Compression {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum Preset {
-    /// zstd at level 9, in blocks of 256 KiB.
+    /// zstd at level 9, in blocks of 256 KiB; with EROFS lz4 at level 12.
     Balanced,
     /// zstd at level 19, in blocks of 512 KiB.
     Small,
@@ -83,8 +90,10 @@ enum Preset {
 
 impl Preset {
     /// Algorithm, level and block size; `docs/images.md` has the measurements behind them.
-    fn meaning(self) -> (Algorithm, u32, u32) {
+    fn meaning(self, system: FileSystem) -> (Algorithm, u32, u32) {
         match self {
+            // Kernels before 6.10 read no zstd there, and nodes have them.
+            Self::Balanced if system == FileSystem::Erofs => (Algorithm::Lz4, 12, 256 << 10),
             Self::Balanced => (Algorithm::Zstd, 9, 256 << 10),
             Self::Small => (Algorithm::Zstd, 19, 512 << 10),
             Self::Fast => (Algorithm::Lz4, 1, 128 << 10),
@@ -127,13 +136,14 @@ impl fmt::Display for Algorithm {
 #[serde(rename_all = "kebab-case")]
 enum FileSystem {
     Squashfs,
+    Erofs,
     None,
 }
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Raw {
-    /// What the file is: squashfs, or, with `none`, the one file of the component as it is.
+    /// What the file is: squashfs, erofs, or, with `none`, the one file of the component as it is.
     #[schemars(extend("default" = "squashfs"))]
     format: Option<FileSystem>,
     /// What the rest starts from.
@@ -159,7 +169,7 @@ struct Raw {
 
 impl Default for ImageRule {
     fn default() -> Self {
-        let (_, level, block_size) = Preset::Balanced.meaning();
+        let (_, level, block_size) = Preset::Balanced.meaning(FileSystem::Squashfs);
         let compression = Compression::Zstd(level);
         let format = Format::Squashfs { compression, block_size };
         let name = default_name();
@@ -184,7 +194,8 @@ impl TryFrom<Raw> for ImageRule {
             || verity.is_some();
         let is_named = name.is_some();
         let name = name.unwrap_or_else(default_name);
-        if format == Some(FileSystem::None) {
+        let system = format.unwrap_or(FileSystem::Squashfs);
+        if system == FileSystem::None {
             if preset.is_some()
                 || compression.is_some()
                 || level.is_some()
@@ -199,7 +210,7 @@ impl TryFrom<Raw> for ImageRule {
             return Ok(Self { format: Format::None, verity, name, is_named, is_shaped });
         }
         let (preset_algorithm, preset_level, preset_block) =
-            preset.unwrap_or(Preset::Balanced).meaning();
+            preset.unwrap_or(Preset::Balanced).meaning(system);
         let algorithm = compression.unwrap_or(preset_algorithm);
         // A preset's level is one of its own algorithm.
         let otherwise =
@@ -215,6 +226,9 @@ impl TryFrom<Raw> for ImageRule {
             let word = if algorithm == Algorithm::Lz4 { "or" } else { "to" };
             return Err(format!("{algorithm} has no level {level}\nhint: {first} {word} {last}"));
         }
+        if system == FileSystem::Erofs && algorithm == Algorithm::Xz {
+            return Err("EROFS has no xz\nhint: `compression = \"zstd\"` is nearly as small; or leave `format` out, for squashfs has it".to_owned());
+        }
         if bcj.is_some() && algorithm != Algorithm::Xz {
             return Err("`bcj` goes with `compression = \"xz\"`".to_owned());
         }
@@ -229,9 +243,12 @@ impl TryFrom<Raw> for ImageRule {
             Some(size) => u32::try_from(size.bytes())
                 .ok()
                 .filter(|size| size.is_power_of_two() && (4 << 10..=1 << 20).contains(size))
-                .ok_or("squashfs has no blocks of this size\nhint: a power of two from \"4KiB\" to \"1MiB\"")?,
+                .ok_or("no file system has blocks of this size\nhint: a power of two from \"4KiB\" to \"1MiB\"")?,
         };
-        let format = Format::Squashfs { compression, block_size };
+        let format = match system {
+            FileSystem::Erofs => Format::Erofs { compression, block_size },
+            FileSystem::Squashfs | FileSystem::None => Format::Squashfs { compression, block_size },
+        };
         Ok(Self { format, verity, name, is_named, is_shaped })
     }
 }
@@ -252,7 +269,7 @@ mod tests {
 
     #[test]
     fn a_preset_is_where_the_rest_starts_from() {
-        let balanced = Preset::Balanced.meaning();
+        let balanced = Preset::Balanced.meaning(FileSystem::Squashfs);
         assert_eq!(read("").unwrap(), squashfs(Compression::Zstd(balanced.1), balanced.2));
         assert_eq!(read("preset = \"balanced\""), read(""));
         assert_eq!(read("compression = \"zstd\""), read(""));
@@ -265,6 +282,17 @@ mod tests {
             squashfs(Compression::Xz { level: 6, bcj: true }, 128 << 10)
         );
         assert_eq!(read("format = \"none\""), Ok(Format::None));
+        assert_eq!(read("format = \"squashfs\""), read(""));
+        let erofs = |compression, block_size| Ok(Format::Erofs { compression, block_size });
+        assert_eq!(read("format = \"erofs\""), erofs(Compression::Lz4(12), 256 << 10));
+        assert_eq!(
+            read("format = \"erofs\"\ncompression = \"zstd\""),
+            erofs(Compression::Zstd(9), 256 << 10)
+        );
+        assert_eq!(
+            read("format = \"erofs\"\npreset = \"small\""),
+            erofs(Compression::Zstd(19), 512 << 10)
+        );
     }
 
     #[test]
@@ -277,6 +305,7 @@ mod tests {
             "bcj = true",
             "block-size = \"2MiB\"",
             "block-size = \"100KiB\"",
+            "format = \"erofs\"\ncompression = \"xz\"",
             "format = \"none\"\nlevel = 3",
             "format = \"none\"\nverity = true",
             "preset = \"tiny\"",

@@ -7,10 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::path::Path;
 
-use backhand::{FilesystemReader, InnerNode, Node, SquashfsFileReader};
 use serde::Serialize;
 
-use super::inspect::{self, InspectError, Listed};
+use super::inspect::{self, FileSystem, InspectError, Item, Listed};
 
 /// The largest files whose bytes are compared, in bytes: a hole of terabytes costs an image nothing.
 const LARGEST: u64 = 64 << 30;
@@ -72,24 +71,24 @@ impl Comparison {
 pub fn compare(first: &Path, second: &Path) -> Result<Comparison, InspectError> {
     let paths = [first, second];
     let [one, other] = [inspect::open(first)?, inspect::open(second)?];
-    let (ours, theirs) = (nodes(&one), nodes(&other));
+    let (ours, theirs) = (items(&one), items(&other));
     let mut readers = Readers::new(paths)?;
     let mut entries = Vec::new();
     for path in ours.keys().chain(theirs.keys().filter(|path| !ours.contains_key(*path))) {
         let difference = match (ours.get(path), theirs.get(path)) {
-            (Some(node), None) => Some(Difference::Removed(inspect::list(path.clone(), node))),
-            (None, Some(node)) => Some(Difference::Added(inspect::list(path.clone(), node))),
-            (Some(a), Some(b)) => differ(path, a, b, &mut readers)?,
+            (Some(node), None) => Some(Difference::Removed(node.listed())),
+            (None, Some(node)) => Some(Difference::Added(node.listed())),
+            (Some(a), Some(b)) => differ(path, *a, *b, &mut readers)?,
             (None, None) => None,
         };
         entries.extend(difference);
     }
     entries.sort_by(|a, b| a.path().cmp(b.path()));
     let mut image = Vec::new();
-    let compressor = |image: &FilesystemReader<'_>| inspect::compressor(image);
-    note(&mut image, "compression", &compressor(&one), &compressor(&other));
-    note(&mut image, "block size", &one.block_size, &other.block_size);
-    note(&mut image, "date", &one.mod_time, &other.mod_time);
+    note(&mut image, "format", &one.name(), &other.name());
+    note(&mut image, "compression", &one.compression(), &other.compression());
+    note(&mut image, "block size", &one.block_size(), &other.block_size());
+    note(&mut image, "date", &one.time(), &other.time());
     Ok(Comparison { image, entries })
 }
 
@@ -104,13 +103,10 @@ impl Difference {
     }
 }
 
-type Nodes<'i> = BTreeMap<String, &'i Node<SquashfsFileReader>>;
+type Items<'i> = BTreeMap<String, Item<'i>>;
 
-fn nodes<'i>(image: &'i FilesystemReader<'static>) -> Nodes<'i> {
-    let path = |node: &Node<SquashfsFileReader>| {
-        node.fullpath.to_string_lossy().trim_start_matches('/').to_owned()
-    };
-    image.files().map(|node| (path(node), node)).filter(|(path, _)| !path.is_empty()).collect()
+fn items(image: &FileSystem) -> Items<'_> {
+    image.items().map(|item| (item.path(), item)).filter(|(path, _)| !path.is_empty()).collect()
 }
 
 fn note<T: PartialEq + ToString>(to: &mut Vec<Changed>, what: &'static str, a: &T, b: &T) {
@@ -122,7 +118,7 @@ fn note<T: PartialEq + ToString>(to: &mut Vec<Changed>, what: &'static str, a: &
 /// Two readers for contents.
 struct Readers<'p> {
     paths: [&'p Path; 2],
-    images: [FilesystemReader<'static>; 2],
+    images: [FileSystem; 2],
     /// The fragments that were unpacked by them.
     fragments: [BTreeSet<usize>; 2],
 }
@@ -134,38 +130,36 @@ impl<'p> Readers<'p> {
     }
 
     /// Whether two files have the same bytes.
-    fn same(&mut self, path: &str, files: [&SquashfsFileReader; 2]) -> Result<bool, InspectError> {
+    fn same(&mut self, path: &str, files: [(Item<'_>, &Listed); 2]) -> Result<bool, InspectError> {
         let Self { paths, .. } = *self;
         let failed = |at: usize, source: io::Error| InspectError::Content {
             path: paths[at].to_owned(),
             file: path.to_owned(),
             source,
         };
-        for (at, file) in files.iter().enumerate() {
-            if file.file_len() as u64 > LARGEST {
+        for (at, (file, listed)) in files.iter().enumerate() {
+            if listed.size > LARGEST {
                 return Err(failed(at, io::ErrorKind::FileTooLarge.into()));
             }
-            self.fragments[at].insert(file.frag_index());
+            self.fragments[at].extend(file.fragment());
             if self.fragments[at].len() > FRAGMENTS {
                 self.images[at] = inspect::open(paths[at])?;
                 self.fragments[at].clear();
             }
         }
-        let [first, second] = [0, 1].map(|at| {
-            let reader = self.images[at].file(files[at]).reader_checked();
-            reader.map_err(|error| failed(at, io::Error::other(error)))
-        });
+        let [first, second] = [0, 1]
+            .map(|at| self.images[at].content(files[at].0).map_err(|error| failed(at, error)));
         same(first?, second?).map_err(|(at, source)| failed(at, source))
     }
 }
 
 fn differ(
     path: &str,
-    a: &Node<SquashfsFileReader>,
-    b: &Node<SquashfsFileReader>,
+    a: Item<'_>,
+    b: Item<'_>,
     readers: &mut Readers<'_>,
 ) -> Result<Option<Difference>, InspectError> {
-    let (x, y) = (inspect::list(path.to_owned(), a), inspect::list(path.to_owned(), b));
+    let (x, y) = (a.listed(), b.listed());
     let mut in_what = Vec::new();
     let mode = |entry: &Listed| format!("{:04o}", entry.mode);
     let owner = |entry: &Listed| format!("{}:{}", entry.owner.0, entry.owner.1);
@@ -174,15 +168,12 @@ fn differ(
     note(&mut in_what, "owner", &owner(&x), &owner(&y));
     note(&mut in_what, "size", &x.size, &y.size);
     let sizes_differ = x.size != y.size;
-    let target = |entry: Listed| entry.target.unwrap_or_default();
-    note(&mut in_what, "target", &target(x), &target(y));
-    note(&mut in_what, "date", &a.header.mtime, &b.header.mtime);
-    let content = match (&a.inner, &b.inner) {
-        // Other sizes are other bytes.
-        (InnerNode::File(_), InnerNode::File(_)) if sizes_differ => true,
-        (InnerNode::File(a), InnerNode::File(b)) => !readers.same(path, [a, b])?,
-        _ => false,
-    };
+    let target = |entry: &Listed| entry.target.clone().unwrap_or_default();
+    note(&mut in_what, "target", &target(&x), &target(&y));
+    note(&mut in_what, "date", &a.time(), &b.time());
+    // Other sizes are other bytes.
+    let content =
+        a.is_file() && b.is_file() && (sizes_differ || !readers.same(path, [(a, &x), (b, &y)])?);
     let changed = content || !in_what.is_empty();
     Ok(changed.then(|| Difference::Changed { path: path.to_owned(), in_what, content }))
 }

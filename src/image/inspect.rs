@@ -8,7 +8,6 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use backhand::{FilesystemReader, InnerNode, Node, SquashfsFileReader};
 use serde::Serialize;
 use thiserror::Error;
 
@@ -25,11 +24,14 @@ mod closely;
 mod judge;
 mod magic;
 mod opened;
+mod system;
 
+pub(super) use attributes::is_false;
 use closely::Close;
 use judge::{Merged, judge, judge_attributes, judge_machine, judge_programs, kind_of, machine_of};
 pub(super) use opened::open;
-use opened::{Guarded, MAGIC, is_disk, open_guarded};
+use opened::{Guarded, is_ours, open_guarded};
+pub(super) use system::{FileSystem, Item};
 
 /// The longest extension-release that is read, in bytes.
 const RELEASE_LIMIT: u64 = 64 << 10;
@@ -58,9 +60,19 @@ pub enum InspectError {
         /// Why.
         source: io::Error,
     },
-    /// It is no squashfs image.
-    #[error("{path} is not a squashfs image: {problem}", path = path.display())]
+    /// It is no image that can be read.
+    #[error("{path} is not {system} image: {problem}", path = path.display())]
     Format {
+        /// The file.
+        path: PathBuf,
+        /// What it is not, with an article.
+        system: &'static str,
+        /// What the reader said.
+        problem: String,
+    },
+    /// It may be sound, but nothing here can tell.
+    #[error("{path} is an EROFS image that cannot be looked into here: {problem}", path = path.display())]
+    Unsupported {
         /// The file.
         path: PathBuf,
         /// What the reader said.
@@ -101,6 +113,8 @@ pub struct Inspection {
     pub name: String,
     /// Its length in bytes.
     pub size: u64,
+    /// Its file system: `squashfs` or `erofs`.
+    pub format: &'static str,
     /// How its blocks are compressed.
     pub compression: String,
     /// The size of a block in bytes.
@@ -235,14 +249,18 @@ pub fn inspect_others(
     let disk = |source| InspectError::Disk { path: path.to_owned(), source };
     let begin = File::open(path).and_then(|file| file.take(magic::HEAD).read_to_end(&mut head));
     begin.map_err(disk)?;
-    // A disk that has another file system than ours is for others to look into.
-    if !head.starts_with(MAGIC) && !is_disk(path).map_err(disk)? {
+    // Another file system than these is for others to look into.
+    if !is_ours(path).map_err(disk)? {
         let unknown = || InspectError::Unknown { path: path.to_owned(), empty: head.is_empty() };
         return if magic::is_known(&head) { Ok(None) } else { Err(unknown()) };
     }
     let merged = if told { Merged::LinkedAs(component) } else { Merged::Linked(component) };
     let how = How { blocks: true, certificates: &[] };
-    let image = look(path, merged, how, Some(Close::default()))?;
+    let image = match look(path, merged, how, Some(Close::default())) {
+        // So is one that is newer than what is known of it here.
+        Err(InspectError::Unsupported { .. }) => return Ok(None),
+        looked => looked?,
+    };
     let os_release = ["usr/lib/os-release", "etc/os-release"];
     let has_os = image.entries.iter().any(|entry| os_release.contains(&entry.path.as_str()));
     Ok(Some(image).filter(|image| !(image.releases.is_empty() && has_os)))
@@ -254,7 +272,7 @@ fn look(
     how: How<'_>,
     mut close: Option<Close>,
 ) -> Result<Inspection, InspectError> {
-    let (image, attributes, guarded) = open_guarded(path, how)?;
+    let (image, guarded) = open_guarded(path, how)?;
     let Guarded { size, disk, verity, mut findings } = guarded;
     let mut releases = BTreeMap::new();
     let mut programs = BTreeMap::new();
@@ -263,17 +281,18 @@ fn look(
     let mut os_release = None;
     let mut entries = Vec::new();
     let [mut of_releases, mut of_programs] =
-        [MOST_RELEASES, MOST_PROGRAMS].map(|files| Budget::new(files, image.block_size));
-    for node in image.files() {
-        let at = node.fullpath.to_string_lossy().trim_start_matches('/').to_owned();
+        [MOST_RELEASES, MOST_PROGRAMS].map(|files| Budget::new(files, image.block_size()));
+    for node in image.items() {
+        let listed = node.listed();
+        let at = listed.path.clone();
         if at.is_empty() {
             continue;
         }
         if let Some((kind, name)) = release_name(&at) {
-            let node = Some(node).filter(|node| of_releases.allows(node));
+            let node = Some(node).filter(|node| of_releases.allows(*node));
             match node.and_then(|node| Some((node, read_release(&image, node)?))) {
                 Some((node, release)) => {
-                    loose += usize::from(attributes.is_loose(node));
+                    loose += usize::from(image.is_loose(node));
                     uses.insert(match kind {
                         Kind::Sysext => Use::Sysext,
                         Kind::Confext => Use::Confext,
@@ -294,13 +313,13 @@ fn look(
             programs.insert(at.clone(), program);
         }
         if let Some(close) = &mut close {
-            close.look(&image, &at, node);
+            close.look(&image, &at, (node, &listed));
         }
         // The host's own place for it counts before the vendor's, as in os-release(5).
         if at == "etc/os-release" || at == "usr/lib/os-release" && os_release.is_none() {
             os_release = read_release(&image, node).or(os_release);
         }
-        entries.push(list(at, node));
+        entries.push(listed);
     }
     if os_release.is_some_and(|os| os.get("PORTABLE_PREFIXES").is_some_and(|p| !p.is_empty())) {
         uses.insert(Use::Portable);
@@ -311,7 +330,7 @@ fn look(
     let kind = kind_of(&uses, &entries);
     let arch = machine_of(&name, &releases);
     findings.extend(judge(&name, merged, kind, &releases, loose, &entries));
-    findings.extend(judge_attributes(&attributes));
+    findings.extend(judge_attributes(&image.attributes));
     findings.extend(judge_machine(disk.as_ref(), arch));
     findings.extend(judge_programs(arch, &programs));
     if let Some(Close { programs, scripts, units, .. }) = &close {
@@ -337,9 +356,10 @@ fn look(
     let files = entries.iter().filter(|entry| entry.kind == '-');
     Ok(Inspection {
         size,
-        compression: compressor(&image),
-        block_size: image.block_size,
-        time: image.mod_time,
+        format: image.name(),
+        compression: image.compression(),
+        block_size: image.block_size(),
+        time: image.time(),
         files: files.clone().count() as u64,
         unpacked: files.map(|entry| entry.size).fold(0, u64::saturating_add),
         verity,
@@ -372,18 +392,15 @@ impl Budget {
     }
 
     /// Whether this one may be, too.
-    fn allows(&mut self, node: &Node<SquashfsFileReader>) -> bool {
-        let InnerNode::File(file) = &node.inner else { return false };
+    fn allows(&mut self, item: Item<'_>) -> bool {
+        if !item.is_file() {
+            return false;
+        }
         let Some(left) = self.files.checked_sub(1) else { return false };
         self.files = left;
-        self.fragments.insert(file.frag_index());
+        self.fragments.extend(item.fragment());
         self.fragments.len() <= self.most_fragments
     }
-}
-
-/// How an image's blocks are compressed.
-pub(super) fn compressor(image: &FilesystemReader<'_>) -> String {
-    image.compressor.map_or_else(|| "none".to_owned(), |c| format!("{c:?}").to_lowercase())
 }
 
 /// The kind of extension and the name that an extension-release at this path is for.
@@ -394,13 +411,9 @@ fn release_name(path: &str) -> Option<(Kind, &str)> {
     })
 }
 
-fn read_release(
-    image: &FilesystemReader<'_>,
-    node: &Node<SquashfsFileReader>,
-) -> Option<ExtensionRelease> {
-    let InnerNode::File(file) = &node.inner else { return None };
+fn read_release(image: &FileSystem, item: Item<'_>) -> Option<ExtensionRelease> {
     let mut bytes = Vec::new();
-    image.file(file).reader_checked().ok()?.take(RELEASE_LIMIT + 1).read_to_end(&mut bytes).ok()?;
+    image.content(item).ok()?.take(RELEASE_LIMIT + 1).read_to_end(&mut bytes).ok()?;
     if bytes.len() as u64 > RELEASE_LIMIT {
         return None;
     }
@@ -408,31 +421,8 @@ fn read_release(
 }
 
 /// The header of a program; `None` for scripts, links and whatever else.
-fn read_program(image: &FilesystemReader<'_>, node: &Node<SquashfsFileReader>) -> Option<Elf> {
-    let InnerNode::File(file) = &node.inner else { return None };
+fn read_program(image: &FileSystem, item: Item<'_>) -> Option<Elf> {
     let mut head = Vec::with_capacity(elf::HEAD);
-    let reader = image.file(file).reader_checked().ok()?;
-    reader.take(elf::HEAD as u64).read_to_end(&mut head).ok()?;
+    image.content(item).ok()?.take(elf::HEAD as u64).read_to_end(&mut head).ok()?;
     elf::read(&head)
-}
-
-pub(super) fn list(path: String, node: &Node<SquashfsFileReader>) -> Listed {
-    let (kind, size, target) = match &node.inner {
-        InnerNode::File(file) => ('-', file.file_len() as u64, None),
-        InnerNode::Symlink(link) => ('l', 0, Some(link.link.to_string_lossy().into_owned())),
-        InnerNode::Dir(_) => ('d', 0, None),
-        InnerNode::CharacterDevice(_) => ('c', 0, None),
-        InnerNode::BlockDevice(_) => ('b', 0, None),
-        InnerNode::NamedPipe => ('p', 0, None),
-        InnerNode::Socket => ('s', 0, None),
-    };
-    let header = &node.header;
-    Listed {
-        path,
-        kind,
-        mode: header.permissions & 0o7777,
-        owner: (header.uid, header.gid),
-        size,
-        target,
-    }
 }

@@ -1,4 +1,4 @@
-//! From a tree to a squashfs file: which compressor, which attributes, and the tree's contents in
+//! From a tree to a file system: which compressor, which attributes, and the tree's contents in
 //! the order of their paths, so that the bytes do not depend on where they came from.
 
 use std::fs::File;
@@ -8,19 +8,49 @@ use std::path::{Path, PathBuf};
 use super::disk::medium::Medium;
 use super::disk::{DiskError, Protection};
 use super::squashfs::{
-    Bcj, Compression as Codec, ContentId, Entry, Node as Packed, Options, Pool, SquashfsError,
-    Writer,
+    self, Bcj, Compression as Codec, ContentId, Entry, Node as Packed, Options, Pool,
+    SquashfsError, Written,
 };
-use super::{ImageError, Progress};
+use super::{ImageError, Packing, Progress, System, erofs};
 use crate::config::image::Compression;
 use crate::config::xattrs::XattrRules;
 use crate::name::Arch;
 use crate::recipe::spool::{Content, SpoolError};
 use crate::recipe::tree::{Node, Tree};
 
+/// What writes the file system.
+enum Writer {
+    Squashfs(squashfs::Writer<Medium>),
+    Erofs(erofs::Writer<Medium>),
+}
+
+impl Writer {
+    fn content(&mut self, reader: &mut dyn Read) -> Result<ContentId, SquashfsError> {
+        match self {
+            Self::Squashfs(writer) => writer.content(reader),
+            Self::Erofs(writer) => writer.content(reader),
+        }
+    }
+
+    fn finish(
+        self,
+        entries: &[Entry],
+        time: u64,
+        other: impl FnOnce() -> io::Result<Medium>,
+    ) -> Result<Written<Medium>, SquashfsError> {
+        match self {
+            // squashfs dates are 32 bits wide, unsigned.
+            Self::Squashfs(writer) => {
+                writer.finish(entries, u32::try_from(time).unwrap_or(u32::MAX), other)
+            }
+            Self::Erofs(writer) => writer.finish(entries, time, other),
+        }
+    }
+}
+
 /// An image that takes contents in.
 pub(super) struct Packer<'p> {
-    writer: Writer<Medium>,
+    writer: Writer,
     /// What it is protected with.
     protection: Option<Protection>,
     /// What the writer calls the contents that were taken in ahead.
@@ -34,7 +64,7 @@ pub(super) struct Packer<'p> {
 impl<'p> Packer<'p> {
     /// The image will be at `path`. What must wait does so in a file without a name beside it.
     pub(super) fn new(
-        (compression, block_size): (Compression, u32),
+        Packing { system, compression, block_size }: Packing,
         arch: Arch,
         pool: &Pool,
         path: &Path,
@@ -45,7 +75,13 @@ impl<'p> Packer<'p> {
         let disk = |source| ImageError::Disk { path: path.to_owned(), source };
         let tails = tempfile::tempfile_in(path.parent().unwrap_or(Path::new(""))).map_err(disk)?;
         let image = create(path, protection.as_ref()).map_err(disk)?;
-        let writer = Writer::new(image, Medium::whole(tails), &options, pool);
+        let tails = Medium::whole(tails);
+        let writer = match system {
+            System::Squashfs => {
+                squashfs::Writer::new(image, tails, &options, pool).map(Writer::Squashfs)
+            }
+            System::Erofs => erofs::Writer::new(image, tails, &options, pool).map(Writer::Erofs),
+        };
         let writer = writer.map_err(|error| failed(path, error))?;
         let path = path.to_owned();
         Ok(Self { writer, protection, taken: Vec::new(), path, done: 0, progress })
@@ -109,8 +145,6 @@ impl<'p> Packer<'p> {
             return Err(ImageError::Xattrs(pattern.clone()));
         }
         let Self { path, protection, .. } = self;
-        // squashfs dates are 32 bits wide, unsigned.
-        let time = u32::try_from(time).unwrap_or(u32::MAX);
         let other = || {
             // The first file lives as long as it is read.
             std::fs::remove_file(&path)?;

@@ -40,15 +40,15 @@ use std::sync::Arc;
 use thiserror::Error;
 
 mod compress;
-mod contents;
+pub(super) mod contents;
 mod directory;
 mod inode;
 mod metadata;
-mod output;
-mod pipeline;
+pub(super) mod output;
+pub(super) mod pipeline;
 #[cfg(test)]
 mod tests;
-mod tree;
+pub(super) mod tree;
 mod xattr;
 
 use compress::Codec;
@@ -133,7 +133,7 @@ pub struct Options {
 
 /// A content in the image that [`Writer::content`] took it into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ContentId(usize);
+pub struct ContentId(pub(super) usize);
 
 /// Something with a path.
 #[derive(Debug, Clone)]
@@ -175,7 +175,20 @@ pub struct Written<S> {
 struct Kind {
     compression: Compression,
     block_size: u32,
+    shape: Shape,
 }
+
+/// What blocks are for. [`super::erofs`] has its contents taken in and compressed here, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// Blocks of any length, one behind the other.
+    Squashfs,
+    /// Blocks that fill whole ones of [`GRAIN`].
+    Erofs,
+}
+
+/// The bytes of a block of EROFS.
+pub(super) const GRAIN: usize = 4096;
 
 /// The threads that compress, for all images that are written at the same time. A clone is the
 /// same threads; they end with the last one.
@@ -189,9 +202,18 @@ impl Pool {
     /// [`SquashfsError::Threads`]
     pub fn new(threads: usize) -> Result<Self, SquashfsError> {
         let make = |kind: &Kind| {
-            let mut codec = Codec::for_data(kind.compression, kind.block_size)?;
-            let compress: pipeline::Compress =
-                Box::new(move |block, into| codec.compress(block, into));
+            let mut codec = Codec::for_data(kind)?;
+            let shape = kind.shape;
+            let compress: pipeline::Compress = Box::new(move |block, into| {
+                let length = codec.compress(block, into)?;
+                Ok(match shape {
+                    Shape::Squashfs => length,
+                    // It must spare a block, and what begins with a zero looks like padding.
+                    Shape::Erofs => length.filter(|length| {
+                        length.div_ceil(GRAIN) < block.len().div_ceil(GRAIN) && into[0] != 0
+                    }),
+                })
+            });
             Ok(compress)
         };
         let pool = pipeline::Pool::new(threads, make).map_err(SquashfsError::Threads)?;
@@ -225,7 +247,10 @@ impl<S: Read + Write + Seek> Writer<S> {
         }
         compression.check()?;
         let out = begin(image, options)?;
-        Ok(Self { contents: Contents::new(out, tails, options, pool), options: *options })
+        Ok(Self {
+            contents: Contents::new(out, tails, (options, Shape::Squashfs), pool),
+            options: *options,
+        })
     }
 
     /// Reads one file's content to its end. Equal contents are stored once in the end.
@@ -259,7 +284,7 @@ impl<S: Read + Write + Seek> Writer<S> {
             _ => None,
         });
         let other = || begin(other().map_err(SquashfsError::Write)?, &options);
-        let (mut out, data) = self.contents.finish(order, other)?;
+        let (mut out, data, _) = self.contents.finish(order, other)?;
         let tables = tree::tables(entries, &data, compression, time)?;
         let fragments = data.fragments;
         drop((data.stored, data.lengths));

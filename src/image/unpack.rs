@@ -9,8 +9,6 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
 
-use backhand::InnerNode;
-
 use super::inspect::{self, InspectError};
 
 /// Unpacks an image into a folder that is empty.
@@ -19,9 +17,10 @@ use super::inspect::{self, InspectError};
 /// It cannot be read, or the folder cannot be written.
 pub fn unpack(image: &Path, folder: &Path) -> Result<(), InspectError> {
     let reader = inspect::open(image)?;
-    let mut links: Vec<(PathBuf, PathBuf)> = Vec::new();
-    for node in reader.files() {
-        let at = node.fullpath.strip_prefix("/").unwrap_or(&node.fullpath);
+    let mut links: Vec<(String, PathBuf)> = Vec::new();
+    for item in reader.items() {
+        let listed = item.listed();
+        let at = Path::new(&listed.path);
         let content = |source| InspectError::Content {
             path: image.to_owned(),
             file: at.display().to_string(),
@@ -31,22 +30,21 @@ pub fn unpack(image: &Path, folder: &Path) -> Result<(), InspectError> {
             return Err(content(io::Error::other("it leaves the image")));
         }
         let to = folder.join(at);
-        let mode = u32::from(node.header.permissions) & 0o7777;
-        match &node.inner {
+        let mode = u32::from(listed.mode);
+        match (listed.kind, listed.target) {
             // Whoever unpacks must get in, too.
-            InnerNode::Dir(_) if at.as_os_str().is_empty() => {}
-            InnerNode::Dir(_) => {
+            ('d', _) if at.as_os_str().is_empty() => {}
+            ('d', _) => {
                 DirBuilder::new().mode(mode | 0o700).create(&to).map_err(content)?;
             }
-            InnerNode::File(file) => {
-                let from = reader.file(file).reader_checked().map_err(io::Error::other);
-                let mut from = from.map_err(content)?;
+            ('-', _) => {
+                let mut from = reader.content(item).map_err(content)?;
                 // Neither set-uid nor without its owner's leave to read it.
                 let mode = mode & 0o777 | 0o400;
                 let options = File::options().write(true).create_new(true).mode(mode).open(&to);
                 options.and_then(|mut to| io::copy(&mut from, &mut to)).map_err(content)?;
             }
-            InnerNode::Symlink(link) => links.push((link.link.clone(), to)),
+            ('l', Some(target)) => links.push((target, to)),
             _ => return Err(content(io::Error::other("it is neither a file nor a link"))),
         }
     }

@@ -195,7 +195,8 @@ fn tell_build(fields: &mut Fields, build: &BuildRule, vars: &Vars<'_>) {
 fn tell_format(fields: &mut Fields, format: Format, verity: Option<&Verity>) {
     // What a preset stands for, not its name: who tunes it makes other images.
     match format {
-        Format::Squashfs { compression, block_size } => {
+        Format::Squashfs { compression, block_size }
+        | Format::Erofs { compression, block_size } => {
             let (codec, level) = match compression {
                 Compression::Zstd(level) => ("zstd", level),
                 Compression::Xz { level, bcj: false } => ("xz", level),
@@ -203,7 +204,8 @@ fn tell_format(fields: &mut Fields, format: Format, verity: Option<&Verity>) {
                 Compression::Gzip(level) => ("gzip", level),
                 Compression::Lz4(level) => ("lz4", level),
             };
-            fields.tell("squashfs", &format!("{codec} {level} {block_size}"));
+            let system = if matches!(format, Format::Erofs { .. }) { "erofs" } else { "squashfs" };
+            fields.tell(system, &format!("{codec} {level} {block_size}"));
         }
         Format::None => fields.tell("as-it-is", ""),
         Format::Mirrored => fields.tell("mirrored", ""),
@@ -392,6 +394,7 @@ url = "https://e.org/{version}-{arch}.tgz"
             ("[files]", "[image]\ncompression = \"xz\"\n[files]"),
             ("[files]", "[image]\npreset = \"small\"\n[files]"),
             ("[files]", "[image]\nlevel = 10\n[files]"),
+            ("[files]", "[image]\nformat = \"erofs\"\ncompression = \"zstd\"\n[files]"),
             ("[files]", "[image]\nblock-size = \"64KiB\"\n[files]"),
             ("[files]", "[xattrs]\n\"usr/bin/*\" = { \"user.x\" = \"y\" }\n[files]"),
             ("[files]", "[image]\nname = \"{version}-{arch}.raw\"\n[files]"),

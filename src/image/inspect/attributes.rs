@@ -82,13 +82,18 @@ impl Attributes {
         let Some(names) = self.hiding.get(&set) else { return };
         let parts = [folder, name].map(String::from_utf8_lossy);
         let path = parts.join("/").trim_start_matches('/').to_owned();
-        for attribute in names {
-            let (count, first) =
-                self.overlay.entry(attribute.clone()).or_insert_with(|| (0, path.clone()));
-            *count += 1;
-            if path < *first {
-                first.clone_from(&path);
-            }
+        for attribute in names.clone() {
+            self.hides(&attribute, &path);
+        }
+    }
+
+    /// Something has such a name.
+    pub(super) fn hides(&mut self, attribute: &str, path: &str) {
+        let (count, first) =
+            self.overlay.entry(attribute.to_owned()).or_insert_with(|| (0, path.to_owned()));
+        *count += 1;
+        if path < first.as_str() {
+            path.clone_into(first);
         }
     }
 
@@ -124,7 +129,7 @@ impl Attributes {
 }
 
 /// As systemd reads it.
-fn is_false(value: &[u8]) -> bool {
+pub(in crate::image) fn is_false(value: &[u8]) -> bool {
     let words: [&[u8]; 6] = [b"0", b"no", b"n", b"false", b"f", b"off"];
     words.iter().any(|word| word.eq_ignore_ascii_case(value))
 }

@@ -4,11 +4,10 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::io::{self, Read};
+use std::io::Read;
 
-use backhand::{FilesystemReader, InnerNode, Node, SquashfsFileReader};
-
-use super::{Budget, MOST_PROGRAMS};
+use super::system::{FileSystem, Item};
+use super::{Budget, Listed, MOST_PROGRAMS};
 use crate::config::extension::Kind;
 use crate::lint::program::{self, Program, Reopened};
 
@@ -49,24 +48,24 @@ impl Close {
     /// Looks into a file, if it is one of those.
     pub(super) fn look(
         &mut self,
-        image: &FilesystemReader<'static>,
+        image: &FileSystem,
         path: &str,
-        node: &Node<SquashfsFileReader>,
+        (item, listed): (Item<'_>, &Listed),
     ) {
-        let InnerNode::File(file) = &node.inner else { return };
+        if !item.is_file() {
+            return;
+        }
         let unit = is_unit(path) && self.units.len() < MOST_UNITS;
-        let may_run = node.header.permissions & 0o111 != 0 || path.contains(".so");
+        let may_run = listed.mode & 0o111 != 0 || path.contains(".so");
         if !unit && !may_run {
             return;
         }
         let budget =
-            self.budget.get_or_insert_with(|| Budget::new(MOST_PROGRAMS, image.block_size));
-        if !budget.allows(node) {
+            self.budget.get_or_insert_with(|| Budget::new(MOST_PROGRAMS, image.block_size()));
+        if !budget.allows(item) {
             return;
         }
-        let open = || -> io::Result<Box<dyn Read>> {
-            Ok(Box::new(image.file(file).reader_checked().map_err(io::Error::other)?))
-        };
+        let open = || image.content(item);
         let start = |length: u64| -> Option<Vec<u8>> {
             self.left.set(self.left.get().checked_sub(length)?);
             let mut bytes = Vec::new();
@@ -89,7 +88,7 @@ impl Close {
                 self.scripts.insert(path.to_owned(), line.to_owned());
             }
         } else if head.starts_with(b"\x7fELF") {
-            let length = file.file_len() as u64;
+            let length = listed.size;
             let file = Reopened { open: Box::new(open), length, left: &self.left };
             self.programs.extend(program::read(file).map(|program| (path.to_owned(), program)));
         }

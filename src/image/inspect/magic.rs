@@ -1,4 +1,4 @@
-//! How images begin that are no squashfs: what a node can mount, or write to a disk.
+//! How images begin that are neither squashfs nor EROFS: what a node can mount, or write to a disk.
 //!
 //! Owns their first bytes. Refuses to read any further.
 
@@ -11,7 +11,7 @@ const KNOWN: [(usize, &[u8]); 18] = [
     (512, b"EFI PART"),
     (4096, b"EFI PART"),
     (510, b"\x55\xaa"),
-    // erofs, ext2 to ext4, btrfs, xfs, f2fs, ISO 9660, ntfs, bcachefs, old and new.
+    // EROFS that is newer than what is known here, ext2 to ext4, btrfs, xfs, f2fs, ISO 9660, ntfs, bcachefs, old and new.
     (1024, b"\xe2\xe1\xf5\xe0"),
     (1080, b"\x53\xef"),
     (0x1_0040, b"_BHRfS_M"),
@@ -30,7 +30,7 @@ const KNOWN: [(usize, &[u8]); 18] = [
     (0, b"{\"certificateFingerprint\""),
 ];
 
-/// Whether a file that begins with these bytes is an image of another kind than squashfs.
+/// Whether a file that begins with these bytes is an image of another kind.
 pub(super) fn is_known(head: &[u8]) -> bool {
     KNOWN.iter().any(|(at, bytes)| head.get(*at..).is_some_and(|rest| rest.starts_with(bytes)))
 }

@@ -1,23 +1,34 @@
 //! Images being opened: a bare file system, or one in a partition of a disk image.
 //!
-//! Owns where in the file the reader of squashfs begins, and that nothing reaches it unchecked. Refuses to know
+//! Owns where in the file the reader of a file system begins, and that nothing reaches it unchecked. Refuses to know
 //! what files there are.
 
 use std::fs::File;
 use std::io::{self, BufReader};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use backhand::FilesystemReader;
 
-use super::attributes::Attributes;
+use super::system::FileSystem;
 use super::{InspectError, bounds};
 use crate::image::disk::Disk;
 use crate::image::disk::check::{How, Verity};
+use crate::image::erofs;
 use crate::lint::{Finding, Lint};
 
 /// The first bytes of squashfs 4.0, little-endian.
-pub(super) const MAGIC: &[u8] = b"hsqs";
+const MAGIC: [u8; 4] = *b"hsqs";
+/// What is said of that which is neither.
+const NEITHER: &str = "a squashfs or EROFS";
+
+/// The file systems that can be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Squashfs,
+    Erofs,
+}
 
 /// The stack of the thread that reads an image, in bytes.
 const STACK: usize = 64 << 20;
@@ -34,7 +45,7 @@ pub(super) struct Guarded {
 pub(super) fn open_guarded(
     path: &Path,
     how: How<'_>,
-) -> Result<(FilesystemReader<'static>, Attributes, Guarded), InspectError> {
+) -> Result<(FileSystem, Guarded), InspectError> {
     let opened = find(path)?;
     let (size, disk) = (opened.size, opened.disk.clone());
     let (verity, problems) = match &disk {
@@ -43,7 +54,7 @@ pub(super) fn open_guarded(
             .map_err(|source| InspectError::Disk { path: path.to_owned(), source })?,
         None => (None, Vec::new()),
     };
-    let (image, attributes) = read(path, opened).map_err(|error| match (error, &problems[..]) {
+    let image = read(path, opened).map_err(|error| match (error, &problems[..]) {
         (InspectError::Format { path, .. }, [problem, ..]) => {
             InspectError::Changed { path, problem: problem.clone() }
         }
@@ -51,12 +62,12 @@ pub(super) fn open_guarded(
     })?;
     let findings = problems.into_iter().map(|problem| Finding::of_image(Lint::Verity, problem));
     let findings = findings.collect();
-    Ok((image, attributes, Guarded { size, disk, verity, findings }))
+    Ok((image, Guarded { size, disk, verity, findings }))
 }
 
 /// Opens the file system in an image.
-pub(in crate::image) fn open(path: &Path) -> Result<FilesystemReader<'static>, InspectError> {
-    read(path, find(path)?).map(|(image, _)| image)
+pub(in crate::image) fn open(path: &Path) -> Result<FileSystem, InspectError> {
+    read(path, find(path)?)
 }
 
 /// An image's file, and what of it is the file system.
@@ -66,20 +77,30 @@ struct Opened {
     disk: Option<Disk>,
 }
 
-/// Whether it is a disk with our kind of file system in it.
-pub(super) fn is_disk(path: &Path) -> io::Result<bool> {
+/// Whether it is a file system that can be read, or a disk with one in it.
+pub(super) fn is_ours(path: &Path) -> io::Result<bool> {
     let file = File::open(path)?;
+    if begins(&file, 0)?.is_some() {
+        return Ok(true);
+    }
     let Ok(Some(disk)) = Disk::find(&file, file.metadata()?.len())? else { return Ok(false) };
-    begins(&file, disk.data().start)
+    begins(&file, disk.data().start).map(|kind| kind.is_some())
 }
 
-/// Whether there is one at this place of a file, by its first bytes.
-fn begins(file: &File, at: u64) -> io::Result<bool> {
-    let mut magic = [0; MAGIC.len()];
-    match file.read_exact_at(&mut magic, at) {
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
-        read => read.map(|()| magic == MAGIC),
+/// Which one there is at this place of a file, by its first bytes.
+fn begins(file: &File, at: u64) -> io::Result<Option<Kind>> {
+    let magic = |at: u64| {
+        let mut magic = [0; MAGIC.len()];
+        match file.read_exact_at(&mut magic, at) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+            read => read.map(|()| Some(magic)),
+        }
+    };
+    if magic(at)?.is_some_and(|magic| magic == MAGIC) {
+        return Ok(Some(Kind::Squashfs));
     }
+    let is_erofs = magic(at + erofs::SUPERBLOCK)?.map(u32::from_le_bytes) == Some(erofs::MAGIC);
+    Ok(is_erofs.then_some(Kind::Erofs))
 }
 
 fn find(path: &Path) -> Result<Opened, InspectError> {
@@ -88,13 +109,14 @@ fn find(path: &Path) -> Result<Opened, InspectError> {
     let metadata = std::fs::metadata(path).map_err(disk)?;
     if !metadata.is_file() {
         let problem = "it is not a regular file".to_owned();
-        return Err(InspectError::Format { path: path.to_owned(), problem });
+        return Err(InspectError::Format { path: path.to_owned(), system: NEITHER, problem });
     }
     let file = File::open(path).map_err(disk)?;
     let size = metadata.len();
-    let format = |problem: String| InspectError::Format { path: path.to_owned(), problem };
+    let format =
+        |problem: String| InspectError::Format { path: path.to_owned(), system: NEITHER, problem };
     // What begins like a file system is one, whatever its first blocks hold.
-    let found = if begins(&file, 0).map_err(disk)? {
+    let found = if begins(&file, 0).map_err(disk)?.is_some() {
         Ok(None)
     } else {
         Disk::find(&file, size).map_err(disk)?
@@ -103,16 +125,41 @@ fn find(path: &Path) -> Result<Opened, InspectError> {
 }
 
 /// Reads the file system of an image.
-fn read(
-    path: &Path,
-    Opened { file, size, disk: around }: Opened,
-) -> Result<(FilesystemReader<'static>, Attributes), InspectError> {
-    let disk = |source| InspectError::Disk { path: path.to_owned(), source };
-    let format = |problem: String| InspectError::Format { path: path.to_owned(), problem };
-    let place = around.map_or(0..size, |around| around.data());
-    if !begins(&file, place.start).map_err(disk)? {
-        return Err(format("it does not begin like one".to_owned()));
+fn read(path: &Path, Opened { file, size, disk }: Opened) -> Result<FileSystem, InspectError> {
+    let place = disk.map_or(0..size, |disk| disk.data());
+    let failed = |source| InspectError::Disk { path: path.to_owned(), source };
+    match begins(&file, place.start).map_err(failed)? {
+        Some(Kind::Squashfs) => read_squashfs(path, file, place),
+        Some(Kind::Erofs) => {
+            let opened = erofs::read::Image::open(file, place.start, place.end - place.start);
+            opened.and_then(FileSystem::erofs).map_err(|error| match error.kind() {
+                io::ErrorKind::InvalidData => InspectError::Format {
+                    path: path.to_owned(),
+                    system: "an EROFS",
+                    problem: error.to_string(),
+                },
+                io::ErrorKind::Unsupported => {
+                    let problem = error.to_string();
+                    InspectError::Unsupported { path: path.to_owned(), problem }
+                }
+                _ => failed(error),
+            })
+        }
+        None => {
+            let problem = "it does not begin like one".to_owned();
+            Err(InspectError::Format { path: path.to_owned(), system: NEITHER, problem })
+        }
     }
+}
+
+/// Reads the squashfs at this place of a file.
+fn read_squashfs(path: &Path, file: File, place: Range<u64>) -> Result<FileSystem, InspectError> {
+    let disk = |source| InspectError::Disk { path: path.to_owned(), source };
+    let format = |problem: String| InspectError::Format {
+        path: path.to_owned(),
+        system: "a squashfs",
+        problem,
+    };
     let length = place.end - place.start;
     let attributes = bounds::check(&file, place.start, length).map_err(disk)?.map_err(format)?;
     let reader = BufReader::with_capacity(128 << 10, file);
@@ -125,5 +172,5 @@ fn read(
     });
     let image = read.map_err(disk)?.join();
     let image = image.map_err(|_| format("it cannot be made sense of".to_owned()))?;
-    Ok((image.map_err(format)?, attributes))
+    Ok(FileSystem::squashfs(image.map_err(format)?, attributes))
 }

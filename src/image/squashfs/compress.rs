@@ -10,8 +10,8 @@ use liblzma::stream::{Action, Check, Filters, LzmaOptions, Status, Stream};
 use lz4::block::CompressionMode;
 use zstd::zstd_safe::{CParameter, Strategy};
 
-use super::SquashfsError;
 use super::metadata;
+use super::{Kind, Shape, SquashfsError};
 
 /// How blocks are made small.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +75,7 @@ impl Compression {
     }
 
     /// Refuses levels that the libraries do not have.
-    pub(super) fn check(self) -> Result<(), SquashfsError> {
+    pub(in crate::image) fn check(self) -> Result<(), SquashfsError> {
         let (compressor, level, range) = match self {
             Self::Zstd { level } => ("zstd", i64::from(level), 1..=22),
             Self::Xz { level, .. } => ("xz", i64::from(level), 0..=9),
@@ -130,15 +130,28 @@ pub(super) enum Codec {
     Zstd(zstd::bulk::Compressor<'static>),
     // An encoder cannot be used twice and its filters cannot change threads: each block makes its
     // own, which takes no time that could be measured.
-    Xz { level: u32, dictionary: u32, bcj: Option<Bcj>, second: Vec<u8> },
-    Gzip(libdeflater::Compressor),
+    Xz {
+        level: u32,
+        dictionary: u32,
+        bcj: Option<Bcj>,
+        second: Vec<u8>,
+    },
+    /// Within the frame of zlib, or bare, as EROFS has it.
+    Gzip {
+        deflate: libdeflater::Compressor,
+        bare: bool,
+    },
     Lz4(CompressionMode),
 }
 
 impl Codec {
     /// For blocks of files.
-    pub(super) fn for_data(compression: Compression, block_size: u32) -> io::Result<Self> {
+    pub(super) fn for_data(kind: &Kind) -> io::Result<Self> {
+        let Kind { compression, block_size, shape } = *kind;
         let mut codec = Self::new(compression, block_size, true)?;
+        if let (Self::Gzip { bare, .. }, Shape::Erofs) = (&mut codec, shape) {
+            *bare = true;
+        }
         if let (Self::Zstd(zstd), Compression::Zstd { level: level @ 15..=17 }) =
             (&mut codec, compression)
             && block_size > ZSTD_LONG
@@ -179,7 +192,7 @@ impl Codec {
                 let level = i32::try_from(level).unwrap_or(i32::MAX);
                 let level = libdeflater::CompressionLvl::new(level)
                     .map_err(|_| io::Error::other("libdeflate has no such level"))?;
-                Self::Gzip(libdeflater::Compressor::new(level))
+                Self::Gzip { deflate: libdeflater::Compressor::new(level), bare: false }
             }
             Compression::Lz4 { hc: true } => Self::Lz4(CompressionMode::HIGHCOMPRESSION(LZ4_HC)),
             Compression::Lz4 { hc: false } => Self::Lz4(CompressionMode::DEFAULT),
@@ -194,7 +207,10 @@ impl Codec {
     pub(super) fn compress(&mut self, block: &[u8], into: &mut [u8]) -> io::Result<Option<usize>> {
         let length = match self {
             Self::Zstd(zstd) => zstd.compress_to_buffer(block, into)?,
-            Self::Gzip(libdeflate) => libdeflate
+            Self::Gzip { deflate, bare: true } => deflate
+                .deflate_compress(block, into)
+                .map_err(|_| io::Error::other("libdeflate found no room"))?,
+            Self::Gzip { deflate, bare: false } => deflate
                 .zlib_compress(block, into)
                 .map_err(|_| io::Error::other("libdeflate found no room"))?,
             Self::Lz4(mode) => lz4::block::compress_to_buffer(block, Some(*mode), false, into)?,

@@ -5,6 +5,9 @@
 //! share blocks with others, wait. At the end all is put into the order that is asked for, so that
 //! the image does not depend on how it came; if it came in that order, nothing is moved. Refuses to
 //! know what files are called and how many names a content has.
+//!
+//! For EROFS it does the same, but for three things: every block fills whole ones of 4 KiB, there are
+//! neither holes nor fragments, and what is short waits to stand beside its inode.
 
 use std::collections::HashMap;
 use std::io::{Read, Seek, Write};
@@ -15,53 +18,57 @@ use sha2::{Digest as _, Sha256};
 use super::compress::bound;
 use super::output::{Output, Tails};
 use super::pipeline::{Buffer, Pipeline};
-use super::{Kind, Options, Pool, SquashfsError};
+use super::{GRAIN, Kind, Options, Pool, Shape, SquashfsError};
 
 /// In the length of a data or fragment block: it is stored as it is.
-const RAW: u32 = 1 << 24;
+pub(in crate::image) const RAW: u32 = 1 << 24;
+/// What blocks of EROFS are filled up with.
+static ZEROS: [u8; GRAIN] = [0; GRAIN];
+/// The longest content that stands beside its inode in EROFS.
+const BESIDE: usize = 3 << 10;
 /// How much is copied at once.
 const COPIED: usize = 256 << 10;
 
 /// The end of a file in a block that it shares with others.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Tail {
-    pub(super) fragment: u32,
-    pub(super) offset: u32,
+pub(in crate::image) struct Tail {
+    pub(in crate::image) fragment: u32,
+    pub(in crate::image) offset: u32,
 }
 
 /// Where a content is.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Stored {
+pub(in crate::image) struct Stored {
     /// Its first byte in the image; `None` if it has no data blocks, or only holes.
     start: Option<u64>,
-    pub(super) size: u64,
+    pub(in crate::image) size: u64,
     /// The first of its blocks in [`Data::lengths`].
     first: usize,
     /// Where its tail waits.
-    waits: Option<u64>,
+    pub(in crate::image) waits: Option<u64>,
     /// Where its tail is in the image.
-    pub(super) tail: Option<Tail>,
+    pub(in crate::image) tail: Option<Tail>,
 }
 
 impl Stored {
-    pub(super) fn start(&self) -> u64 {
+    pub(in crate::image) fn start(&self) -> u64 {
         self.start.unwrap_or(0)
     }
 }
 
 /// Where all contents are.
-pub(super) struct Data {
-    block_size: u32,
-    pub(super) stored: Vec<Stored>,
+pub(in crate::image) struct Data {
+    pub(in crate::image) block_size: u32,
+    pub(in crate::image) stored: Vec<Stored>,
     /// The stored lengths of all data blocks, one file after another: 0 is a hole.
-    pub(super) lengths: Vec<u32>,
+    pub(in crate::image) lengths: Vec<u32>,
     /// Start and stored length of each fragment block.
-    pub(super) fragments: Vec<(u64, u32)>,
+    pub(in crate::image) fragments: Vec<(u64, u32)>,
 }
 
 impl Data {
     /// The stored lengths of a content's blocks.
-    pub(super) fn blocks(&self, stored: &Stored) -> &[u32] {
+    pub(in crate::image) fn blocks(&self, stored: &Stored) -> &[u32] {
         let size = u64::from(self.block_size);
         let count =
             if stored.waits.is_some() { stored.size / size } else { stored.size.div_ceil(size) };
@@ -75,7 +82,7 @@ impl Data {
     }
 
     /// How many bytes of a content are not in the image.
-    pub(super) fn holes(&self, stored: &Stored) -> u64 {
+    pub(in crate::image) fn holes(&self, stored: &Stored) -> u64 {
         let size = u64::from(self.block_size);
         let mut left = stored.size;
         let mut holes = 0;
@@ -101,7 +108,7 @@ enum Target {
 }
 
 /// Takes contents in, and puts them into an image.
-pub(super) struct Contents<S> {
+pub(in crate::image) struct Contents<S> {
     /// The image, as far as it is written.
     out: Output<S>,
     /// Where the first block is in it.
@@ -109,15 +116,21 @@ pub(super) struct Contents<S> {
     tails: Tails<S>,
     pipeline: Pipeline<Target, Kind>,
     data: Data,
+    shape: Shape,
     broken: bool,
 }
 
 impl<S: Read + Write + Seek> Contents<S> {
     /// Blocks go to `out`, from where it is; `tails` is an empty file of no use afterwards.
-    pub(super) fn new(out: Output<S>, tails: S, options: &Options, pool: &Pool) -> Self {
+    pub(in crate::image) fn new(
+        out: Output<S>,
+        tails: S,
+        (options, shape): (&Options, Shape),
+        pool: &Pool,
+    ) -> Self {
         let Options { compression, block_size } = *options;
         let capacity = (block_size as usize, bound(block_size));
-        let kind = Kind { compression, block_size };
+        let kind = Kind { compression, block_size, shape };
         Self {
             begin: out.position(),
             out,
@@ -129,12 +142,13 @@ impl<S: Read + Write + Seek> Contents<S> {
                 lengths: Vec::new(),
                 fragments: Vec::new(),
             },
+            shape,
             broken: false,
         }
     }
 
     /// Takes in one content; returns its place in [`Data::stored`].
-    pub(super) fn add(&mut self, reader: &mut dyn Read) -> Result<usize, SquashfsError> {
+    pub(in crate::image) fn add(&mut self, reader: &mut dyn Read) -> Result<usize, SquashfsError> {
         if self.broken {
             return Err(SquashfsError::Broken);
         }
@@ -158,7 +172,10 @@ impl<S: Read + Write + Seek> Contents<S> {
             size += block.len() as u64;
             if block.len() < self.data.block_size as usize {
                 self.data.stored[content].size = size;
-                self.data.stored[content].waits = self.put_tail(block)?;
+                match self.shape {
+                    Shape::Squashfs => self.data.stored[content].waits = self.put_tail(block)?,
+                    Shape::Erofs => self.put_end(content, size, block)?,
+                }
                 return Ok(content);
             }
             self.put_block(content, block)?;
@@ -184,7 +201,7 @@ impl<S: Read + Write + Seek> Contents<S> {
     fn put_block(&mut self, content: usize, block: Buffer) -> Result<(), SquashfsError> {
         let length = self.data.lengths.len();
         self.data.lengths.push(0);
-        if is_zero(&block) {
+        if self.shape == Shape::Squashfs && is_zero(&block) {
             self.pipeline.recycle(block);
             return Ok(());
         }
@@ -203,6 +220,20 @@ impl<S: Read + Write + Seek> Contents<S> {
         Ok(waits)
     }
 
+    /// The same in EROFS: it is a block like any other, but of a content that is short.
+    fn put_end(&mut self, content: usize, size: u64, end: Buffer) -> Result<(), SquashfsError> {
+        if end.is_empty() {
+            self.pipeline.recycle(end);
+            return Ok(());
+        }
+        if size > BESIDE as u64 {
+            return self.put_block(content, end);
+        }
+        self.data.stored[content].waits = Some(self.tails.push(&end)?);
+        self.pipeline.recycle(end);
+        Ok(())
+    }
+
     fn submit(&mut self, target: Target, block: Buffer) -> Result<(), SquashfsError> {
         while self.pipeline.is_full() {
             self.write_next()?;
@@ -217,13 +248,22 @@ impl<S: Read + Write + Seek> Contents<S> {
             return Ok(false);
         };
         let (bytes, compressed) = finished.bytes();
-        let written = number(bytes.len(), "too large a block")? | if compressed { 0 } else { RAW };
+        // What is compressed stands at the end of its blocks, what is not at their beginning.
+        let padding = match self.shape {
+            Shape::Squashfs => &[][..],
+            Shape::Erofs => &ZEROS[..bytes.len().next_multiple_of(GRAIN) - bytes.len()],
+        };
+        let (before, behind) = if compressed { (padding, &[][..]) } else { (&[][..], padding) };
+        let length = number(bytes.len() + padding.len(), "too large a block")?;
+        let written = length | if compressed { 0 } else { RAW };
         let position = self.out.position();
         match finished.tag {
             Target::Block { content, length } => {
                 self.data.lengths[length] = written;
                 self.data.stored[content].start.get_or_insert(position);
-                self.out.write(bytes)?;
+                for bytes in [before, bytes, behind] {
+                    self.out.write(bytes)?;
+                }
             }
             Target::Fragment(at) => {
                 self.data.fragments[at] = (position, written);
@@ -240,11 +280,11 @@ impl<S: Read + Write + Seek> Contents<S> {
     ///
     /// All blocks come first and all fragments after them: when a fragment is ready depends on the
     /// number of threads, and must not be seen.
-    pub(super) fn finish(
+    pub(in crate::image) fn finish(
         mut self,
         order: impl Iterator<Item = usize>,
         other: impl FnOnce() -> Result<Output<S>, SquashfsError>,
-    ) -> Result<(Output<S>, Data), SquashfsError> {
+    ) -> Result<(Output<S>, Data, Tails<S>), SquashfsError> {
         if self.broken {
             return Err(SquashfsError::Broken);
         }
@@ -258,11 +298,13 @@ impl<S: Read + Write + Seek> Contents<S> {
         if !self.is_ordered(&order) {
             self.reorder(&order, other()?)?;
         }
-        self.put_fragments(&order)?;
+        if self.shape == Shape::Squashfs {
+            self.put_fragments(&order)?;
+        }
         for (twin, of) in twins {
             self.data.stored[twin] = self.data.stored[of];
         }
-        Ok((self.out, self.data))
+        Ok((self.out, self.data, self.tails))
     }
 
     /// The contents that are equal to one before them in the order, and that one, by place.

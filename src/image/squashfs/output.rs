@@ -11,34 +11,34 @@ use super::pipeline::Buffer;
 const TOGETHER: usize = 256 << 10;
 
 /// A writer that knows where it is.
-pub(super) struct Output<W> {
+pub(in crate::image) struct Output<W> {
     inner: W,
     position: u64,
 }
 
 impl<W: Write + Seek> Output<W> {
-    pub(super) fn new(inner: W) -> Self {
+    pub(in crate::image) fn new(inner: W) -> Self {
         Self { inner, position: 0 }
     }
 
-    pub(super) fn position(&self) -> u64 {
+    pub(in crate::image) fn position(&self) -> u64 {
         self.position
     }
 
-    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), SquashfsError> {
+    pub(in crate::image) fn write(&mut self, bytes: &[u8]) -> Result<(), SquashfsError> {
         self.inner.write_all(bytes).map_err(SquashfsError::Write)?;
         self.position += bytes.len() as u64;
         Ok(())
     }
 
     /// Goes to a place; what is written there next replaces what there was.
-    pub(super) fn seek(&mut self, to: u64) -> Result<(), SquashfsError> {
+    pub(in crate::image) fn seek(&mut self, to: u64) -> Result<(), SquashfsError> {
         self.inner.seek(SeekFrom::Start(to)).map_err(SquashfsError::Write)?;
         self.position = to;
         Ok(())
     }
 
-    pub(super) fn flush(&mut self) -> Result<(), SquashfsError> {
+    pub(in crate::image) fn flush(&mut self) -> Result<(), SquashfsError> {
         self.inner.flush().map_err(SquashfsError::Write)
     }
 }
@@ -46,7 +46,7 @@ impl<W: Write + Seek> Output<W> {
 impl<S: Read + Write + Seek> Output<S> {
     /// Reads a part of what was written, piece by piece; what is written next goes where it would
     /// have gone.
-    pub(super) fn read(
+    pub(in crate::image) fn read(
         &mut self,
         from: u64,
         length: u64,
@@ -66,24 +66,24 @@ impl<S: Read + Write + Seek> Output<S> {
     }
 
     /// The file itself.
-    pub(super) fn into_inner(self) -> S {
+    pub(in crate::image) fn into_inner(self) -> S {
         self.inner
     }
 }
 
 /// The ends of files, one behind the other.
-pub(super) struct Tails<S> {
+pub(in crate::image) struct Tails<S> {
     file: Output<S>,
     unwritten: Vec<u8>,
 }
 
 impl<S: Read + Write + Seek> Tails<S> {
-    pub(super) fn new(file: S) -> Self {
+    pub(in crate::image) fn new(file: S) -> Self {
         Self { file: Output::new(file), unwritten: Vec::new() }
     }
 
     /// Keeps a tail; returns where.
-    pub(super) fn push(&mut self, tail: &[u8]) -> Result<u64, SquashfsError> {
+    pub(in crate::image) fn push(&mut self, tail: &[u8]) -> Result<u64, SquashfsError> {
         let at = self.file.position() + self.unwritten.len() as u64;
         self.unwritten.extend_from_slice(tail);
         if self.unwritten.len() >= TOGETHER {
@@ -99,7 +99,7 @@ impl<S: Read + Write + Seek> Tails<S> {
     }
 
     /// Reads one back. None can be added afterwards.
-    pub(super) fn read(
+    pub(in crate::image) fn read(
         &mut self,
         at: u64,
         length: u64,

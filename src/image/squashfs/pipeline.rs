@@ -14,17 +14,17 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
 /// A block's bytes, at the start of a buffer that is made once and used again and again.
-pub(super) struct Buffer {
+pub(in crate::image) struct Buffer {
     bytes: Box<[u8]>,
     length: usize,
 }
 
 impl Buffer {
-    pub(super) fn new(capacity: usize) -> Self {
+    pub(in crate::image) fn new(capacity: usize) -> Self {
         Self { bytes: vec![0; capacity].into_boxed_slice(), length: 0 }
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(in crate::image) fn clear(&mut self) {
         self.length = 0;
     }
 
@@ -117,7 +117,7 @@ impl<K: PartialEq + Send + 'static> Pool<K> {
         let mut pool = Self { queue: Arc::default(), threads: Vec::new() };
         for _ in 0..threads.max(1) {
             let queue = Arc::clone(&pool.queue);
-            let thread = Builder::new().name("squashfs".to_owned());
+            let thread = Builder::new().name("compress".to_owned());
             pool.threads.push(thread.spawn(move || work(&queue, make))?);
         }
         Ok(pool)

@@ -65,26 +65,26 @@ pub(super) fn tables(
 }
 
 /// The root's place among the nodes.
-const ROOT: usize = 0;
+pub(in crate::image) const ROOT: usize = 0;
 
 /// A tree that was found to be sound. All lists go by the place of a path in `nodes`.
-struct Plan<'e> {
-    nodes: Vec<&'e Entry>,
+pub(in crate::image) struct Plan<'e> {
+    pub(in crate::image) nodes: Vec<&'e Entry>,
     /// The folder each path is in.
-    parents: Vec<u32>,
+    pub(in crate::image) parents: Vec<u32>,
     /// All but the root, by folder, and in a folder by name.
     by_parent: Vec<u32>,
     /// The path whose inode each has: its own, but for hard links.
-    targets: Vec<u32>,
+    pub(in crate::image) targets: Vec<u32>,
     /// Inode numbers.
-    numbers: Vec<u32>,
+    pub(in crate::image) numbers: Vec<u32>,
     /// For folders how many folders are in them, for others how many names they have.
-    links: Vec<u32>,
-    inodes: usize,
+    pub(in crate::image) links: Vec<u32>,
+    pub(in crate::image) inodes: usize,
 }
 
 impl<'e> Plan<'e> {
-    fn new(nodes: Vec<&'e Entry>) -> Result<Self, SquashfsError> {
+    pub(in crate::image) fn new(nodes: Vec<&'e Entry>) -> Result<Self, SquashfsError> {
         let count = u32::try_from(nodes.len()).map_err(|_| SquashfsError::TooLarge("a tree"))?;
         let mut plan = Self {
             parents: Vec::with_capacity(nodes.len()),
@@ -174,7 +174,7 @@ impl<'e> Plan<'e> {
     }
 
     /// What is in a folder, in the order of names.
-    fn children(&self, folder: usize) -> &[u32] {
+    pub(in crate::image) fn children(&self, folder: usize) -> &[u32] {
         let parent = |at: &u32| self.parents[*at as usize] as usize;
         let first = self.by_parent.partition_point(|at| parent(at) < folder);
         let count = self.by_parent[first..].partition_point(|at| parent(at) == folder);
