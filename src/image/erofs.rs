@@ -23,6 +23,8 @@
 
 mod data;
 pub mod read;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod write;
 

@@ -229,7 +229,7 @@ impl<'i> Content<'i> {
             }
         };
         let start = (at << bits) + first.offset;
-        // On to where the next one does.
+        // On to where the next one begins.
         let (mut next, mut end) = (at + 1, size);
         let mut blocks = None;
         while next < rows {
@@ -249,7 +249,8 @@ impl<'i> Content<'i> {
         let length =
             end.checked_sub(start).filter(|length| *length <= MOST_UNPACKED && *length > 0);
         let length = length.ok_or_else(wrong)?;
-        let is_last = next >= rows;
+        // The end itself may be told as one more that begins.
+        let is_last = end >= size;
         if is_last && advice & advice::FRAGMENT != 0 {
             return self.take_elsewhere(start, elsewhere, length);
         }
