@@ -157,5 +157,25 @@ pub fn all() -> Vec<Row> {
             });
         }
     }
+    // EROFS, against squashfs with the same compressor.
+    for (codec, ours, theirs) in [
+        ("lz4hc", "format = \"erofs\"", "compression = \"lz4\""),
+        ("zstd9", "format = \"erofs\"\ncompression = \"zstd\"", ""),
+        ("gzip9", "format = \"erofs\"\ncompression = \"gzip\"", "compression = \"gzip\""),
+    ] {
+        for tree in ["50", LARGE, "many"] {
+            rows.push(Row {
+                words: ["erofs", codec],
+                tree,
+                way: Way::Folder,
+                ours,
+                theirs: Theirs::Ours(theirs),
+                wall: None,
+                size: None,
+                peak: None,
+                pure: None,
+            });
+        }
+    }
     rows
 }

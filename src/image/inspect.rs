@@ -299,11 +299,7 @@ fn look(
                     });
                     releases.insert(name.to_owned(), release);
                 }
-                None => findings.push(Finding::of_file(
-                    Lint::ExtensionRelease,
-                    &at,
-                    "cannot be read".to_owned(),
-                )),
+                None => findings.push(unreadable(&at)),
             }
         }
         if PROGRAMS.iter().any(|folder| at.starts_with(folder))
@@ -418,6 +414,11 @@ fn read_release(image: &FileSystem, item: Item<'_>) -> Option<ExtensionRelease> 
         return None;
     }
     Some(ExtensionRelease::parse(&String::from_utf8(bytes).ok()?))
+}
+
+/// An extension-release that says nothing to anybody.
+fn unreadable(path: &str) -> Finding {
+    Finding::of_file(Lint::ExtensionRelease, path, "cannot be read".to_owned())
 }
 
 /// The header of a program; `None` for scripts, links and whatever else.

@@ -113,7 +113,9 @@ fn inspect_shows_what_is_inside_and_whether_a_node_takes_it() {
         .code(3)
         .prints(&["extension-release.other", "cannot be merged"]);
     repo.write("noise.raw", noise(5000));
-    let ran = repo.publish(&["inspect", "noise.raw"]).says(&["noise.raw is not a squashfs image"]);
+    let ran = repo
+        .publish(&["inspect", "noise.raw"])
+        .says(&["noise.raw is not a squashfs or EROFS image"]);
     assert!(!ran.status.success(), "{ran}");
     // The tables of a squashfs are at its end.
     repo.write("config/example/pulse/usr/lib/noise", noise(50_000));

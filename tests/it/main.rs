@@ -29,6 +29,7 @@ mod companions;
 mod config_errors;
 mod crash;
 mod dispatch;
+mod erofs;
 mod fears;
 mod forge;
 mod forge_source;

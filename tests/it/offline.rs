@@ -322,7 +322,7 @@ fn verify_finds_every_kind_of_damage() {
     repo.write("public/pulse/pulse-2.0-x86-64.raw", text);
     let line = format!("{}  pulse-2.0-x86-64.raw\n", crate::web::sha256(text.as_bytes()));
     repo.write("public/pulse/SHA256SUMS", format!("{manifest}{line}"));
-    wrong(&["pulse-2.0-x86-64.raw", "not a squashfs image"]);
+    wrong(&["pulse-2.0-x86-64.raw", "not a squashfs or EROFS image"]);
 
     fs::remove_file(repo.path("public/pulse/SHA256SUMS")).unwrap();
     repo.publish(&["verify"]).code(3).says(&["there is no SHA256SUMS in", "pulse"]);

@@ -20,7 +20,7 @@
 //! | `sysupdate` | systemd-sysupdate on a node |
 //! | `standin` | GitHub, as far as a publisher and a node meet it; shared with `tests/it` |
 //! | `gpg` | gpg of this machine, for keys that are not ours; shared with `tests/it` |
-//! | `client`, `follow`, `github`, `hosting`, `mirror`, `signed`, `merge`, `consumers`, `container`, `packages`, `revisions`, `verity`, `versions` | the tests |
+//! | `client`, `follow`, `github`, `hosting`, `mirror`, `signed`, `merge`, `consumers`, `container`, `erofs`, `packages`, `revisions`, `verity`, `versions` | the tests |
 //!
 //! `PUBLISH_BIN` names another binary to test, such as a packaged one; `PUBLISH_REAL_ROOT` another
 //! prepared root.
@@ -28,6 +28,7 @@
 mod client;
 mod consumers;
 mod container;
+mod erofs;
 mod follow;
 mod github;
 #[path = "../it/gpg.rs"]

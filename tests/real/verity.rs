@@ -92,7 +92,13 @@ fn line<'t>(text: &'t str, title: &str) -> &'t str {
 #[test]
 #[ignore = "needs root and tests/real/setup"]
 fn veritysetup_makes_the_same_tree_and_finds_what_was_changed() {
-    let made = Made::new("[image]\nverity = true\n");
+    for format in ["squashfs", "erofs"] {
+        compare_trees(format);
+    }
+}
+
+fn compare_trees(format: &str) {
+    let made = Made::new(&format!("[image]\nformat = \"{format}\"\nverity = true\n"));
     let [data, hashes] = &made.partitions()[..] else { panic!("there are two") };
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
@@ -206,22 +212,25 @@ fn openssl_makes_the_same_signature() {
     assert_eq!(statement["certificateFingerprint"], fingerprint);
 }
 
-fn dissected(text: &str, verity: &str) {
+fn dissected(text: &str, verity: &str, system: &str) {
     let shown: Value = serde_json::from_str(text).unwrap();
     let mounts = shown["mounts"].as_array().expect("it has partitions");
     let words: Vec<_> = mounts.iter().map(|it| it["designator"].as_str().unwrap()).collect();
     let all = ["root", "root-verity", "root-verity-sig"];
     assert_eq!(words, all[..words.len()], "{text}");
     assert_eq!(mounts[0]["verity"], verity, "{text}");
-    assert_eq!(mounts[0]["fstype"], "squashfs", "{text}");
+    assert_eq!(mounts[0]["fstype"], system, "{text}");
     assert_eq!(mounts[0]["rw"], "ro", "{text}");
 }
 
 #[test]
 #[ignore = "needs root and tests/real/setup"]
 fn both_systemds_take_it_apart_and_see_what_protects_it() {
-    for (section, policy) in [("[image]\nverity = true\n", "root=verity"), (SIGNED, "root=signed")]
-    {
+    for (section, policy, system) in [
+        ("[image]\nverity = true\n", "root=verity", "squashfs"),
+        (SIGNED, "root=signed", "squashfs"),
+        ("[image]\nformat = \"erofs\"\nverity = true\n", "root=verity", "erofs"),
+    ] {
         let made = Made::new(section);
         let node = Node::new();
         node.show(&made.workspace.public(), "repository");
@@ -229,8 +238,9 @@ fn both_systemds_take_it_apart_and_see_what_protects_it() {
         let check = |told: &str, verity: &str| {
             let mut dissect = Command::new("systemd-dissect");
             dissect.arg("--json=short").args(told.split_whitespace()).arg(&made.image);
-            dissected(&run(&mut dissect), verity);
-            dissected(&node.ok(&format!("systemd-dissect --json=short {told} {shown}")), verity);
+            dissected(&run(&mut dissect), verity, system);
+            let theirs = node.ok(&format!("systemd-dissect --json=short {told} {shown}"));
+            dissected(&theirs, verity, system);
         };
         // Without a signature, a tree counts for who has its root hash.
         if section == SIGNED {

@@ -455,13 +455,13 @@ impl Image {
             None => None,
         };
         let mut at = at;
-        let mut read = |into: &mut [u8]| match &mut content {
-            Some(content) => content.read_exact(into).map_err(|_| broken(BROKEN_ATTRIBUTE)),
-            None => {
-                self.read(at, into)?;
-                at += into.len() as u64;
-                Ok(())
+        let mut read = |into: &mut [u8]| {
+            if let Some(content) = &mut content {
+                return content.read_exact(into).map_err(|_| broken(BROKEN_ATTRIBUTE));
             }
+            self.read(at, into)?;
+            at += into.len() as u64;
+            Ok(())
         };
         let mut prefixes = Vec::new();
         for _ in 0..count {

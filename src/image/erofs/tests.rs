@@ -256,3 +256,42 @@ proptest! {
         let _ = try_read(&image);
     }
 }
+
+/// The images that fuzzing begins with: of one tree, by mkfs.erofs 1.5 and 1.8.
+#[test]
+fn what_others_write_is_read() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fuzz/seeds/erofs");
+    let text: String = (1..2000).map(|number| format!("{number}\n")).collect();
+    let mut count = 0;
+    for seed in std::fs::read_dir(folder).unwrap() {
+        let path = seed.unwrap().path();
+        if !path.file_name().unwrap().to_str().unwrap().starts_with("theirs-") {
+            continue;
+        }
+        count += 1;
+        let image = open(&std::fs::read(&path).unwrap()).unwrap();
+        let mut found = BTreeMap::new();
+        for entry in image.entries().unwrap() {
+            let is_strict = ["usr/bin/x", "usr/share/text"].contains(&entry.path.as_str());
+            assert_eq!(entry.loose, is_strict, "{} {}", path.display(), entry.path);
+            let hides = entry.path == "usr/share";
+            assert_eq!(!entry.hides.is_empty(), hides, "{} {}", path.display(), entry.path);
+            if entry.inode.kind() == '-' {
+                let mut bytes = Vec::new();
+                image.content(&entry.inode).unwrap().read_to_end(&mut bytes).unwrap();
+                found.insert(entry.path, bytes);
+            } else if let Some(target) = entry.target {
+                assert_eq!((entry.path.as_str(), target.as_str()), ("usr/bin/y", "x"));
+            }
+        }
+        let [release, script] = ["ID=_any\n", "#!/bin/sh\n"].map(|text| text.as_bytes().to_vec());
+        let expected = BTreeMap::from([
+            ("usr/bin/x".to_owned(), script),
+            ("usr/lib/extension-release.d/extension-release.x".to_owned(), release),
+            ("usr/share/text".to_owned(), text.as_bytes()[..5000].to_vec()),
+            ("usr/share/zeros".to_owned(), vec![0; 9000]),
+        ]);
+        assert!(found == expected, "{}", path.display());
+    }
+    assert_eq!(count, 7);
+}

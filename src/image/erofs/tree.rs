@@ -312,7 +312,7 @@ impl<'p> Layout<'p> {
                 out.extend([kind(&self.plan.nodes[target].node), 0]);
                 from += name.len();
             }
-            now.iter().for_each(|(name, _)| out.extend(name.as_bytes()));
+            out.extend(now.iter().flat_map(|(name, _)| name.bytes()));
             if !later.is_empty() {
                 out.resize(begin + GRAIN, 0);
             }
@@ -341,7 +341,7 @@ impl<'p> Layout<'p> {
             let size = left.min(self.data.block_size.into());
             left -= size;
             let rows = u16::try_from(size.div_ceil(BLOCK)).expect("a piece is short");
-            let blocks = (length & !RAW) / (GRAIN as u32);
+            let blocks = word(u64::from(length & !RAW) / BLOCK)?;
             if length & RAW != 0 {
                 for number in 0..blocks {
                     put(row::PLAIN, (block + number).to_le_bytes());

@@ -55,7 +55,10 @@ pub(super) fn open_guarded(
         None => (None, Vec::new()),
     };
     let image = read(path, opened).map_err(|error| match (error, &problems[..]) {
-        (InspectError::Format { path, .. }, [problem, ..]) => {
+        (
+            InspectError::Format { path, .. } | InspectError::Unsupported { path, .. },
+            [problem, ..],
+        ) => {
             InspectError::Changed { path, problem: problem.clone() }
         }
         (error, _) => error,
