@@ -9,15 +9,15 @@
 //!
 //! | part | what | module |
 //! |---|---|---|
-//! | superblock | in the first block, from byte 1024 | [`write`] |
+//! | superblock | in the first block, from byte 1024 | `write` |
 //! | data | contents, each compressed piece in whole blocks | [`super::squashfs`] |
-//! | inodes | with their attributes, lists of pieces, short contents and ends of folders | [`tree`] |
-//! | folders | their blocks that are full | [`tree`] |
+//! | inodes | with their attributes, lists of pieces, short contents and ends of folders | `tree` |
+//! | folders | their blocks that are full | `tree` |
 //!
 //! Contents are taken in, compressed and put in order by what does that for squashfs. A content that
 //! is short stands beside its inode as it is; so does the end of a folder, and where a link leads.
 //!
-//! We write what is written by no tool of the host, so that the same tree gives the same bytes on every
+//! No tool of the host has a hand in it, so that the same tree gives the same bytes on every
 //! machine. Of what others write, the reader knows all that mkfs.erofs(1) makes by default and by its
 //! common options; see [`read`].
 
@@ -28,6 +28,7 @@ mod tests;
 mod tree;
 mod write;
 
+use super::squashfs::SquashfsError;
 pub(super) use write::Writer;
 
 /// The bytes of a block.
@@ -102,6 +103,11 @@ mod compressor {
 
 /// What names of attributes begin with, and the number that stands for it.
 const PREFIXES: [(&str, u8); 3] = [("user.", 1), ("trusted.", 4), ("security.", 6)];
+
+/// A number of blocks, or of bytes in a short inode, as it is written.
+fn word(number: u64) -> Result<u32, SquashfsError> {
+    u32::try_from(number).map_err(|_| SquashfsError::TooLarge("more than 16 TiB"))
+}
 
 /// CRC-32C as the kernel computes it, without the last inversion. It is over one block of an image, so
 /// no table is worth its while.

@@ -32,6 +32,9 @@
 //! known, contents are put into the order of their paths, so that neither the order in which they
 //! came nor the number of threads can be seen. Contents that turn out to be equal are stored once.
 //! No clock is read, and nothing depends on the order of a hash table.
+//!
+//! [`super::erofs`] takes its contents in by the same code: what they have in common is what comes before
+//! the tables.
 
 use std::fmt;
 use std::io::{self, Read, Seek, Write};

@@ -74,7 +74,10 @@ fn what_goes_in_comes_out() {
         let bench = Bench::with(&sections, "a.tar.gz", tar(&contents()).gz(), ALL);
         let image = published(&bench);
         let shown = inspect(&bench, &image, &["--json"]).ok().json();
-        assert_eq!((&shown["format"], &shown["compression"]), (&"erofs".into(), &compression.into()));
+        assert_eq!(
+            (&shown["format"], &shown["compression"]),
+            (&"erofs".into(), &compression.into())
+        );
         let folder = tempfile::tempdir().unwrap();
         unpack(&image, folder.path()).unwrap();
         check(folder.path());
@@ -92,9 +95,8 @@ fn what_goes_in_comes_out() {
 
 #[test]
 fn neither_the_machine_nor_the_way_there_can_be_seen() {
-    let image = |archive: Vec<u8>| {
-        fs::read(published(&Bench::with(EROFS, "a.tar", archive, ALL))).unwrap()
-    };
+    let image =
+        |archive: Vec<u8>| fs::read(published(&Bench::with(EROFS, "a.tar", archive, ALL))).unwrap();
     let files = contents();
     let first = image(tar(&files).gz());
     assert!(first == image(tar(files.iter().rev()).plain()), "the order can be seen");
@@ -134,7 +136,8 @@ fn it_is_published_verified_compared_and_left_alone() {
     differ.prints(&["~ the image: format squashfs → erofs", "~ the image: compression zstd → lz4"]);
     let differ = inspect(&bench, &bare, &[image.to_str().unwrap(), "--json"]).ok().json();
     let paths = differ["entries"].as_array().unwrap().iter().map(|entry| entry["path"].to_string());
-    let others: Vec<_> = paths.filter(|path| !path.contains("extension-release.it-1.2.3")).collect();
+    let others: Vec<_> =
+        paths.filter(|path| !path.contains("extension-release.it-1.2.3")).collect();
     assert_eq!(others, Vec::<String>::new());
 
     let listed = inspect(&bench, &image, &["--json", "--list"]).ok().json();
@@ -197,7 +200,10 @@ fn damage_is_told() {
     told(&changed, "not an EROFS image: its superblock is damaged");
     let mut newer = whole.clone();
     newer[1024 + 81] = 1;
-    told(&newer, "an EROFS image that cannot be looked into here: it needs features that are unknown");
+    told(
+        &newer,
+        "an EROFS image that cannot be looked into here: it needs features that are unknown",
+    );
 }
 
 /// Theirs is looked into as theirs of squashfs is, but for what is newer than what is known here.
@@ -221,7 +227,11 @@ fn an_image_of_theirs_that_would_stop_nodes_is_refused() {
     }
     for (component, code, says) in [
         ("it", 3, "it 1.2 x86-64: it-v1.2-x86-64.raw of their repository cannot be looked into"),
-        ("other", 3, "error: other 1.0 x86-64: it-v1.0-x86-64.raw of their repository would stop nodes: its extension-release is for it, it-1.2.3-x86-64, but nodes link to it as other.raw"),
+        (
+            "other",
+            3,
+            "error: other 1.0 x86-64: it-v1.0-x86-64.raw of their repository would stop nodes: its extension-release is for it, it-1.2.3-x86-64, but nodes link to it as other.raw",
+        ),
     ] {
         repo.component(component, &format!("[source.repository]\nurl = \"{}/k/\"\nmatch = \"it-v{{version}}-{{arch}}.raw\"\nunsigned = true\n[versions]\nnewest = 9\n", web.url()));
         repo.publish(&["sync", component]).code(code).says(&[says]);

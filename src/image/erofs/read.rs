@@ -1,7 +1,7 @@
 //! Reading an image: its superblock, and every path in it.
 //!
 //! Owns what is believed of an image that anybody may have made: nothing. Entries, paths, attributes and
-//! folders are bounded, and what an honest image never has is refused. Contents are read by [`data`](super::data).
+//! folders are bounded, and what an honest image never has is refused. Contents are read by `data`.
 //!
 //! All is known here that mkfs.erofs(1) makes on one device: inodes of both forms, contents in blocks, in
 //! chunks, beside their inodes, in pieces of every compressor, with the ends of files in a file of their

@@ -7,9 +7,9 @@ use std::io::{Cursor, Read as _, Seek as _, SeekFrom, Write as _};
 
 use proptest::prelude::*;
 
-use super::super::squashfs::{Compression, Entry, Node, Options, Pool};
 use super::read::Image;
 use super::{Writer, crc32c};
+use crate::image::squashfs::{Compression, Entry, Node, Options, Pool};
 use crate::name::Sha256;
 
 const ALL: [Compression; 5] = [

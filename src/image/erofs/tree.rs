@@ -5,12 +5,12 @@
 
 use std::io::{Read, Seek, Write};
 
-use super::super::squashfs::contents::{Data, RAW, Stored};
-use super::super::squashfs::output::Tails;
-use super::super::squashfs::pipeline::Buffer;
-use super::super::squashfs::tree::{Plan, ROOT};
-use super::super::squashfs::{Entry, GRAIN, Node, SquashfsError};
-use super::{BLOCK, LARGE, PREFIXES, SLOT, layout, row};
+use super::{BLOCK, LARGE, PREFIXES, SLOT, layout, row, word};
+use crate::image::squashfs::contents::{Data, RAW, Stored};
+use crate::image::squashfs::output::Tails;
+use crate::image::squashfs::pipeline::Buffer;
+use crate::image::squashfs::tree::{Plan, ROOT};
+use crate::image::squashfs::{Entry, GRAIN, Node, SquashfsError};
 
 /// The bytes of an inode, short and long, of a row, of what comes before rows, and of an entry of a
 /// folder without its name.
@@ -427,21 +427,17 @@ fn attributes(entry: &Entry) -> Result<Vec<u8>, SquashfsError> {
             .find_map(|(prefix, number)| Some((name.strip_prefix(prefix)?, *number)))
             .ok_or_else(|| refused("is not in user, trusted or security"))?;
         if short.is_empty() || short.contains('\0') || name.len() > NAME {
-            return Err(refused("has a name that is none"));
+            return Err(refused("is not a name"));
         }
-        let length = u16::try_from(value.len()).map_err(|_| refused("is too long"))?;
+        let length = u16::try_from(value.len()).map_err(|_| refused("has more than 64 KiB"))?;
         out.extend([u8::try_from(short.len()).expect("it was checked"), number]);
         out.extend(length.to_le_bytes());
         out.extend(short.as_bytes());
         out.extend(value);
         out.resize(out.len().next_multiple_of(ATTRIBUTE), 0);
         if out.len() > MOST_ATTRIBUTES {
-            return Err(refused("is one too many"));
+            return Err(refused("is one too many: together they have more than 128 KiB"));
         }
     }
     Ok(out)
-}
-
-fn word(number: u64) -> Result<u32, SquashfsError> {
-    u32::try_from(number).map_err(|_| SquashfsError::TooLarge("more than 16 TiB"))
 }

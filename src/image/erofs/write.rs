@@ -7,14 +7,14 @@ use std::io::{self, Read, Seek, Write};
 
 use sha2::{Digest as _, Sha256};
 
-use super::super::squashfs::contents::Contents;
-use super::super::squashfs::output::Output;
-use super::super::squashfs::tree::Plan;
-use super::super::squashfs::{
+use super::tree::Layout;
+use super::{BLOCK, MAGIC, SUPERBLOCK, compressor, crc32c, feature, word};
+use crate::image::squashfs::contents::Contents;
+use crate::image::squashfs::output::Output;
+use crate::image::squashfs::tree::Plan;
+use crate::image::squashfs::{
     Compression, ContentId, Entry, GRAIN, Node, Options, Pool, Shape, SquashfsError, Written,
 };
-use super::tree::Layout;
-use super::{BLOCK, MAGIC, SUPERBLOCK, compressor, crc32c, feature};
 
 /// How far back lz4 may refer.
 const DISTANCE: u16 = u16::MAX;
@@ -23,7 +23,7 @@ const WINDOW: u8 = 15;
 /// The smallest window of zstd, which levels are told from.
 const SMALLEST: u32 = 10;
 
-/// Writes one image, into an `S`: as [`super::super::squashfs::Writer`] does it.
+/// Writes one image, into an `S`: as [`crate::image::squashfs::Writer`] does it.
 ///
 /// Dropping it leaves behind what is no image.
 pub(in crate::image) struct Writer<S: Read + Write + Seek> {
@@ -85,8 +85,8 @@ impl<S: Read + Write + Seek> Writer<S> {
         let counted = Counted {
             inodes: plan.inodes as u64,
             root: layout.root()?,
-            start: block(start)?,
-            blocks: block(size / BLOCK)?,
+            start: word(start)?,
+            blocks: word(size / BLOCK)?,
         };
         let block = Self::superblock(&options, &counted, time, &name.finalize());
         out.seek(0)?;
@@ -141,10 +141,6 @@ struct Counted {
     /// The block in which inodes begin.
     start: u32,
     blocks: u32,
-}
-
-fn block(number: u64) -> Result<u32, SquashfsError> {
-    u32::try_from(number).map_err(|_| SquashfsError::TooLarge("more than 16 TiB"))
 }
 
 /// The compressor's number, and what readers must know of it.

@@ -58,9 +58,7 @@ pub(super) fn open_guarded(
         (
             InspectError::Format { path, .. } | InspectError::Unsupported { path, .. },
             [problem, ..],
-        ) => {
-            InspectError::Changed { path, problem: problem.clone() }
-        }
+        ) => InspectError::Changed { path, problem: problem.clone() },
         (error, _) => error,
     })?;
     let findings = problems.into_iter().map(|problem| Finding::of_image(Lint::Verity, problem));
