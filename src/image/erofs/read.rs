@@ -445,34 +445,26 @@ impl Image {
 
     /// The long beginnings of names, which are at this place of the image or of the file with the ends
     /// of others.
-    fn long_prefixes(&self, count: u8, at: u64) -> io::Result<Vec<Vec<u8>>> {
+    fn long_prefixes(&self, count: u8, mut at: u64) -> io::Result<Vec<Vec<u8>>> {
         let mut content = match self.packed {
-            Some(packed) => {
-                let mut content = self.content(&self.inode(packed)?)?;
-                content.seek(at)?;
-                Some(content)
-            }
+            Some(packed) => Some(self.content(&self.inode(packed)?)?),
             None => None,
         };
-        let mut at = at;
-        let mut read = |into: &mut [u8]| {
-            if let Some(content) = &mut content {
-                return content.read_exact(into).map_err(|_| broken(BROKEN_ATTRIBUTE));
+        let mut read = |at: u64, into: &mut [u8]| match &mut content {
+            Some(content) => {
+                content.seek(at)?;
+                content.read_exact(into).map_err(|_| broken(BROKEN_ATTRIBUTE))
             }
-            self.read(at, into)?;
-            at += into.len() as u64;
-            Ok(())
+            None => self.read(at, into),
         };
         let mut prefixes = Vec::new();
         for _ in 0..count {
             let mut length = [0; 2];
-            read(&mut length)?;
-            let length = usize::from(u16::from_le_bytes(length));
-            let mut bytes = vec![0; (2 + length).next_multiple_of(4) - 2];
-            read(&mut bytes)?;
-            let [kind, rest @ ..] = bytes.get(..length).unwrap_or_default() else {
-                return Err(broken(BROKEN_ATTRIBUTE));
-            };
+            read(at, &mut length)?;
+            let mut bytes = vec![0; u16::from_le_bytes(length).into()];
+            read(at + 2, &mut bytes)?;
+            at = (at + 2 + bytes.len() as u64).next_multiple_of(4);
+            let [kind, rest @ ..] = &bytes[..] else { return Err(broken(BROKEN_ATTRIBUTE)) };
             prefixes.push([beginning(*kind), rest].concat());
         }
         Ok(prefixes)

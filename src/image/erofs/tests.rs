@@ -293,5 +293,5 @@ fn what_others_write_is_read() {
         ]);
         assert!(found == expected, "{}", path.display());
     }
-    assert_eq!(count, 7);
+    assert_eq!(count, 8);
 }
