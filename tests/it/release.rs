@@ -1,0 +1,134 @@
+//! `publish` as an extension image: the component that a release is made with takes what is in a release's
+//! archive, and so does the one that the page shows for a repository of one's own.
+
+use std::fs;
+use std::path::Path;
+
+use toml::Table;
+
+use crate::catalog::program;
+use crate::github::{GitHub, Release};
+use crate::pack::Tar;
+use crate::repo::Repo;
+use crate::web::sha256;
+
+fn read(path: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+}
+
+/// What `.github/release package` packs, with a program of a few bytes.
+fn archive(repo: &Repo, machine: u8) -> Vec<u8> {
+    repo.publish(&["man", "man"]).ok();
+    let mut tar = Tar::new().file("publish", 0o755, program("publish", machine));
+    for entry in fs::read_dir(repo.path("man")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        tar = tar.file(&format!("man/{name}.gz"), 0o644, name);
+    }
+    for (shell, name) in [("bash", "publish.bash"), ("zsh", "_publish"), ("fish", "publish.fish")] {
+        let script = repo.publish(&["completions", shell]).ok().stdout;
+        tar = tar.file(&format!("completions/{name}"), 0o644, script);
+    }
+    for unit in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/systemd")).unwrap() {
+        let name = unit.unwrap().file_name().into_string().unwrap();
+        let text = read(&format!("config/systemd/{name}"));
+        tar = tar.file(&format!("systemd/{name}"), 0o644, text);
+    }
+    for text in ["LICENSE-APACHE", "LICENSE-MIT", "THIRD-PARTY", "docs/hosting.md"] {
+        tar = tar.file(text, 0o644, text);
+    }
+    tar.gz()
+}
+
+/// Images for both architectures, with units that are there and not enabled, and nothing to complain of.
+fn check(repo: &Repo, folder: &str) {
+    let ran = repo.publish(&["sync"]).ok();
+    assert!(!ran.stderr.contains("warning"), "{ran}");
+    let names = ["publish-0.1.0-arm64.raw", "publish-0.1.0-x86-64.raw"];
+    assert_eq!(repo.listed(folder), names);
+    for name in names {
+        let image = repo.image(folder, name);
+        let paths = image.paths();
+        for path in [
+            "usr/bin/publish",
+            "usr/lib/systemd/system/publish.service",
+            "usr/lib/systemd/system/publish.timer",
+            "usr/lib/systemd/system/publish-watch.service",
+            "usr/lib/sysusers.d/publish.conf",
+            "usr/share/bash-completion/completions/publish",
+            "usr/share/man/man1/publish.1.gz",
+            "usr/share/doc/publish/LICENSE-MIT",
+            "usr/share/doc/publish/hosting.md",
+        ] {
+            assert!(paths.contains(&path), "{path} is not in {paths:?}");
+        }
+        assert!(!paths.iter().any(|path| path.contains(".d/10-") || path.contains(".wants")));
+        let release = image.text("usr/lib/extension-release.d/extension-release.publish");
+        assert!(release.contains("EXTENSION_RELOAD_MANAGER=1"), "{release}");
+    }
+}
+
+#[test]
+fn it_publishes_itself() {
+    let repo = Repo::empty();
+    repo.write(
+        "publish.toml",
+        "[repository]\nurl = \"https://github.com/octocat/publish/releases/latest/\"\nstore = \"public\"\narchitectures = [\"x86-64\", \"arm64\"]\n",
+    );
+    repo.component("publish", &read("config/release/publish.toml"));
+    for (arch, machine) in [("x86_64", 62), ("aarch64", 183)] {
+        let path = format!("components/archives/publish-0.1.0-{arch}.tar.gz");
+        repo.write(&path, archive(&repo, machine));
+    }
+    check(&repo, "download");
+    // Where a release's own files are.
+    repo.publish(&["client", "publish"])
+        .ok()
+        .prints(&["\nPath=https://github.com/octocat/publish/releases/latest/download/\n"]);
+}
+
+/// The component on the page, for whoever has a repository.
+fn shown() -> String {
+    let page = read("docs/install.md");
+    let begin = "```toml\n# components/publish.toml\n";
+    let text = page.split_once(begin).expect("the page has a component").1;
+    text.split_once("```").unwrap().0.to_owned()
+}
+
+#[test]
+fn others_publish_it_from_its_releases() {
+    let (mut repo, github) = (Repo::empty(), GitHub::start());
+    repo.env("GITHUB_API_URL", &github.api());
+    repo.write(
+        "publish.toml",
+        format!(
+            "[repository]\nurl = \"https://files.example.com/\"\nstore = \"public\"\narchitectures = [\"x86-64\", \"arm64\"]\n[network]\nrewrite = {{ \"https://github.com/\" = \"{}/\" }}\n",
+            github.web()
+        ),
+    );
+    // Who made it is what a release on this stand-in cannot prove: trust.rs has that.
+    let component: String = shown()
+        .lines()
+        .filter(|line| !line.starts_with("attestation = "))
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    repo.component("publish", &component);
+    let mut sums = String::new();
+    let mut release = Release::new("v0.1.0");
+    for (arch, machine) in [("x86_64", 62), ("aarch64", 183)] {
+        let name = format!("publish-{arch}-unknown-linux-musl.tar.gz");
+        let bytes = archive(&repo, machine);
+        sums += &format!("{}  {name}\n", sha256(&bytes));
+        release = release.asset(&name, bytes);
+    }
+    github.release("OWNER/publish", release.asset("SHA256SUMS", sums));
+    check(&repo, "publish");
+}
+
+#[test]
+fn both_take_the_same_files() {
+    let parts = |text: &str| {
+        let table: Table = text.parse().unwrap();
+        (table["asset"][0]["files"].clone(), table["require"].clone(), table["extension"].clone())
+    };
+    assert_eq!(parts(&shown()), parts(&read("config/release/publish.toml")));
+}
