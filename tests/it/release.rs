@@ -1,15 +1,18 @@
 //! `publish` as an extension image: the component that a release is made with takes what is in a release's
-//! archive, and so does the one that the page shows for a repository of one's own.
+//! archive, and so does the one that the page shows for a repository of one's own. And what is put on GitHub
+//! is there at once.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 
 use toml::Table;
 
 use crate::catalog::program;
 use crate::github::{GitHub, Release};
 use crate::pack::Tar;
-use crate::repo::Repo;
+use crate::repo::{Ran, Repo};
 use crate::web::sha256;
 
 fn read(path: &str) -> String {
@@ -28,7 +31,8 @@ fn archive(repo: &Repo, machine: u8) -> Vec<u8> {
         let script = repo.publish(&["completions", shell]).ok().stdout;
         tar = tar.file(&format!("completions/{name}"), 0o644, script);
     }
-    for unit in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/systemd")).unwrap() {
+    for unit in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/systemd")).unwrap()
+    {
         let name = unit.unwrap().file_name().into_string().unwrap();
         let text = read(&format!("config/systemd/{name}"));
         tar = tar.file(&format!("systemd/{name}"), 0o644, text);
@@ -131,4 +135,65 @@ fn both_take_the_same_files() {
         (table["asset"][0]["files"].clone(), table["require"].clone(), table["extension"].clone())
     };
     assert_eq!(parts(&shown()), parts(&read("config/release/publish.toml")));
+}
+
+/// `gh`, which writes down what is asked of it, and knows of a release what `$STATE` says.
+const GH: &str = r#"#!/bin/sh
+case "$1 $2" in
+"release view")
+    case $STATE in
+    none) echo "release not found" >&2; exit 1 ;;
+    broken) echo "HTTP 502" >&2; exit 1 ;;
+    *) echo "$STATE" ;;
+    esac
+    ;;
+*) echo "$*" >>calls ;;
+esac
+"#;
+
+#[test]
+fn a_release_is_published_at_once_and_once() {
+    let repo = Repo::empty();
+    let calls = repo.path("calls");
+    repo.write("bin/gh", GH.replace(">>calls", &format!(">>{}", calls.display())));
+    fs::set_permissions(repo.path("bin/gh"), fs::Permissions::from_mode(0o755)).unwrap();
+    repo.write("out/a.raw", "a");
+    let sums = format!("{}  a.raw\n", sha256(b"a"));
+    repo.write("out/SHA256SUMS", &sums);
+    let run = |tag: &str, state: &str| {
+        repo.write("calls", "");
+        let mut command =
+            Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join(".github/release"));
+        repo.prepare(&mut command);
+        command
+            .arg("publish")
+            .arg(repo.path("out"))
+            .arg(tag)
+            .env("PATH", format!("{}:/usr/bin:/bin", repo.path("bin").display()))
+            .env("STATE", state);
+        let ran = Ran::of(&mut command);
+        let calls = fs::read_to_string(&calls).unwrap();
+        (ran, calls.replace(repo.path("").to_str().unwrap(), ""))
+    };
+    let created = "release create v1.0.0 --draft --verify-tag --title publish 1.0.0 --generate-notes out/SHA256SUMS out/a.raw\nrelease edit v1.0.0 --draft=false\n";
+    let (ran, calls) = run("v1.0.0", "none");
+    ran.ok();
+    assert_eq!(calls, created);
+    // What a run left that was cut off.
+    let (ran, calls) = run("v1.0.0", "true");
+    ran.ok();
+    assert_eq!(calls, format!("release delete v1.0.0 --yes\n{created}"));
+    for (state, said) in [("false", "is published: make a new version"), ("broken", "HTTP 502")] {
+        let (ran, calls) = run("v1.0.0", state);
+        ran.code(1).says(&["error: ", said]);
+        assert_eq!(calls, "");
+    }
+    let (ran, calls) = run("v1.0.0-rc1", "none");
+    ran.ok();
+    assert!(calls.contains(" --prerelease "), "{calls}");
+    // Cut off on its way from the job that made it.
+    repo.write("out/a.raw", "");
+    let (ran, calls) = run("v1.0.0", "none");
+    ran.code(1).says(&["is not what was made"]);
+    assert_eq!(calls, "");
 }
