@@ -2,6 +2,7 @@
 //! archive, and so does the one that the page shows for a repository of one's own. And what is put on GitHub
 //! is there at once.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -121,7 +122,7 @@ fn others_publish_it_from_its_releases() {
     for (arch, machine) in [("x86_64", 62), ("aarch64", 183)] {
         let name = format!("publish-{arch}-unknown-linux-musl.tar.gz");
         let bytes = archive(&repo, machine);
-        sums += &format!("{}  {name}\n", sha256(&bytes));
+        writeln!(sums, "{}  {name}", sha256(&bytes)).unwrap();
         release = release.asset(&name, bytes);
     }
     github.release("OWNER/publish", release.asset("SHA256SUMS", sums));
