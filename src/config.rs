@@ -13,7 +13,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use url::Url;
 
-use crate::name::{Arch, ComponentName};
+use crate::name::{Arch, ComponentName, Folder};
+use crate::page::{CATALOG, FEED, INDEX};
+use crate::sign::KEYRING;
 
 pub mod asset;
 pub mod asset_name;
@@ -130,9 +132,10 @@ pub struct Repository {
     /// Whether what nodes need to follow a component is written beside it.
     #[serde(default = "yes")]
     pub client_files: bool,
-    /// Whether people get a page, and what it is called.
+    /// Whether people get a page, and what it is called. They do unless this says no; in
+    /// releases on GitHub, only where this asks for it.
     #[serde(default)]
-    #[schemars(with = "schema::Either<bool, page::Table>", extend("default" = true))]
+    #[schemars(with = "schema::Either<bool, page::Table>")]
     pub page: Page,
 }
 
@@ -395,16 +398,38 @@ fn check_folders(components: &[Arc<Component>]) -> Result<(), ConfigError> {
                 "give each component a `path` of its own: clients tell images apart by folder",
             ));
         }
+        if let Some(path) = place_of_a_file(&component.folder) {
+            return Err(ConfigError::new(
+                &component.file,
+                format!("the folder `{}` is where a file may be, `{path}`", component.folder),
+            )
+            .with_hint("give the component another `path`"));
+        }
     }
     Ok(())
 }
 
+/// Endings of what is published, beside the images of a component or above all of them.
+const ENDINGS: [&str; 9] = ["raw", "transfer", "sh", "bu", "ign", "html", "json", "xml", "gpg"];
+
+/// A path above a folder, or its own, that a page, the keyring or another component's file could have.
+fn place_of_a_file(folder: &Folder) -> Option<&str> {
+    let at_the_root = [INDEX, CATALOG, FEED, KEYRING];
+    let mut ends =
+        folder.as_str().match_indices('/').map(|(at, _)| at).chain([folder.as_str().len()]);
+    ends.find_map(|end| {
+        let path = &folder.as_str()[..end];
+        let is_taken = match path.rsplit_once('/') {
+            None => at_the_root.contains(&path),
+            Some((_, name)) => name.rsplit_once('.').is_some_and(|(_, end)| ENDINGS.contains(&end)),
+        };
+        is_taken.then_some(path)
+    })
+}
+
 /// A web server gives out all that is in the store: the configuration must not be.
 fn check_store(config: &Config, components: &Path) -> Result<(), ConfigError> {
-    let absolute = |path: &Path| fs::canonicalize(path).or_else(|_| std::path::absolute(path));
     let store = config.store();
-    let Some(directory) = store.directory() else { return Ok(()) };
-    let Ok(inside) = absolute(directory) else { return Ok(()) };
     let signing = config.document.signing.iter();
     let signing = signing.flat_map(|s| [Some(&s.key), s.passphrase.as_ref()]).flatten();
     let signing = signing.map(|at| ("signing", at));
@@ -412,7 +437,7 @@ fn check_store(config: &Config, components: &Path) -> Result<(), ConfigError> {
     let hooks = config.document.notify.iter().map(|hook| ("notify", &hook.url));
     for (section, at) in signing.chain(network).chain(hooks) {
         if let SecretAt::File(file) = at
-            && absolute(&config.folder().join(file)).is_ok_and(|file| file.starts_with(&inside))
+            && config.serves(&config.folder().join(file))
         {
             let message = format!(
                 "[{section}] the secret {} would be in the store, where everybody may read it",
@@ -423,7 +448,7 @@ fn check_store(config: &Config, components: &Path) -> Result<(), ConfigError> {
         }
     }
     for path in [config.file.as_path(), components] {
-        if absolute(path).is_ok_and(|path| path.starts_with(&inside)) {
+        if config.serves(path) {
             let message = format!("the store {store} would hold the configuration itself");
             return Err(ConfigError::new(&config.file, message)
                 .with_hint("let [repository] store name a folder of its own"));
@@ -485,6 +510,15 @@ impl Config {
     #[must_use]
     pub fn folder(&self) -> &Path {
         self.file.parent().unwrap_or(Path::new(""))
+    }
+
+    /// Whether a path is in the store, if that is a directory: a web server gives out all that is there.
+    #[must_use]
+    pub fn serves(&self, path: &Path) -> bool {
+        let absolute = |path: &Path| fs::canonicalize(path).or_else(|_| std::path::absolute(path));
+        let store = self.store();
+        let inside = store.directory().and_then(|directory| absolute(directory).ok());
+        inside.is_some_and(|inside| absolute(path).is_ok_and(|path| path.starts_with(inside)))
     }
 
     /// Where the repository is; a directory is relative to the current folder.

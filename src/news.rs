@@ -150,10 +150,7 @@ const BEGINNING: usize = 16;
 /// ours does is not written over: a wrong path would take a configuration or a device with it.
 fn report_to(config: &Config, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let refused = |why: &str| Err(io::Error::other(why.to_owned()));
-    if let Some(store) = config.store().directory()
-        && let (Some(folder), Ok(store)) = (path.parent(), store.canonicalize())
-        && folder.canonicalize().is_ok_and(|folder| folder.starts_with(&store))
-    {
+    if path.parent().is_some_and(|folder| config.serves(folder)) {
         return refused("it is in the store; [report] takes another place");
     }
     match std::fs::metadata(path) {

@@ -18,7 +18,6 @@ use thiserror::Error;
 
 use crate::config::Component;
 use crate::image::Image;
-use crate::image::contents::Contents;
 use crate::image::inspect::InspectError;
 use crate::name::{Arch, ComponentName, FileName, Sha256};
 use crate::plan::Build;
@@ -169,6 +168,9 @@ impl StagedError {
             Self::Closed { .. } => {
                 "if it is right and only too large for that, let `publish sync --only NAME` build it"
             }
+            Self::Unreadable { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                "copy the whole folder that `publish build --staged` wrote to: images/ belongs to records/"
+            }
             Self::Untrue { .. } | Self::Unreadable { .. } => {
                 "do not publish it before you know who changed it on the way; the next run orders it again"
             }
@@ -295,8 +297,8 @@ fn take_from(
         Left::Failed { error, absent: None } => return Err(StagedError::Failed(error)),
     };
     check_record(build, &record)?;
-    // Only people read what is in it, which is the builder's word; when it is published, nobody knows yet.
-    record.contents = record.contents.filter(Contents::is_short);
+    // What is in it will be seen; when it is published, nobody knows yet.
+    record.contents = None;
     record.published = None;
     let image = copy(root, component, build, &record, into)?;
     Ok((image, record))
@@ -407,8 +409,7 @@ fn copy(
     if sha256 != record.sha256 {
         return Err(untrue("SHA-256", sha256.to_string(), record.sha256.to_string()));
     }
-    let contents = record.contents.clone();
-    Ok(Image { name: name.clone(), path, sha256, size, findings: Vec::new(), contents })
+    Ok(Image { name: name.clone(), path, sha256, size, findings: Vec::new(), contents: None })
 }
 
 /// Writes down what is read.

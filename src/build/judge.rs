@@ -4,6 +4,7 @@ use super::BuildError;
 use crate::config::Component;
 use crate::config::verity::Verity;
 use crate::image::Image;
+use crate::image::contents::Contents;
 use crate::image::inspect::{self, Inspection};
 use crate::lint::{self, Finding, Level, Lint};
 use crate::stage::StagedError;
@@ -24,14 +25,16 @@ pub(super) fn judge(component: &Component, image: &Image) -> Result<Vec<Finding>
     settle(component, looked)
 }
 
-/// The same of an image that somebody else made: one that cannot be looked into is refused.
+/// The same of an image that somebody else made and says to be of this date, and what is in it: one that
+/// cannot be looked into is refused.
 ///
 /// # Errors
 /// Nobody should have it.
 pub(super) fn judge_staged(
     component: &Component,
     image: &Image,
-) -> Result<Vec<Finding>, BuildError> {
+    time: u64,
+) -> Result<(Vec<Finding>, Option<Contents>), BuildError> {
     let certificate = component.image.verity.as_ref().and_then(Verity::certificate);
     let name = component.name.as_str();
     let looked = inspect::inspect_closely(&image.path, Some(name), certificate);
@@ -39,7 +42,18 @@ pub(super) fn judge_staged(
         let image = image.name.clone();
         BuildError::Staged(StagedError::Closed { image, source: Box::new(source) })
     };
-    settle(component, looked.map_err(closed)?)
+    let looked = looked.map_err(closed)?;
+    // What is later than images can be dated is dated as late as they can.
+    if looked.time != u32::try_from(time).unwrap_or(u32::MAX) {
+        return Err(BuildError::Staged(StagedError::Untrue {
+            image: image.name.clone(),
+            what: "the date",
+            is: looked.time.to_string(),
+            said: time.to_string(),
+        }));
+    }
+    let contents = Contents::read(&looked.entries);
+    Ok((settle(component, looked)?, contents))
 }
 
 fn settle(component: &Component, looked: Inspection) -> Result<Vec<Finding>, BuildError> {

@@ -48,11 +48,12 @@ impl Bench<'_> {
         let (stage, component) = (stage.clone(), self.component.clone());
         let (wanted, folder) = (build.clone(), self.folder.path().to_owned());
         let taken = tokio::task::spawn_blocking(move || {
-            let (mut image, record) = stage.take(&component.name, &wanted, &folder)?;
-            image.findings = match component.image.format {
-                Format::Squashfs { .. } => judge_staged(&component, &image)?,
-                Format::None | Format::Mirrored => judge_whole(&component, &image)?,
+            let (mut image, mut record) = stage.take(&component.name, &wanted, &folder)?;
+            (image.findings, image.contents) = match component.image.format {
+                Format::Squashfs { .. } => judge_staged(&component, &image, record.time)?,
+                Format::None | Format::Mirrored => (judge_whole(&component, &image)?, None),
             };
+            record.contents.clone_from(&image.contents);
             Ok::<_, BuildError>((image, record))
         });
         let (image, record) =

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::staged::unserved;
 use super::{Context, Ended, actions, write};
 use crate::report::{count, runner, say};
 use crate::stage::{self, Matrix, Order, order};
@@ -12,6 +13,9 @@ use crate::sync;
 /// nobody's build.
 pub(super) async fn run(context: &Context, staged: Option<&Path>) -> anyhow::Result<Ended> {
     let config = context.load()?;
+    if let Some(folder) = staged {
+        unserved(&config, folder)?;
+    }
     let shop = sync::workshop(&config, &context.progress)?;
     let store = Store::configured(&config, Access::Read)?;
     let surveys = sync::survey_all(&config, &shop, &store, None).await;

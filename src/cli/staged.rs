@@ -56,8 +56,9 @@ pub(super) async fn run(context: &Context, args: &Args, locked: bool) -> anyhow:
     let Some(folder) = &args.staged else {
         return Err(Usage("no component is named".to_owned()).into());
     };
-    let orders = orders(args, folder)?;
     let mut config = context.load()?;
+    unserved(&config, folder)?;
+    let orders = orders(args, folder)?;
     config.document.trust.locked |= locked;
     let shop = sync::workshop(&config, &context.progress)?;
     let mut by_component: BTreeMap<&ComponentName, Vec<&Order>> = BTreeMap::new();
@@ -83,6 +84,18 @@ pub(super) async fn run(context: &Context, args: &Args, locked: bool) -> anyhow:
         print(&out)?;
     }
     Ok(ended)
+}
+
+/// What is staged is not published yet, and may never be.
+pub(super) fn unserved(config: &Config, folder: &Path) -> anyhow::Result<()> {
+    if config.serves(folder) {
+        let message = format!(
+            "--staged {} is in the store, where everybody may read it\nhint: take a folder beside it",
+            folder.display()
+        );
+        return Err(Usage(message).into());
+    }
+    Ok(())
 }
 
 /// What is ordered, by an argument, the environment, or the folder.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::staged::unserved;
 use super::{Context, Ended, actions, document, print, print_json, program};
 use crate::config::Config;
 use crate::fetch::Quota;
@@ -118,6 +119,9 @@ pub(super) async fn run(
     let mut config = context.load()?;
     config.document.trust.locked |= locked;
     config.adopt = adopt;
+    if let Some(folder) = staged {
+        unserved(&config, folder)?;
+    }
     let run = if dry_run { Run::Dry } else { Run::Real };
     let stage = staged.map(Stage::open).transpose()?.map(Arc::new);
     let started = Instant::now();

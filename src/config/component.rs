@@ -21,7 +21,7 @@ use super::files::{FileRule, Files};
 use super::image::{Format, ImageRule};
 use super::lint::{LintRules, Require};
 use super::mirror::RepositoryRule;
-use super::source::{NO_SOURCE, SourceRule};
+use super::source::{HttpUrl, NO_SOURCE, SourceRule};
 use super::versions::Versions;
 use super::xattrs::XattrRules;
 use crate::manifest::BEST_BEFORE;
@@ -81,8 +81,7 @@ pub(super) struct Raw {
     /// A line for people.
     description: Option<String>,
     /// Where people read more.
-    #[schemars(with = "Option<String>", extend("format" = "uri"))]
-    homepage: Option<Url>,
+    homepage: Option<HttpUrl>,
     /// The folder in the repository; the component's name, if left out.
     path: Option<Folder>,
     /// What it follows.
@@ -218,7 +217,7 @@ pub fn parse(name: ComponentName, file: &Path, text: &str) -> Result<Component, 
         name,
         file: file.to_owned(),
         description: raw.description,
-        homepage: raw.homepage,
+        homepage: raw.homepage.map(|HttpUrl(url)| url),
         source,
         versions: raw.versions,
         arch: raw.arch,

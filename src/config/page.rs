@@ -9,18 +9,22 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 
+use super::StoreUrl;
+
 /// The page that people see.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Page {
-    /// Whether there is one.
-    pub wanted: bool,
+    /// Whether there is one; left out, the kind of store decides.
+    pub wanted: Option<bool>,
     /// What it is called, in place of the repository's host.
     pub title: Option<String>,
 }
 
-impl Default for Page {
-    fn default() -> Self {
-        Self { wanted: true, title: None }
+impl Page {
+    /// Whether there is one in this store. What lies in a release is downloaded, and nobody looks at it there.
+    #[must_use]
+    pub fn is_wanted(&self, store: &StoreUrl) -> bool {
+        self.wanted.unwrap_or(!matches!(store, StoreUrl::Release(_)))
     }
 }
 
@@ -49,18 +53,20 @@ impl<'de> Visitor<'de> for Either {
     }
 
     fn visit_bool<E>(self, wanted: bool) -> Result<Page, E> {
-        Ok(Page { wanted, title: None })
+        Ok(Page { wanted: Some(wanted), title: None })
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Page, A::Error> {
         let Table { title } = Table::deserialize(MapAccessDeserializer::new(map))?;
-        Ok(Page { wanted: true, title })
+        Ok(Page { wanted: Some(true), title })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+
+    use super::StoreUrl;
 
     fn read(page: &str) -> Result<super::Page, String> {
         let text = format!("[repository]\n{page}\n");
@@ -70,11 +76,21 @@ mod tests {
 
     #[test]
     fn there_is_one_unless_somebody_says_no() {
-        assert!(read("").unwrap().wanted);
-        assert!(read("page = true").unwrap().wanted);
-        assert!(!read("page = false").unwrap().wanted);
+        let wanted = |page: &str, store: &str| {
+            let store = StoreUrl::try_from(store.to_owned()).unwrap();
+            read(page).unwrap().is_wanted(&store)
+        };
+        for (page, in_a_folder, in_releases) in [
+            ("", true, false),
+            ("page = true", true, true),
+            ("page = false", false, false),
+            ("page = { title = \"Ours\" }", true, true),
+        ] {
+            assert_eq!(wanted(page, "public"), in_a_folder, "{page}");
+            assert_eq!(wanted(page, "github-release://o/r/{component}"), in_releases, "{page}");
+        }
         let titled = read("page = { title = \"Ours\" }").unwrap();
-        assert_eq!((titled.wanted, titled.title.as_deref()), (true, Some("Ours")));
+        assert_eq!(titled.title.as_deref(), Some("Ours"));
     }
 
     #[test]

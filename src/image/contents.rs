@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::image::inspect::Listed;
 use crate::recipe::tree::{Node, Tree};
 
 /// The most paths that are kept of one image.
@@ -35,8 +36,17 @@ impl Contents {
     #[must_use]
     pub fn of(tree: &Tree) -> Option<Self> {
         let files = tree.iter().filter(|(_, node)| !matches!(node, Node::Folder));
-        let paths: BTreeMap<String, u64> =
-            files.map(|(path, node)| (path.clone(), node.size())).collect();
+        Self::of_files(files.map(|(path, node)| (path.clone(), node.size())).collect())
+    }
+
+    /// The same of an image that was read.
+    #[must_use]
+    pub fn read(entries: &[Listed]) -> Option<Self> {
+        let files = entries.iter().filter(|entry| entry.kind != 'd');
+        Self::of_files(files.map(|entry| (entry.path.clone(), entry.size)).collect())
+    }
+
+    fn of_files(paths: BTreeMap<String, u64>) -> Option<Self> {
         let (files, bytes) = (paths.len(), paths.values().sum());
         let whole = Self { files, bytes, paths, depth: None };
         if whole.is_short() {
@@ -48,8 +58,7 @@ impl Contents {
     }
 
     /// Whether it is short enough to be kept.
-    #[must_use]
-    pub fn is_short(&self) -> bool {
+    fn is_short(&self) -> bool {
         let length: usize = self.paths.keys().map(String::len).sum();
         self.paths.len() <= MOST && length <= LONGEST
     }

@@ -14,7 +14,6 @@ use thiserror::Error;
 
 use super::MANIFEST;
 use crate::config::Component;
-use crate::config::verity::Certificate;
 use crate::fetch::{Client, FetchError};
 use crate::name::{Arch, Sha256};
 use crate::report::{Progress, Step};
@@ -60,13 +59,6 @@ pub struct Expected {
     pub made: bool,
     /// The component itself: its transfers are tried.
     pub component: Box<Component>,
-}
-
-impl Expected {
-    /// What its images are signed for, if they are.
-    fn certificate(&self) -> Option<&Certificate> {
-        self.component.image.verity.as_ref()?.certificate()
-    }
 }
 
 /// Whose signatures count.
@@ -220,19 +212,20 @@ async fn check_files(
     verified.files = files.len();
     let known_as = target.expected.as_ref().map(|expected| expected.name.as_str());
     let made = target.expected.as_ref().is_none_or(|expected| expected.made);
-    let certificate = target.expected.as_ref().and_then(Expected::certificate);
+    let verity =
+        target.expected.as_ref().and_then(|expected| expected.component.image.verity.as_ref());
     let scratch = scratch.path();
     let checks = futures::stream::iter(files).map(async |(name, sha256)| {
         let task = look.progress.begin(Step::Verify, &origin::path_of(&target.folder, &name));
         let folder = &target.folder;
-        let listed = file::Listed { folder, name: &name, sha256, known_as, made, certificate };
+        let listed = file::Listed { folder, name: &name, sha256, known_as, made, verity };
         let (record, unreadable) = match file::record(origin, &listed).await {
             Ok(record) => (record, None),
             Err(problem) => (None, Some(problem)),
         };
         let result = if look.quick {
             let glance = file::glance(origin, &listed, record.as_ref(), look.client).await;
-            glance.map(|size| (size, Vec::new()))
+            glance.map(|size| file::Checked { size, ..file::Checked::default() })
         } else {
             file::check(origin, &listed, look.client, scratch).await
         };
@@ -245,10 +238,13 @@ async fn check_files(
             verified.problem(&name, problem);
         }
         match result {
-            Ok((size, problems)) => {
+            Ok(file::Checked { size, problems, warnings }) => {
                 verified.bytes += size;
                 for problem in problems {
                     verified.problem(&name, problem);
+                }
+                for warning in warnings {
+                    verified.warning(&name, warning);
                 }
             }
             Err(problem) => verified.problem(&name, problem),

@@ -133,7 +133,8 @@ impl<'c> People<'c> {
     }
 
     fn is_wanted(&self) -> bool {
-        self.config.document.repository.page.wanted
+        let repository = &self.config.document.repository;
+        repository.page.is_wanted(&repository.store)
     }
 
     /// What is due, by what was read of each component. Reads the record alone, and how long pages are.

@@ -426,6 +426,31 @@ fn two_components_in_one_folder() {
 }
 
 #[test]
+fn a_folder_where_a_file_may_be() {
+    for (path, taken) in [
+        ("index.html", "index.html"),
+        ("feed.xml/x", "feed.xml"),
+        ("tools/x.html", "tools/x.html"),
+        ("tools/x-1.0-x86-64.raw/x", "tools/x-1.0-x86-64.raw"),
+    ] {
+        let said = component(&format!("path = \"{path}\"\n{SOURCE}"));
+        let text = format!(
+            "the folder `{path}` is where a file may be, `{taken}`\n  hint: give the component another `path`"
+        );
+        assert!(said.contains(&text), "{path}: {said}");
+    }
+}
+
+#[test]
+fn a_homepage_that_no_browser_should_open() {
+    let said = component(&format!("homepage = \"javascript:alert(1)\"\n{SOURCE}"));
+    assert!(
+        said.contains("components/x.toml:1:") && said.contains("is not an http or https URL"),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_folder_outside_the_repository() {
     for path in ["../x", "/x", ".publish", "a/../../x", "a//b", ""] {
         let said = component(&format!("path = \"{path}\"\n{SOURCE}"));

@@ -169,6 +169,13 @@ fn statement(repo: &Repo, name: &str, image: &str) -> (String, Value) {
     (path, value)
 }
 
+/// Says something else of how the image was made.
+fn change(repo: &Repo, name: &str, image: &str, change: impl Fn(&mut Value)) {
+    let (path, mut said) = statement(repo, name, image);
+    change(&mut said["left"]["image"]);
+    repo.write(&path, said.to_string());
+}
+
 /// A sync that refuses one version of `a`, saying this, and publishes `b` all the same.
 #[track_caller]
 fn refuses(repo: &Repo, texts: &[&str]) {
@@ -389,6 +396,23 @@ fn same_as_plain_after(repo: &Repo) {
 }
 
 #[test]
+fn a_folder_in_the_store_is_refused() {
+    let repo = scene();
+    tool(&repo, "a", &["1.0"]);
+    repo.sync().ok();
+    for (folder, command) in [
+        ("public/staged", &["plan", "--matrix", "--staged"][..]),
+        ("public/a", &["build", "--index", "0", "--staged"]),
+        ("public/../public/a", &["build", "--index", "0", "--staged"]),
+        ("public/staged", &["sync", "--staged"]),
+    ] {
+        let told = format!("error: --staged {folder} is in the store, where everybody may read it");
+        let ran = repo.publish(&[command, &[folder]].concat()).code(2);
+        ran.says(&[&told, "hint: take a folder beside it"]);
+    }
+}
+
+#[test]
 fn nothing_was_to_be_built() {
     let repo = scene();
     tool(&repo, "a", &["1.0"]);
@@ -446,7 +470,14 @@ fn an_image_that_was_changed_on_the_way_is_refused() {
 
     let repo = staged();
     fs::remove_file(repo.path(&image)).unwrap();
-    refuses(&repo, &["cannot take staged/images/a/a-1.0-x86-64.raw", "No such file"]);
+    refuses(
+        &repo,
+        &[
+            "cannot take staged/images/a/a-1.0-x86-64.raw",
+            "No such file",
+            "hint: copy the whole folder that `publish build --staged` wrote to",
+        ],
+    );
 
     // The record lies, too: then it is no image that a node would take.
     let repo = staged();
@@ -457,6 +488,25 @@ fn an_image_that_was_changed_on_the_way_is_refused() {
     said["left"]["image"]["size"] = bytes.len().into();
     repo.write(&path, said.to_string());
     refuses(&repo, &["the staged a-1.0-x86-64.raw cannot be looked into"]);
+}
+
+#[test]
+fn what_is_said_of_an_image_and_can_be_seen_in_it_is_seen() {
+    let repo = staged();
+    change(&repo, "a", X86, |record| record["time"] = (1_u64 << 62).into());
+    refuses(&repo, &["it has the date 0, and its record says 4611686018427387904"]);
+
+    let repo = staged();
+    let honest = [X86, ARM].map(|image| statement(&repo, "a", image).1["left"]["image"].clone());
+    change(&repo, "a", X86, |record| record["contents"]["paths"] = json!({"usr/bin/other": 1}));
+    change(&repo, "a", ARM, |record| record["contents"] = Value::Null);
+    publish(&repo).ok();
+    for (image, honest) in [X86, ARM].iter().zip(honest) {
+        let path = repo.path(&format!("public/.publish/images/a/{image}.json"));
+        let published: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+        assert!(honest["contents"]["paths"]["usr/bin/a"].is_u64(), "{honest}");
+        assert_eq!(published["contents"], honest["contents"]);
+    }
 }
 
 #[test]

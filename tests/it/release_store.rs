@@ -94,8 +94,8 @@ fn a_repository_in_releases() {
     let asked = github.requests().len();
     assert_eq!(
         asked,
-        8,
-        "releases, 3 listings, manifest, files for nodes, record, pages: {:#?}",
+        6,
+        "releases, 2 listings, manifest, files for nodes, record: {:#?}",
         github.requests()
     );
 
@@ -156,13 +156,33 @@ fn versions_go_and_come_back() {
 }
 
 #[test]
+fn a_page_is_there_for_who_asks() {
+    let scene = Scene::new("page = true\n");
+    let Scene { github, repo } = &scene;
+    scene.sync().ok();
+    let mut root = github.assets("o/r", "repository");
+    root.sort();
+    assert_eq!(root, ["catalog.json", "feed.xml", "index.html"]);
+    assert!(github.assets("o/r", "x").contains(&"x.html".to_owned()));
+    scene.sync().ok().prints(&["nothing to do"]);
+    repo.publish(&["verify"]).ok();
+
+    let config = fs::read_to_string(repo.path("publish.toml")).unwrap();
+    repo.write("publish.toml", config.replace("page = true\n", ""));
+    scene.sync().ok();
+    assert_eq!(github.assets("o/r", "repository"), Vec::<String>::new());
+    assert!(!github.assets("o/r", "x").contains(&"x.html".to_owned()));
+    assert_eq!(scene.served("x").unwrap(), [file("1.0")]);
+}
+
+#[test]
 fn signed_and_with_a_keyring() {
     let scene = Scene::new("[signing]\nkey = { file = \"signing.key\" }\n");
     let Scene { github, repo } = &scene;
     repo.publish(&["key", "generate", "--output", "signing.key"]).ok();
     scene.sync().ok();
     let root = github.assets("o/r", "repository");
-    assert_eq!(root, ["catalog.json", "feed.xml", "import-pubring.gpg", "index.html"]);
+    assert_eq!(root, ["import-pubring.gpg"]);
     let files = github.assets("o/r", "x");
     assert!(files.contains(&"SHA256SUMS.gpg".to_owned()), "{files:?}");
     repo.publish(&["verify"]).ok().prints(&["signed by"]);

@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -12,7 +13,7 @@ use publish::image::inspect;
 
 use crate::pack::{Tar, noise};
 use crate::recipe::Bench;
-use crate::repo::Ran;
+use crate::repo::{Ran, Running, until};
 
 const ALL: &str = "[asset.files]\n\"usr/share/it/\" = \".\"\n";
 const TREE: &str = "[image]\nverity = true\n";
@@ -273,6 +274,51 @@ fn a_program_may_sign_instead_of_us() {
     sign(&format!("[ \"$1\" = 'an argument' ] && [ \"$(cat)\" = {root} ] && cat signature"));
     let image = published(&bench);
     assert!(fs::read(image).unwrap() == fs::read(first).unwrap(), "it is another image");
+}
+
+/// Neither a signal that we answer nor one that nobody can leaves it alone with the key.
+#[test]
+fn a_program_that_signs_ends_when_we_do() {
+    use rustix::process::{Pid, Signal, test_kill_process};
+
+    for signal in [Signal::TERM, Signal::INT, Signal::KILL] {
+        let bench = bench(
+            "[image]\nverity = { command = [\"./sign.sh\"], certificate = { file = \"ours.crt\" } }\n",
+        );
+        let repo = &bench.repo;
+        let program = repo.path("components/sign.sh");
+        repo.write("components/sign.sh", "#!/bin/sh\necho $$ >new; mv new own; exec sleep 1000\n");
+        fs::set_permissions(program, fs::Permissions::from_mode(0o755)).unwrap();
+        let mut command = repo.command(&["sync"]);
+        let errors = fs::File::create(repo.path("errors")).unwrap();
+        let running = Running::start(command.stdout(Stdio::null()).stderr(errors));
+        until("the start", || repo.path("components/own").exists());
+        running.signal(signal);
+        running.wait();
+        let own = fs::read_to_string(repo.path("components/own")).unwrap();
+        let own = Pid::from_raw(own.trim().parse().unwrap()).unwrap();
+        until("the end of the program", || test_kill_process(own).is_err());
+        let errors = fs::read_to_string(repo.path("errors")).unwrap();
+        assert!(!errors.contains("panicked"), "{errors}");
+        assert!(!repo.path("public/it/SHA256SUMS").exists());
+    }
+}
+
+/// What was published before somebody asked for it stays, and whoever looks is told.
+#[test]
+fn an_image_without_what_the_configuration_asks_for_is_odd() {
+    let bench = bench("");
+    published(&bench);
+    let before = format!("{}", bench.repo.publish(&["verify"]).ok());
+    assert!(!before.contains("hash tree"), "{before}");
+    let file = bench.repo.path("components/it.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    for rule in [TREE, SIGNED] {
+        fs::write(&file, format!("{text}\n{rule}")).unwrap();
+        bench.repo.publish(&["verify"]).ok().prints(&[
+            "warning: it-1.2.3-x86-64.raw: has no hash tree, which [image] verity asks for",
+        ]);
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::io;
 use std::path::Path;
 
 use super::origin::{Origin, path_of, url_of};
-use crate::config::verity::Certificate;
+use crate::config::verity::Verity;
 use crate::fetch::Client;
 use crate::fetch::arriving::Arriving;
 use crate::image::inspect;
@@ -25,20 +25,30 @@ pub(super) struct Listed<'a> {
     pub(super) known_as: Option<&'a str>,
     /// Whether it must be an image that a node can merge.
     pub(super) made: bool,
-    /// What it is signed for, if it is signed.
-    pub(super) certificate: Option<&'a Certificate>,
+    /// What protects it, if something should.
+    pub(super) verity: Option<&'a Verity>,
 }
 
+/// What was found of a file that is the one that is listed.
+#[derive(Default)]
+pub(super) struct Checked {
+    pub(super) size: u64,
+    pub(super) problems: Vec<String>,
+    pub(super) warnings: Vec<String>,
+}
+
+const UNPROTECTED: &str =
+    "has no hash tree, which [image] verity asks for: nodes with an image policy refuse it";
 const ABSENT: &str = "is listed, but not there";
 
-/// Size of a file and what is wrong inside; an error if it is not the file that is listed.
+/// Size of a file, and what is wrong or odd inside; an error if it is not the file that is listed.
 pub(super) async fn check(
     origin: &Origin,
     listed: &Listed<'_>,
     client: &Client,
     scratch: &Path,
-) -> Result<(u64, Vec<String>), String> {
-    let Listed { folder, name, sha256: expected, known_as, made, certificate } = *listed;
+) -> Result<Checked, String> {
+    let Listed { folder, name, sha256: expected, known_as, made, verity } = *listed;
     // What was downloaded goes away with this guard, whatever is found: a repository may be large.
     let mut guard = None;
     let mut into_scratch = || {
@@ -70,7 +80,8 @@ pub(super) async fn check(
         }
     };
     let known_as = known_as.map(str::to_owned);
-    let certificate = certificate.cloned();
+    let certificate = verity.and_then(Verity::certificate).cloned();
+    let protected = verity.is_some();
     let checked = tokio::task::spawn_blocking(move || {
         let (sha256, size) = match read {
             Some(read) => read,
@@ -80,13 +91,20 @@ pub(super) async fn check(
             return Err(format!("has SHA-256 {sha256}, but the manifest says {expected}"));
         }
         let is_image = made && path.extension().is_some_and(|ending| ending == "raw");
-        let problems = if is_image {
-            inspect::inspect(&path, known_as.as_deref(), certificate.as_ref())
-                .map_or_else(|error| vec![error.to_string()], |image| image.problems)
-        } else {
-            Vec::new()
-        };
-        Ok((size, problems))
+        let mut checked = Checked { size, ..Checked::default() };
+        if is_image {
+            match inspect::inspect(&path, known_as.as_deref(), certificate.as_ref()) {
+                Ok(image) => {
+                    // One from before somebody asked for it is as good as it was, unless nodes ask too.
+                    if protected && image.verity.is_none() && image.problems.is_empty() {
+                        checked.warnings.push(UNPROTECTED.to_owned());
+                    }
+                    checked.problems = image.problems;
+                }
+                Err(error) => checked.problems.push(error.to_string()),
+            }
+        }
+        Ok(checked)
     });
     let checked = checked.await.unwrap_or_else(|error| Err(format!("the check crashed: {error}")));
     drop(guard);

@@ -11,8 +11,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::process::Command;
-use tokio::runtime::Handle;
+use tokio::runtime;
 
 use crate::child::{self, Group};
 
@@ -88,7 +87,8 @@ impl Program {
     pub(super) fn run(&self, text: &[u8]) -> Result<Vec<u8>, ProgramError> {
         let program = self.name().to_owned();
         let run = |source| ProgramError::Run { program: program.clone(), source };
-        let runtime = Handle::try_current().map_err(|error| run(io::Error::other(error)))?;
+        // Of its own: ours may end while this thread waits, and with it all that waits in it.
+        let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(run)?;
         let ended = runtime.block_on(async {
             // What is left of it when its time is up is killed as it is let go of.
             tokio::time::timeout(TIME, self.follow(text)).await
@@ -102,15 +102,10 @@ impl Program {
     }
 
     async fn follow(&self, text: &[u8]) -> io::Result<(ExitStatus, Vec<u8>, Vec<String>)> {
-        let program = self.name();
-        let path = if program.contains('/') {
-            // A path must not become another one where the program starts.
-            std::path::absolute(self.folder.join(program))?
-        } else {
-            PathBuf::from(program)
-        };
-        let mut command = Command::new(path);
-        command.args(self.command.iter().skip(1)).current_dir(&self.folder);
+        // A path must not become another one where the program starts.
+        let folder = std::path::absolute(&self.folder)?;
+        let mut command = child::tied(child::find(self.name(), &folder)?).await;
+        command.args(self.command.iter().skip(1)).current_dir(folder);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut group = Group::start(command)?;
         let child = group.child();
