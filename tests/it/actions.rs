@@ -189,7 +189,9 @@ case "$1 $2" in
 "api repos/owner/publish/releases/tags/v0.1.0") echo v0.1.0 ;;
 "api "*) echo "gh: Not Found (HTTP 404)" >&2; exit 1 ;;
 "release download") cp "$RELEASE"/* . ;;
-"attestation verify") test -n "$ATTESTED" ;;
+"attestation verify")
+    case "$*" in *" --signer-workflow owner/publish/.github/workflows/release.yml"*) test -n "$ATTESTED" ;; *) exit 2 ;; esac
+    ;;
 *) exit 2 ;;
 esac
 "#;
@@ -240,7 +242,7 @@ fn a_release_is_taken_only_if_it_is_right() {
     let right = crate::web::sha256(&archive);
     for (digest, attested, said) in [
         ("0".repeat(64), "yes", "is not what SHA256SUMS of the release v0.1.0 says"),
-        (right.clone(), "", "no workflow of owner/publish attests"),
+        (right.clone(), "", "the release workflow of owner/publish does not attest"),
     ] {
         sums(&digest);
         run("install", attested).code(1).says(&["::error title=publish::", said]);

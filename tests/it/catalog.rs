@@ -173,7 +173,7 @@ fn ending(name: &str) -> &str {
 }
 
 /// The start of a static program for a machine, and its name.
-fn program(name: &str, machine: u8) -> Vec<u8> {
+pub fn program(name: &str, machine: u8) -> Vec<u8> {
     if machine == 0 {
         return name.into();
     }

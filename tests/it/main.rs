@@ -60,6 +60,7 @@ mod races;
 mod recipe;
 mod records;
 mod registry;
+mod release;
 mod release_store;
 mod repo;
 mod resume;

@@ -67,7 +67,7 @@ fn every_configuration_of_this_project_is_right() {
         assert_eq!(complaints(&repository, &read(&file)), [""; 0], "{}", file.display());
     }
     let mut count = 0;
-    for folder in ["config/components", "config/example"] {
+    for folder in ["config/components", "config/example", "config/release"] {
         for file in files(folder, "toml") {
             assert_eq!(complaints(&component, &read(&file)), [""; 0], "{}", file.display());
             count += 1;
