@@ -14,6 +14,7 @@ use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{self, Config, ConfigError};
+use crate::image::inspect::InspectError;
 use crate::name::{Arch, ComponentName, Folder};
 use crate::report::{self, Log, Progress, Told, runner, say};
 use crate::repository::yank::YankError;
@@ -495,6 +496,8 @@ fn fail(error: &anyhow::Error, json: bool) -> ExitCode {
         ExitCode::from(4)
     } else if is(|error| matches!(error.downcast_ref(), Some(StoreError::Locked { .. }))) {
         ExitCode::from(5)
+    } else if is(|error| error.downcast_ref().is_some_and(InspectError::is_a_verdict)) {
+        ExitCode::from(3)
     } else {
         ExitCode::from(1)
     }

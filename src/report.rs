@@ -430,11 +430,7 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
             .or_else(|| error.downcast_ref::<MemoryError>().map(MemoryError::hint))
             .or_else(|| error.downcast_ref::<KeyError>()?.hint())
             .or_else(|| error.downcast_ref::<KeyringError>()?.hint())
-            .or_else(|| {
-                error
-                    .downcast_ref::<InspectError>()
-                    .map(|_| "give the path of a .raw file".to_owned())
-            });
+            .or_else(|| error.downcast_ref::<InspectError>().map(|error| error.hint().to_owned()));
         if hint.is_some() {
             return hint;
         }

@@ -106,6 +106,32 @@ pub enum InspectError {
     },
 }
 
+impl InspectError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Disk { .. } | Self::Unknown { .. } => "give the path of a .raw file",
+            Self::Format { .. } | Self::Content { .. } => {
+                "it was damaged, or was never whole: get it again, or `publish verify` where it came from"
+            }
+            Self::Unsupported { .. } => {
+                "a newer version of this program may know it; `fsck.erofs` tells whether it is sound"
+            }
+            Self::Changed { .. } => "do not let a node have it before you know who changed it",
+        }
+    }
+
+    /// Whether it says what a file is worth: it was read, and no node would take it.
+    #[must_use]
+    pub fn is_a_verdict(&self) -> bool {
+        match self {
+            Self::Format { .. } | Self::Changed { .. } | Self::Unknown { .. } => true,
+            Self::Disk { .. } | Self::Unsupported { .. } | Self::Content { .. } => false,
+        }
+    }
+}
+
 /// What is in an image.
 #[derive(Debug, Clone, Serialize)]
 pub struct Inspection {
