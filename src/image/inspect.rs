@@ -113,7 +113,7 @@ impl InspectError {
         match self {
             Self::Disk { .. } | Self::Unknown { .. } => "give the path of a .raw file",
             Self::Format { .. } | Self::Content { .. } => {
-                "it was damaged, or was never whole: get it again, or `publish verify` where it came from"
+                "is it a .raw file, and whole? get it again where it came from"
             }
             Self::Unsupported { .. } => {
                 "a newer version of this program may know it; `fsck.erofs` tells whether it is sound"
