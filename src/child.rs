@@ -3,12 +3,13 @@
 //!
 //! Owns groups of processes and the end of what they say. Refuses to know what a program is run for.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -33,8 +34,35 @@ pub struct Group {
     child: Child,
     id: Option<Pid>,
     kin: Kin,
+    /// Its number among those that live.
+    number: u64,
     /// Lets go of the thread that started it.
     _starter: mpsc::Sender<()>,
+}
+
+/// Those that live: threads that wait for one may not get to let go of it.
+static LIVE: Mutex<BTreeMap<u64, (Option<Pid>, Kin)>> = Mutex::new(BTreeMap::new());
+
+fn live() -> MutexGuard<'static, BTreeMap<u64, (Option<Pid>, Kin)>> {
+    LIVE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Kills all groups that are left, before we end ourselves.
+pub fn end_all() {
+    for (id, kin) in std::mem::take(&mut *live()).into_values() {
+        end(id, &kin);
+    }
+}
+
+fn end(id: Option<Pid>, kin: &Kin) {
+    // Children that outlive a program that ended well are killed too. The group's number is
+    // free for others only after all of them are gone; so this meets nobody else, but for one
+    // that ended and left nothing: then there is, as good as always, no such group.
+    if let Some(id) = id {
+        let _ = kill_process_group(id, Signal::KILL);
+    }
+    // And those that left the group.
+    kin.kill();
 }
 
 impl Group {
@@ -43,6 +71,7 @@ impl Group {
     /// # Errors
     /// It does not start.
     pub fn start(mut command: Command) -> io::Result<Self> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
         let kin = Kin::default();
         command.env(kin::MARK, kin.mark()).process_group(0);
         // The kernel takes the end of the thread that forked for the end of a parent; so that thread
@@ -62,7 +91,9 @@ impl Group {
         })?;
         let child = child.recv().map_err(io::Error::other)??;
         let id = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-        Ok(Self { child, id, kin, _starter: starter })
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        live().insert(number, (id, kin.clone()));
+        Ok(Self { child, id, kin, number, _starter: starter })
     }
 
     /// The program itself.
@@ -72,20 +103,14 @@ impl Group {
 
     /// Kills all of them.
     pub fn kill(&self) {
-        // Children that outlive a program that ended well are killed too. The group's number is
-        // free for others only after all of them are gone; so this meets nobody else, but for one
-        // that ended and left nothing: then there is, as good as always, no such group.
-        if let Some(id) = self.id {
-            let _ = kill_process_group(id, Signal::KILL);
-        }
-        // And those that left the group.
-        self.kin.kill();
+        end(self.id, &self.kin);
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
         self.kill();
+        live().remove(&self.number);
         // Takes it away, so that no dead process is left behind.
         let _ = self.child.try_wait();
     }

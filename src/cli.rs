@@ -13,6 +13,7 @@ use serde::Serialize;
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::child;
 use crate::config::{self, Config, ConfigError};
 use crate::image::inspect::InspectError;
 use crate::name::{Arch, ComponentName, Folder};
@@ -352,6 +353,7 @@ pub fn main(args: Args) -> ExitCode {
             });
             // Builds that are still running on their threads have nothing to write to any more.
             runtime.shutdown_timeout(Duration::from_millis(100));
+            child::end_all();
             ended
         });
     match ended {
@@ -438,10 +440,14 @@ async fn run(args: Args) -> anyhow::Result<Ended> {
             verify::run(&context, target.as_deref(), keyring.as_deref(), quick).await
         }
         Command::Inspect { image, other: None, list, certificate } => {
-            inspect::run(&context, &image, list, certificate.as_deref())
+            // Not on this thread, which hears signals.
+            let looked = tokio::task::spawn_blocking(move || {
+                inspect::run(&context, &image, list, certificate.as_deref())
+            });
+            looked.await?
         }
         Command::Inspect { image, other: Some(other), .. } => {
-            inspect::compare(&context, &image, &other)
+            tokio::task::spawn_blocking(move || inspect::compare(&context, &image, &other)).await?
         }
         Command::Client(args) => client::run(&context, &args).await,
         Command::Key(command) => key::run(&context, &command),

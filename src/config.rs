@@ -427,6 +427,16 @@ fn place_of_a_file(folder: &Folder) -> Option<&str> {
     })
 }
 
+/// Where a path leads that need not be there: along the links of what is there of it.
+fn real(path: &Path) -> io::Result<PathBuf> {
+    let path = std::path::absolute(path)?;
+    let there = path.ancestors().find_map(|above| Some((above, fs::canonicalize(above).ok()?)));
+    match there {
+        Some((above, there)) => Ok(there.join(path.strip_prefix(above).unwrap_or(Path::new("")))),
+        None => Ok(path),
+    }
+}
+
 /// A web server gives out all that is in the store: the configuration must not be.
 fn check_store(config: &Config, components: &Path) -> Result<(), ConfigError> {
     let store = config.store();
@@ -515,10 +525,9 @@ impl Config {
     /// Whether a path is in the store, if that is a directory: a web server gives out all that is there.
     #[must_use]
     pub fn serves(&self, path: &Path) -> bool {
-        let absolute = |path: &Path| fs::canonicalize(path).or_else(|_| std::path::absolute(path));
         let store = self.store();
-        let inside = store.directory().and_then(|directory| absolute(directory).ok());
-        inside.is_some_and(|inside| absolute(path).is_ok_and(|path| path.starts_with(inside)))
+        let inside = store.directory().and_then(|directory| real(directory).ok());
+        inside.is_some_and(|inside| real(path).is_ok_and(|path| path.starts_with(inside)))
     }
 
     /// Where the repository is; a directory is relative to the current folder.

@@ -400,8 +400,10 @@ fn a_folder_in_the_store_is_refused() {
     let repo = scene();
     tool(&repo, "a", &["1.0"]);
     repo.sync().ok();
+    symlink("public", repo.path("link")).unwrap();
     for (folder, command) in [
         ("public/staged", &["plan", "--matrix", "--staged"][..]),
+        ("link/new/er", &["plan", "--matrix", "--staged"]),
         ("public/a", &["build", "--index", "0", "--staged"]),
         ("public/../public/a", &["build", "--index", "0", "--staged"]),
         ("public/staged", &["sync", "--staged"]),

@@ -281,13 +281,15 @@ fn a_program_may_sign_instead_of_us() {
 fn a_program_that_signs_ends_when_we_do() {
     use rustix::process::{Pid, Signal, test_kill_process};
 
+    const SIGNER: &str = "#!/bin/sh\nsetsid sleep 1000 & echo $! >child; echo $$ >new; mv new own; sleep 1000; true\n";
+
     for signal in [Signal::TERM, Signal::INT, Signal::KILL] {
         let bench = bench(
             "[image]\nverity = { command = [\"./sign.sh\"], certificate = { file = \"ours.crt\" } }\n",
         );
         let repo = &bench.repo;
         let program = repo.path("components/sign.sh");
-        repo.write("components/sign.sh", "#!/bin/sh\necho $$ >new; mv new own; exec sleep 1000\n");
+        repo.write("components/sign.sh", SIGNER);
         fs::set_permissions(program, fs::Permissions::from_mode(0o755)).unwrap();
         let mut command = repo.command(&["sync"]);
         let errors = fs::File::create(repo.path("errors")).unwrap();
@@ -298,6 +300,12 @@ fn a_program_that_signs_ends_when_we_do() {
         let own = fs::read_to_string(repo.path("components/own")).unwrap();
         let own = Pid::from_raw(own.trim().parse().unwrap()).unwrap();
         until("the end of the program", || test_kill_process(own).is_err());
+        // What it started has no mark of the kernel's that it ends with us.
+        if signal != Signal::KILL {
+            let child = fs::read_to_string(repo.path("components/child")).unwrap();
+            let child = Pid::from_raw(child.trim().parse().unwrap()).unwrap();
+            until("the end of its child", || test_kill_process(child).is_err());
+        }
         let errors = fs::read_to_string(repo.path("errors")).unwrap();
         assert!(!errors.contains("panicked"), "{errors}");
         assert!(!repo.path("public/it/SHA256SUMS").exists());

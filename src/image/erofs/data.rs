@@ -18,6 +18,9 @@ const AT_ONCE: u64 = 64 << 10;
 /// The bytes of a row, of what comes before rows, and before rows of eight bytes.
 const ROW: u64 = 8;
 const HEADER: u64 = 8;
+/// The most bytes of an image that may be unpacked in vain: pieces that files share have more than each of
+/// them wants.
+const MOST_IN_VAIN: u64 = 1 << 30;
 const BROKEN: &str = "the list of its pieces is broken";
 /// A chunk without anything in it.
 const HOLE: u64 = 0xffff_ffff;
@@ -48,6 +51,8 @@ pub(in crate::image) struct Content<'i> {
     position: u64,
     /// Rows that were read last, and where they are.
     rows: (u64, Vec<u8>),
+    /// The file with the ends of others, where this has a part of it.
+    other: Option<Box<Content<'i>>>,
 }
 
 /// How contents are stored.
@@ -118,6 +123,7 @@ impl<'i> Content<'i> {
             piece_at: 0,
             position: 0,
             rows: (0, Vec::new()),
+            other: None,
         };
         // A few bytes cannot stand for a file without an end.
         let size = inode.size;
@@ -191,19 +197,27 @@ impl<'i> Content<'i> {
 
     /// Reads bytes of the file with the ends of others.
     fn take_elsewhere(&mut self, at: u64, from: u64, length: u64) -> io::Result<()> {
-        let packed = self.image.packed()?;
-        if packed.number == self.inode.number || length > MOST_UNPACKED {
+        if length > MOST_UNPACKED {
             return Err(broken(BROKEN));
         }
-        let mut content = Content::new(self.image, &packed)?;
-        if matches!(content.way, Way::Elsewhere(_)) {
-            return Err(broken(BROKEN));
-        }
-        content.seek(from)?;
+        let other = match &mut self.other {
+            Some(other) => other,
+            none => {
+                let packed = self.image.packed()?;
+                let content = Content::new(self.image, &packed)?;
+                if packed.number == self.inode.number || matches!(content.way, Way::Elsewhere(_)) {
+                    return Err(broken(BROKEN));
+                }
+                none.insert(Box::new(content))
+            }
+        };
+        // No more than is asked for soon; what it unpacked for that is still there for the next time.
+        let now = length.min(AT_ONCE);
+        other.seek(from)?;
         self.piece_at = at;
         self.piece.clear();
-        content.take(length).read_to_end(&mut self.piece)?;
-        if self.piece.len() as u64 != length {
+        other.take(now).read_to_end(&mut self.piece)?;
+        if self.piece.len() as u64 != now {
             return Err(broken(BROKEN));
         }
         Ok(())
@@ -252,7 +266,8 @@ impl<'i> Content<'i> {
         // The end itself may be told as one more that begins.
         let is_last = end >= size;
         if is_last && advice & advice::FRAGMENT != 0 {
-            return self.take_elsewhere(start, elsewhere, length);
+            let into = position - start;
+            return self.take_elsewhere(position, elsewhere + into, length - into);
         }
         let large = match first.kind {
             row::HEAD => advice & advice::LARGE != 0,
@@ -294,7 +309,8 @@ impl<'i> Content<'i> {
                 "it is compressed as the first EROFS was, which nothing here reads",
             ));
         };
-        self.piece = unpack(by, bytes, length)
+        let in_vain = |bytes: usize| self.image.is_in_vain(bytes as u64) <= MOST_IN_VAIN;
+        self.piece = unpack(by, bytes, length, in_vain)
             .map_err(|error| broken(format!("a piece of it cannot be unpacked ({error})")))?;
         Ok(())
     }
@@ -449,7 +465,14 @@ fn pieces(image: &Image, inode: &Inode) -> io::Result<Way> {
 }
 
 /// Unpacks the beginning of a piece.
-fn unpack(by: u8, bytes: &[u8], length: usize) -> io::Result<Vec<u8>> {
+///
+/// `in_vain` is told of what is unpacked and not wanted, and says whether that may go on.
+fn unpack(
+    by: u8,
+    bytes: &[u8],
+    length: usize,
+    in_vain: impl Fn(usize) -> bool,
+) -> io::Result<Vec<u8>> {
     let most = usize::try_from(MOST_UNPACKED).unwrap_or(length);
     let mut out = vec![0; length];
     match by {
@@ -460,7 +483,13 @@ fn unpack(by: u8, bytes: &[u8], length: usize) -> io::Result<Vec<u8>> {
                 let size = i32::try_from(room).map_err(io::Error::other)?;
                 lz4::block::decompress_to_buffer(bytes, Some(size), out)
             };
-            let unpacked = into(length, &mut out).or_else(|_| into(most, &mut out))?;
+            let unpacked = match into(length, &mut out) {
+                Ok(unpacked) => unpacked,
+                Err(_) if !in_vain(most - length) => {
+                    return Err(io::Error::other("files share more than any honest ones"));
+                }
+                Err(_) => into(most, &mut out)?,
+            };
             if unpacked < length {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }

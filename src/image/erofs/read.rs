@@ -11,16 +11,22 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::data::Content;
 use super::{MAGIC, PREFIXES, SLOT, SUPERBLOCK, compressor, crc32c, feature, layout};
 
 /// The most entries of an image.
 const MOST_ENTRIES: usize = 500_000;
-/// The most bytes that all paths and targets may have together, all folders, and all attributes.
+/// The most bytes that all paths and targets may have together, all folders, and all attributes by their
+/// whole names.
 const MOST_PATHS: usize = 128 << 20;
 const MOST_FOLDERS: u64 = 128 << 20;
-const MOST_ATTRIBUTES: usize = 256 << 20;
+const MOST_ATTRIBUTES: usize = 64 << 20;
+/// The longest name of an entry, and of an attribute.
+const NAME: usize = 255;
+/// The most attributes of one entry that overlayfs takes for its own, and that are told.
+const MOST_HIDING: usize = 8;
 /// The deepest folder, which no path of 4096 bytes reaches.
 const DEEPEST: usize = 2048;
 /// The longest target of a link.
@@ -42,6 +48,7 @@ pub(super) fn unknown(what: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, what.into())
 }
 
+const TOO_MANY: &str = "more entries than any honest image";
 const CUT: &str = "it is cut short";
 const BROKEN_INODE: &str = "an inode is broken";
 const BROKEN_FOLDER: &str = "a folder is broken";
@@ -79,6 +86,8 @@ pub(in crate::image) struct Image {
     packed: Option<u64>,
     /// Long beginnings of the names of attributes.
     prefixes: Vec<Vec<u8>>,
+    /// How many bytes were unpacked in vain.
+    in_vain: AtomicU64,
 }
 
 /// An inode.
@@ -147,6 +156,7 @@ impl Image {
             compressors: 0,
             packed: None,
             prefixes: Vec::new(),
+            in_vain: AtomicU64::new(0),
         };
         let mut block = vec![0; 128];
         image.read(SUPERBLOCK, &mut block)?;
@@ -172,6 +182,13 @@ impl Image {
                 "it needs features that are unknown ({unknown:#x})"
             )));
         }
+        // More than the usual superblock needs room, too; and folders of larger blocks are none yet.
+        if 128 + 16 * usize::from(block[13]) > (1 << bits.max(12)) - 1024 {
+            return Err(broken("its superblock is larger than a block"));
+        }
+        if block[90] != 0 {
+            return Err(unknown("its folders have blocks of their own"));
+        }
         if short(&block, 86) != 0 {
             return Err(unknown("parts of it are on other devices"));
         }
@@ -183,6 +200,9 @@ impl Image {
         image.padded = needs & feature::PADDED != 0;
         let parameters = needs & feature::PARAMETERS != 0;
         image.compressors = if parameters { short(&block, 84) } else { 1 };
+        if image.compressors >> compressor::NAMES.len() != 0 {
+            return Err(unknown("it has compressors that are unknown"));
+        }
         if needs & feature::FRAGMENTS != 0 {
             image.packed = Some(number(&block, 96, 8)).filter(|packed| *packed != 0);
         }
@@ -240,6 +260,11 @@ impl Image {
     /// Whether there are so many bytes from a place on.
     pub(super) fn has(&self, at: u64, length: u64) -> bool {
         at.checked_add(length).is_some_and(|end| end <= self.size)
+    }
+
+    /// Counts what was unpacked in vain, and tells how much that is by now.
+    pub(super) fn is_in_vain(&self, bytes: u64) -> u64 {
+        self.in_vain.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes)
     }
 
     /// The bytes of an inode.
@@ -335,6 +360,9 @@ impl Image {
             }
             let mut bytes = Vec::new();
             self.content(&inode)?.read_to_end(&mut bytes)?;
+            if bytes.contains(&0) {
+                return Err(broken("where a link leads is no path"));
+            }
             target = Some(String::from_utf8_lossy(&bytes).into_owned());
         }
         walk.paths += path.len() + target.as_ref().map_or(0, String::len);
@@ -343,11 +371,14 @@ impl Image {
             || walk.paths > MOST_PATHS
             || walk.attributes > MOST_ATTRIBUTES
         {
-            return Err(broken("more entries than any honest image"));
+            return Err(broken(TOO_MANY));
         }
         let (mut hides, mut loose) = (Vec::new(), false);
         self.attributes(&inode, &mut walk.attributes, |name, value| {
             if name.starts_with(OVERLAY.as_bytes()) {
+                if hides.len() == MOST_HIDING {
+                    return;
+                }
                 hides.push(String::from_utf8_lossy(name).into_owned());
             } else if name == STRICT.as_bytes() && crate::image::inspect::is_false(value) {
                 loose = true;
@@ -366,6 +397,7 @@ impl Image {
         let mut bytes = Vec::new();
         self.content(folder)?.read_to_end(&mut bytes)?;
         let mut names = Vec::new();
+        let mut before: Option<&[u8]> = None;
         let wrong = || broken(BROKEN_FOLDER);
         for block in bytes.chunks(1 << self.block_bits) {
             let first = usize::from(short(block, 8));
@@ -381,11 +413,19 @@ impl Image {
                 let name = block.get(from..to).ok_or_else(wrong)?;
                 // The last one of a block ends with the block, or with what fills that up.
                 let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
+                // The kernel looks for a name by halves, and finds in another order what nobody sees.
+                if before.is_some_and(|before| before >= name) {
+                    return Err(broken("the names in a folder are not in their order"));
+                }
+                before = Some(name);
                 if matches!(name, b"." | b"..") {
                     continue;
                 }
-                if name.is_empty() || name.contains(&b'/') {
+                if name.is_empty() || name.len() > NAME || name.contains(&b'/') {
                     return Err(broken("a name is none"));
+                }
+                if walk.entries.len() + names.len() == MOST_ENTRIES {
+                    return Err(broken(TOO_MANY));
                 }
                 names.push((String::from_utf8_lossy(name).into_owned(), number(block, at, 8)));
             }
@@ -413,34 +453,45 @@ impl Image {
             let mut head = [0; 4];
             self.read(at, &mut head)?;
             let mut bytes = vec![0; 4 + usize::from(head[0]) + usize::from(short(&head, 2))];
-            *read += bytes.len();
-            if *read > MOST_ATTRIBUTES {
-                return Err(broken("more extended attributes than any honest image"));
-            }
             self.read(at, &mut bytes)?;
-            self.attribute(&bytes, &mut tell).ok_or_else(wrong)?;
+            self.attribute(&bytes, read, &mut tell)?.ok_or_else(wrong)?;
         }
+        // To the very end, as the kernel does: one without a name hides none behind it.
         let mut rest = &bytes[own..];
-        while rest.len() >= 4 && rest[..4] != [0; 4] {
-            let length = self.attribute(rest, &mut tell).ok_or_else(wrong)?;
+        while rest.len() >= 4 {
+            let length = self.attribute(rest, read, &mut tell)?.ok_or_else(wrong)?;
             rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
         }
         Ok(())
     }
 
-    /// Tells one, and how long it is.
-    fn attribute(&self, bytes: &[u8], tell: &mut impl FnMut(&[u8], &[u8])) -> Option<usize> {
-        let name_end = 4 + usize::from(*bytes.first()?);
-        let end = name_end + usize::from(short(bytes, 2));
-        let (short_name, value) = (bytes.get(4..name_end)?, bytes.get(name_end..end)?);
-        let kind = bytes[1];
-        let prefix = if kind & 0x80 != 0 {
-            self.prefixes.get(usize::from(kind & 0x7f))?.clone()
-        } else {
-            beginning(kind).to_vec()
+    /// Tells one, and how long it is; `None` if it is none. What it has by its whole name counts.
+    fn attribute(
+        &self,
+        bytes: &[u8],
+        read: &mut usize,
+        tell: &mut impl FnMut(&[u8], &[u8]),
+    ) -> io::Result<Option<usize>> {
+        let parts = || {
+            let name_end = 4 + usize::from(*bytes.first()?);
+            let end = name_end + usize::from(short(bytes, 2));
+            let (short_name, value) = (bytes.get(4..name_end)?, bytes.get(name_end..end)?);
+            let kind = bytes[1];
+            let prefix = if kind & 0x80 != 0 {
+                self.prefixes.get(usize::from(kind & 0x7f))?.as_slice()
+            } else {
+                beginning(kind)
+            };
+            let is_short = prefix.len() + short_name.len() <= NAME;
+            is_short.then_some((prefix, short_name, value, end))
         };
-        tell(&[&prefix, short_name].concat(), value);
-        Some(end)
+        let Some((prefix, short_name, value, end)) = parts() else { return Ok(None) };
+        *read += 4 + prefix.len() + short_name.len() + value.len();
+        if *read > MOST_ATTRIBUTES {
+            return Err(broken("more extended attributes than any honest image"));
+        }
+        tell(&[prefix, short_name].concat(), value);
+        Ok(Some(end))
     }
 
     /// The long beginnings of names, which are at this place of the image or of the file with the ends

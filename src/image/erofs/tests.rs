@@ -257,6 +257,45 @@ proptest! {
     }
 }
 
+/// Changes bytes of an image that are there once, and behind its superblock.
+fn patch(image: &mut [u8], from: &[u8], to: &[u8]) {
+    let places: Vec<usize> =
+        (4096..image.len() - from.len()).filter(|at| image[*at..].starts_with(from)).collect();
+    assert_eq!((places.len(), from.len()), (1, to.len()));
+    image[places[0]..places[0] + to.len()].copy_from_slice(to);
+}
+
+/// The kernel reads on behind an attribute that has neither name nor value.
+#[test]
+fn no_attribute_hides_another() {
+    let name = |name: &str| name.to_owned();
+    let xattrs =
+        [(name("security.abcd"), Vec::new()), (name("trusted.overlay.opaque"), b"y".to_vec())];
+    let pool = Pool::new(1).unwrap();
+    let options = options(Compression::Lz4 { hc: false }, 4096);
+    let writer = Writer::new(Memory::default(), Memory::default(), &options, &pool).unwrap();
+    let root =
+        Entry { path: String::new(), mode: 0o755, node: Node::Directory, xattrs: xattrs.into() };
+    let mut image = writer.finish(&[root], 0, || Ok(Memory::default())).unwrap().image.into_inner();
+    patch(&mut image, b"\x04\x06\0\0abcd", &[0; 8]);
+    let entries = open(&image).unwrap().entries().unwrap();
+    assert_eq!(entries[0].hides, ["trusted.overlay.opaque"]);
+}
+
+/// The kernel would not find them all, and finds one of those that are there twice.
+#[test]
+fn names_in_another_order_are_refused() {
+    let files =
+        Files::from([("usr/qa".to_owned(), b"a".to_vec()), ("usr/qb".to_owned(), b"b".to_vec())]);
+    let whole = write(files.iter(), &options(Compression::Lz4 { hc: false }, 4096), 1, &Vec::new());
+    for other in [b"qbqa", b"qaqa"] {
+        let mut image = whole.clone();
+        patch(&mut image, b"qaqb", other);
+        let error = open(&image).unwrap().entries().unwrap_err();
+        assert!(error.to_string().contains("not in their order"), "{error}");
+    }
+}
+
 /// The images that fuzzing begins with: of one tree, by mkfs.erofs 1.5 and 1.8.
 #[test]
 fn what_others_write_is_read() {
