@@ -8,7 +8,6 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -34,22 +33,20 @@ pub struct Group {
     child: Child,
     id: Option<Pid>,
     kin: Kin,
-    /// Its number among those that live.
-    number: u64,
     /// Lets go of the thread that started it.
     _starter: mpsc::Sender<()>,
 }
 
 /// Those that live: threads that wait for one may not get to let go of it.
-static LIVE: Mutex<BTreeMap<u64, (Option<Pid>, Kin)>> = Mutex::new(BTreeMap::new());
+static LIVE: Mutex<BTreeMap<Kin, Option<Pid>>> = Mutex::new(BTreeMap::new());
 
-fn live() -> MutexGuard<'static, BTreeMap<u64, (Option<Pid>, Kin)>> {
+fn live() -> MutexGuard<'static, BTreeMap<Kin, Option<Pid>>> {
     LIVE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Kills all groups that are left, before we end ourselves.
 pub fn end_all() {
-    for (id, kin) in std::mem::take(&mut *live()).into_values() {
+    for (kin, id) in std::mem::take(&mut *live()) {
         end(id, &kin);
     }
 }
@@ -71,7 +68,6 @@ impl Group {
     /// # Errors
     /// It does not start.
     pub fn start(mut command: Command) -> io::Result<Self> {
-        static NUMBER: AtomicU64 = AtomicU64::new(0);
         let kin = Kin::default();
         command.env(kin::MARK, kin.mark()).process_group(0);
         // The kernel takes the end of the thread that forked for the end of a parent; so that thread
@@ -91,9 +87,8 @@ impl Group {
         })?;
         let child = child.recv().map_err(io::Error::other)??;
         let id = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        live().insert(number, (id, kin.clone()));
-        Ok(Self { child, id, kin, number, _starter: starter })
+        live().insert(kin.clone(), id);
+        Ok(Self { child, id, kin, _starter: starter })
     }
 
     /// The program itself.
@@ -110,7 +105,7 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         self.kill();
-        live().remove(&self.number);
+        live().remove(&self.kin);
         // Takes it away, so that no dead process is left behind.
         let _ = self.child.try_wait();
     }

@@ -179,6 +179,12 @@ fn measured(name: &FileName, path: &Path) -> Result<Image, ImageError> {
     Ok(Image { name, path, sha256, size, findings: Vec::new(), contents: None })
 }
 
+/// A date as squashfs has it and images are told of: what is later than 32 bits can say is as late as they can.
+#[must_use]
+pub fn dated(time: u64) -> u32 {
+    u32::try_from(time).unwrap_or(u32::MAX)
+}
+
 /// How an image is made of a tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Packing {

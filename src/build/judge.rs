@@ -3,9 +3,9 @@
 use super::BuildError;
 use crate::config::Component;
 use crate::config::verity::Verity;
-use crate::image::Image;
 use crate::image::contents::Contents;
 use crate::image::inspect::{self, Inspection};
+use crate::image::{Image, dated};
 use crate::lint::{self, Finding, Level, Lint};
 use crate::stage::StagedError;
 
@@ -43,8 +43,7 @@ pub(super) fn judge_staged(
         BuildError::Staged(StagedError::Closed { image, source: Box::new(source) })
     };
     let looked = looked.map_err(closed)?;
-    // What is later than images can be dated is dated as late as they can.
-    if looked.time != u32::try_from(time).unwrap_or(u32::MAX) {
+    if looked.time != dated(time) {
         return Err(BuildError::Staged(StagedError::Untrue {
             image: image.name.clone(),
             what: "the date",

@@ -20,7 +20,7 @@ pub(super) const MARK: &str = "PUBLISH_RUN";
 const ROUNDS: usize = 16;
 
 /// The family of one program.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Kin(String);
 
 impl Default for Kin {

@@ -101,6 +101,9 @@ mod compressor {
     pub(super) const NAMES: [&str; 4] = ["lz4", "lzma", "deflate", "zstd"];
 }
 
+/// The longest name of an entry, and of an attribute with its beginning.
+const NAME: usize = 255;
+
 /// What names of attributes begin with, and the number that stands for it.
 const PREFIXES: [(&str, u8); 3] = [("user.", 1), ("trusted.", 4), ("security.", 6)];
 

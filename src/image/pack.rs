@@ -11,7 +11,7 @@ use super::squashfs::{
     self, Bcj, Compression as Codec, ContentId, Entry, Node as Packed, Options, Pool,
     SquashfsError, Written,
 };
-use super::{ImageError, Packing, Progress, System, erofs};
+use super::{ImageError, Packing, Progress, System, dated, erofs};
 use crate::config::image::Compression;
 use crate::config::xattrs::XattrRules;
 use crate::name::Arch;
@@ -39,10 +39,7 @@ impl Writer {
         other: impl FnOnce() -> io::Result<Medium>,
     ) -> Result<Written<Medium>, SquashfsError> {
         match self {
-            // squashfs dates are 32 bits wide, unsigned.
-            Self::Squashfs(writer) => {
-                writer.finish(entries, u32::try_from(time).unwrap_or(u32::MAX), other)
-            }
+            Self::Squashfs(writer) => writer.finish(entries, dated(time), other),
             Self::Erofs(writer) => writer.finish(entries, time, other),
         }
     }

@@ -14,7 +14,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::data::Content;
-use super::{MAGIC, PREFIXES, SLOT, SUPERBLOCK, compressor, crc32c, feature, layout};
+use super::{MAGIC, NAME, PREFIXES, SLOT, SUPERBLOCK, compressor, crc32c, feature, layout};
 
 /// The most entries of an image.
 const MOST_ENTRIES: usize = 500_000;
@@ -23,8 +23,6 @@ const MOST_ENTRIES: usize = 500_000;
 const MOST_PATHS: usize = 128 << 20;
 const MOST_FOLDERS: u64 = 128 << 20;
 const MOST_ATTRIBUTES: usize = 64 << 20;
-/// The longest name of an entry, and of an attribute.
-const NAME: usize = 255;
 /// The most attributes of one entry that overlayfs takes for its own, and that are told.
 const MOST_HIDING: usize = 8;
 /// The deepest folder, which no path of 4096 bytes reaches.

@@ -5,7 +5,7 @@
 
 use std::io::{Read, Seek, Write};
 
-use super::{BLOCK, LARGE, PREFIXES, SLOT, layout, row, word};
+use super::{BLOCK, LARGE, NAME, PREFIXES, SLOT, layout, row, word};
 use crate::image::squashfs::contents::{Data, RAW, Stored};
 use crate::image::squashfs::output::Tails;
 use crate::image::squashfs::pipeline::Buffer;
@@ -22,8 +22,7 @@ const ENTRY: usize = 12;
 /// The bytes before attributes, and of one without name and value; they begin at multiples of four.
 const BEFORE_ATTRIBUTES: usize = 12;
 const ATTRIBUTE: usize = 4;
-/// The kernel's limits, of whole names and of all attributes of an inode.
-const NAME: usize = 255;
+/// The kernel's limit of all attributes of an inode.
 const MOST_ATTRIBUTES: usize = 128 << 10;
 
 /// Where the bytes of an inode are.
@@ -299,12 +298,11 @@ impl<'p> Layout<'p> {
     /// The blocks of a folder, of which the last ends with the last name.
     fn folder(&self, at: usize) -> Vec<u8> {
         let names = names(self.plan, at);
-        let mut out = Vec::new();
-        let mut rest = &names[..];
-        while !rest.is_empty() {
-            let (now, later) = rest.split_at(in_block(rest));
+        let mut out: Vec<u8> = Vec::new();
+        for now in blocks(&names) {
+            // The one before is not the last.
+            out.resize(out.len().next_multiple_of(GRAIN), 0);
             let mut from = now.len() * ENTRY;
-            let begin = out.len();
             for (name, at) in now {
                 out.extend(self.number(*at).to_le_bytes());
                 out.extend(u16::try_from(from).expect("a block is short").to_le_bytes());
@@ -313,10 +311,6 @@ impl<'p> Layout<'p> {
                 from += name.len();
             }
             out.extend(now.iter().flat_map(|(name, _)| name.bytes()));
-            if !later.is_empty() {
-                out.resize(begin + GRAIN, 0);
-            }
-            rest = later;
         }
         out
     }
@@ -374,29 +368,28 @@ fn names<'p>(plan: &'p Plan<'_>, at: usize) -> Vec<(&'p str, usize)> {
     names
 }
 
-/// How many of these names fit in one block.
-fn in_block(names: &[(&str, usize)]) -> usize {
-    let lengths = names.iter().scan(0, |sum, (name, _)| {
-        *sum += ENTRY + name.len();
-        Some(*sum)
-    });
-    lengths.take_while(|sum| *sum <= GRAIN).count()
+/// The names of a folder, as many in each block as fit.
+fn blocks<'n, 'p>(
+    mut names: &'n [(&'p str, usize)],
+) -> impl Iterator<Item = &'n [(&'p str, usize)]> {
+    std::iter::from_fn(move || {
+        let lengths = names.iter().scan(0, |sum, (name, _)| {
+            *sum += ENTRY + name.len();
+            Some(*sum)
+        });
+        let fit = lengths.take_while(|sum| *sum <= GRAIN).count();
+        let (now, later) = names.split_at(fit);
+        names = later;
+        (!now.is_empty()).then_some(now)
+    })
 }
 
 /// How many blocks of a folder are full, and how many bytes are in its last one.
 fn folder_size(plan: &Plan<'_>, at: usize) -> (u64, u64) {
     let names = names(plan, at);
-    let mut rest = &names[..];
-    let mut full = 0;
-    loop {
-        let (now, later) = rest.split_at(in_block(rest));
-        if later.is_empty() {
-            let bytes: usize = now.iter().map(|(name, _)| ENTRY + name.len()).sum();
-            return (full, bytes as u64);
-        }
-        full += 1;
-        rest = later;
-    }
+    let (count, last) = blocks(&names).fold((0, &[][..]), |(count, _), now| (count + 1, now));
+    let bytes: usize = last.iter().map(|(name, _)| ENTRY + name.len()).sum();
+    (count - 1, bytes as u64)
 }
 
 /// What kind of inode an entry leads to.

@@ -9,6 +9,7 @@ use backhand::{FilesystemReader, InnerNode, Node, SquashfsFileReader};
 
 use super::Listed;
 use super::attributes::Attributes;
+use crate::image::dated;
 use crate::image::erofs::read as erofs;
 
 /// A file system that was opened.
@@ -79,7 +80,7 @@ impl FileSystem {
     pub(in crate::image) fn time(&self) -> u32 {
         match &self.reader {
             Reader::Squashfs(image) => image.mod_time,
-            Reader::Erofs(image, _) => u32::try_from(image.time()).unwrap_or(u32::MAX),
+            Reader::Erofs(image, _) => dated(image.time()),
         }
     }
 
